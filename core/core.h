@@ -1,0 +1,73 @@
+/* core.h: what every part of the library may use and no user sees: memory, arenas, text, the threads of a run.
+ * Includes only the public header. */
+#ifndef WG_CORE_H
+#define WG_CORE_H
+
+#include "wengert.h"
+
+#define WG_LEN(array) ((int)(sizeof(array) / sizeof((array)[0])))
+
+static inline int64_t wg__min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t wg__max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* ---- memory. Every block is aligned to 64 bytes; NULL memory is the C library without a limit. -- */
+void *wg__take(wg_memory *memory, size_t bytes);   /* undefined contents; NULL when refused */
+void *wg__take0(wg_memory *memory, size_t bytes);  /* zeroed */
+void wg__give(wg_memory *memory, void *block);     /* takes NULL */
+/* Grows a block to at least `bytes`, keeping its contents; NULL when refused, and the block is as it was. */
+void *wg__regrow(wg_memory *memory, void *block, size_t bytes);
+wg_status wg__refusal(const wg_memory *memory);    /* WG_MEMORY or WG_LIMIT, for after a refusal */
+char *wg__strdup(wg_memory *memory, const char *text);
+char *wg__strndup(wg_memory *memory, const char *text, size_t size);
+/* a*b+c, or SIZE_MAX if it overflows (which every wg__take refuses). */
+size_t wg__size(size_t a, size_t b, size_t c);
+
+/* Makes room for one more element of `size` bytes in a growing array; false when refused (array unchanged). */
+bool wg__room(wg_memory *memory, void **array, int64_t count, int64_t *capacity, size_t size);
+
+/* ---- arena: blocks that never move, dropped together or back to a mark ------------------------- */
+typedef struct wg_arena_block wg_arena_block;
+typedef struct wg_arena {
+    wg_memory *memory;
+    wg_arena_block *last;
+    size_t total; /* bytes handed out so far: the mark */
+} wg_arena;
+void *wg__arena_take(wg_arena *arena, size_t bytes); /* aligned to 16, undefined contents; NULL when refused */
+void wg__arena_rewind(wg_arena *arena, size_t mark); /* drops what was taken since total == mark */
+void wg__arena_free(wg_arena *arena);
+
+/* ---- shapes ------------------------------------------------------------------------------------ */
+/* Fills a shape; WG_RANGE if rank, a size or the count is out of range. */
+wg_status wg__shape_set(wg_shape *shape, int rank, const int64_t *dim);
+bool wg__shape_same(const wg_shape *a, const wg_shape *b);
+/* Row-major strides. */
+void wg__dense_strides(const wg_shape *shape, int64_t *stride);
+/* An axis that may count from the end, or -1 if out of range. */
+int wg__axis(int axis, int rank);
+
+/* ---- the threads of a run ----------------------------------------------------------------------- */
+struct wg_team {
+    int threads;          /* 1 or more */
+    bool keep_subnormals; /* otherwise flushed to zero in every worker */
+};
+/* The number of threads OpenMP would use here; 1 inside a parallel region, and in a child made by fork after
+ * OpenMP was used. */
+int wg__default_threads(void);
+/* Calls work(user, from, to) once for every chunk [k*grain, (k+1)*grain) of [0,n), on the team's threads. The chunks
+ * follow from n and grain alone, so results never depend on the number of threads. */
+void wg__rows(const wg_team *team, int64_t n, int64_t grain,
+              void (*work)(void *user, int64_t from, int64_t to), void *user);
+/* The floating-point mode of this thread: flush subnormals unless `keep`. Returns what to restore. */
+unsigned wg__float_mode_enter(bool keep);
+void wg__float_mode_leave(unsigned saved);
+
+/* ---- files: written whole to a temporary name in the same folder, synced, renamed ---------------- */
+typedef struct wg_part {
+    const void *data;
+    size_t size;
+} wg_part;
+wg_status wg__file_write(const char *path, int n, const wg_part *parts, wg_error *error);
+/* The whole file, with one zero byte after it; NULL on failure. Give it back with wg__give. */
+char *wg__file_read(wg_memory *memory, const char *path, size_t *size, wg_error *error);
+
+#endif

@@ -1,0 +1,372 @@
+/* wengert.h: automatic differentiation on a tape (the Wengert list), made for recurrent networks.
+ *
+ * This header and wengert/notation.h are all a user includes. Record ops on a tape, differentiate with
+ * wg_grad (the derivative is more tape), then run: op by op with wg_eval, or as a compiled plan.
+ *
+ * Conventions. A call that can fail returns a wg_status, or a var or pointer that is invalid or NULL on
+ * failure; a tape keeps the first failure and its message. Calls that read text or files also take a
+ * wg_error (may be NULL). Nothing here prints, aborts or exits. X_free takes NULL. */
+#ifndef WENGERT_H
+#define WENGERT_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define WG_API __attribute__((visibility("default")))
+#define WG_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#else
+#define WG_API
+#define WG_PRINTF(f, a)
+#endif
+
+/* ---- status and messages -------------------------------------------------------------------- */
+
+/* Every status, with its sentence. */
+#define WG_STATUS_MAP(X)                                                                           \
+    X(OK, "no error")                                                                              \
+    X(MEMORY, "the system has no more memory to give")                                             \
+    X(LIMIT, "the memory limit was reached")                                                       \
+    X(SHAPE, "the shapes do not fit")                                                              \
+    X(DTYPE, "the element types do not fit")                                                       \
+    X(RANGE, "a value lies outside its range")                                                     \
+    X(ARGUMENT, "an argument is invalid")                                                          \
+    X(DERIVATIVE, "an op has no derivative")                                                       \
+    X(NONFINITE, "a guarded value is NaN or infinite")                                             \
+    X(CONFLICT, "two things claim the same name or place")                                         \
+    X(NOT_FOUND, "something named is not there")                                                   \
+    X(IO, "a file could not be read or written")                                                   \
+    X(FORMAT, "the contents of a file are malformed")                                              \
+    X(VERSION, "a file is of a version this library does not know")                                \
+    X(SYNTAX, "a text does not follow its grammar")                                                \
+    X(UNSUPPORTED, "this is not supported here")
+
+typedef enum wg_status {
+#define WG_STATUS_ENUM(name, sentence) WG_##name,
+    WG_STATUS_MAP(WG_STATUS_ENUM)
+#undef WG_STATUS_ENUM
+} wg_status;
+
+/* "WG_SHAPE" and the like; and the sentence above. Both are static strings, never NULL. */
+WG_API const char *wg_status_name(wg_status status);
+WG_API const char *wg_status_sentence(wg_status status);
+
+/* A failure with its place, filled by calls that take one. The text is one line, always terminated. */
+typedef struct wg_error {
+    wg_status status;
+    char text[1024];
+} wg_error;
+
+/* Sets *error (if not NULL) from a printf format and returns `status`. Keeps the first failure: an error
+ * that already holds one is left alone. */
+WG_API wg_status wg_error_set(wg_error *error, wg_status status, const char *format, ...)
+    WG_PRINTF(3, 4);
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+/* Where memory comes from. `allocate` returns NULL when it cannot; `alignment` is a power of two. */
+typedef struct wg_allocator {
+    void *(*allocate)(void *user, size_t bytes, size_t alignment);
+    void (*release)(void *user, void *block, size_t bytes);
+    void *user;
+} wg_allocator;
+
+/* A counted source of memory, with an optional limit. NULL stands for the C library without a limit wherever
+ * a wg_memory is asked for. It must outlive everything made from it. Safe to share between threads. */
+typedef struct wg_memory wg_memory;
+
+/* allocator: NULL for the C library's. limit: bytes live at once, 0 for none. NULL when out of memory. */
+WG_API wg_memory *wg_memory_new(const wg_allocator *allocator, size_t limit);
+WG_API void wg_memory_free(wg_memory *memory);
+WG_API size_t wg_memory_used(const wg_memory *memory);  /* bytes live now */
+WG_API size_t wg_memory_peak(const wg_memory *memory);  /* the most bytes ever live at once */
+WG_API size_t wg_memory_calls(const wg_memory *memory); /* allocations made so far */
+/* The status of the last refusal: WG_MEMORY, or WG_LIMIT; WG_OK if none was refused. */
+WG_API wg_status wg_memory_status(const wg_memory *memory);
+
+/* ---- types and shapes ----------------------------------------------------------------------- */
+
+typedef enum wg_dtype { WG_F32 = 1, WG_F64 = 2, WG_I32 = 3 } wg_dtype;
+
+WG_API const char *wg_dtype_name(wg_dtype dtype); /* "f32", "f64", "i32" */
+WG_API size_t wg_dtype_size(wg_dtype dtype);      /* bytes of one element */
+
+#define WG_MAX_RANK 8
+
+/* rank 0 is a scalar. count is the product of the sizes (1 for a scalar); sizes may be 0. */
+typedef struct wg_shape {
+    int rank;
+    int64_t count;
+    int64_t dim[WG_MAX_RANK];
+} wg_shape;
+
+/* Writes "(4,3)" into text, cut to `size` bytes; returns text. */
+WG_API char *wg_shape_text(const wg_shape *shape, char *text, size_t size);
+
+/* ---- tensors -------------------------------------------------------------------------------- */
+
+/* A dense, row-major, reference-counted array outside any tape; data aligned to 64 bytes unless wrapped. */
+typedef struct wg_tensor wg_tensor;
+
+/* A tensor of zeros; NULL when out of memory, or when a size is negative or the count overflows. */
+WG_API wg_tensor *wg_tensor_new(wg_memory *memory, wg_dtype dtype, int rank, const int64_t *dim);
+/* The same over the caller's memory, without a copy. `release` (may be NULL) is called with (user, data) when the
+ * last reference goes. */
+WG_API wg_tensor *wg_tensor_wrap(wg_memory *memory, wg_dtype dtype, int rank, const int64_t *dim,
+                                 void *data, void (*release)(void *user, void *data), void *user);
+WG_API wg_tensor *wg_tensor_copy(wg_memory *memory, const wg_tensor *tensor);
+WG_API wg_tensor *wg_tensor_retain(wg_tensor *tensor); /* one more reference; returns tensor */
+WG_API void wg_tensor_free(wg_tensor *tensor);         /* one reference fewer */
+WG_API wg_dtype wg_tensor_dtype(const wg_tensor *tensor);
+WG_API const wg_shape *wg_tensor_shape(const wg_tensor *tensor);
+WG_API size_t wg_tensor_bytes(const wg_tensor *tensor);
+WG_API const void *wg_tensor_data(const wg_tensor *tensor);
+/* The data, to change it: raises the version, so that whatever was derived from the contents (a packed weight)
+ * is derived again. Call it before every round of writing. */
+WG_API void *wg_tensor_write(wg_tensor *tensor);
+WG_API uint64_t wg_tensor_version(const wg_tensor *tensor);
+/* One element as a double, by flat index (0 if out of range); and set it (raises the version). */
+WG_API double wg_tensor_get(const wg_tensor *tensor, int64_t index);
+WG_API void wg_tensor_set(wg_tensor *tensor, int64_t index, double value);
+WG_API void wg_tensor_fill(wg_tensor *tensor, double value);
+
+/* ---- random numbers ------------------------------------------------------------------------- */
+
+/* Philox 4x32-10, a counter-based generator: out = f(counter, key). Source: Salmon et al. 2011. */
+WG_API void wg_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/* A sequence of draws from one (seed, stream); `at` is the number of the next draw. */
+typedef struct wg_random {
+    uint64_t seed, stream, at;
+} wg_random;
+WG_API uint32_t wg_random_bits(wg_random *random);
+WG_API double wg_random_uniform(wg_random *random);              /* in [0,1), 53 bits */
+WG_API double wg_random_normal(wg_random *random);               /* mean 0, variance 1 */
+WG_API uint64_t wg_random_below(wg_random *random, uint64_t n);  /* in [0,n), no bias; 0 if n is 0 */
+
+/* ---- named tensors and files ---------------------------------------------------------------- */
+
+/* An ordered set of named tensors with string metadata: a cell's or model's parameters, a batch of arrays, the
+ * contents of a safetensors file. Names are unique, UTF-8, not empty. */
+typedef struct wg_params wg_params;
+
+WG_API wg_params *wg_params_new(wg_memory *memory);
+WG_API void wg_params_free(wg_params *params);
+WG_API int wg_params_count(const wg_params *params);
+WG_API const char *wg_params_name(const wg_params *params, int i);
+WG_API wg_tensor *wg_params_tensor(const wg_params *params, int i);         /* borrowed */
+WG_API wg_tensor *wg_params_find(const wg_params *params, const char *name); /* borrowed, or NULL */
+/* Adds a tensor under a name; takes one reference of its own. WG_CONFLICT if the name is taken. */
+WG_API wg_status wg_params_add(wg_params *params, const char *name, wg_tensor *tensor);
+/* A fixed parameter is stored and read by name and not trained. */
+WG_API void wg_params_set_fixed(wg_params *params, int i, bool fixed);
+WG_API bool wg_params_fixed(const wg_params *params, int i);
+/* Metadata: sets or replaces; reads (NULL if absent); lists. */
+WG_API wg_status wg_params_set_meta(wg_params *params, const char *key, const char *value);
+WG_API const char *wg_params_meta(const wg_params *params, const char *key);
+WG_API int wg_params_meta_count(const wg_params *params);
+WG_API const char *wg_params_meta_key(const wg_params *params, int i);
+/* Safetensors. Written to a temporary name in the same folder, synced, renamed. Reads F32 F64 I32 as they are, I64 as
+ * i32 if every value fits. Source: the format's published specification. */
+WG_API wg_status wg_params_save(const wg_params *params, const char *path, wg_error *error);
+WG_API wg_params *wg_params_load(wg_memory *memory, const char *path, wg_error *error);
+/* The same from bytes in memory; `name` stands for the file in messages. */
+WG_API wg_params *wg_params_parse(wg_memory *memory, const void *bytes, size_t size, const char *name,
+                                  wg_error *error);
+/* NumPy's .npy, versions 1 to 3, C and Fortran order, <f4 <f8 <i4 <i8 (as i32 if every value fits). */
+WG_API wg_tensor *wg_npy_load(wg_memory *memory, const char *path, wg_error *error);
+WG_API wg_tensor *wg_npy_parse(wg_memory *memory, const void *bytes, size_t size, const char *name,
+                               wg_error *error);
+WG_API wg_status wg_npy_save(const wg_tensor *tensor, const char *path, wg_error *error);
+
+/* ---- the tape ------------------------------------------------------------------------------- */
+
+typedef struct wg_tape wg_tape;
+typedef struct wg_op wg_op;
+
+/* Names one node of a tape; or, from wg_c, a bare constant that takes the other operand's type. A zeroed var is
+ * invalid: an op given one fails with a message. */
+typedef struct wg_var {
+    wg_tape *tape;
+    union {
+        int64_t id;
+        double value;
+    } as;
+} wg_var;
+
+WG_API wg_tape *wg_tape_new(wg_memory *memory);
+WG_API void wg_tape_free(wg_tape *tape);
+/* The first failure since the tape was made or cleared, and its message ("" if none). */
+WG_API wg_status wg_tape_status(const wg_tape *tape);
+WG_API const char *wg_tape_message(const wg_tape *tape);
+WG_API void wg_tape_clear(wg_tape *tape);
+WG_API int64_t wg_tape_count(const wg_tape *tape); /* nodes recorded */
+/* Define-by-run: everything recorded after the mark is dropped, and its vars with it. */
+WG_API int64_t wg_tape_mark(const wg_tape *tape);
+WG_API void wg_tape_rewind(wg_tape *tape, int64_t mark);
+
+WG_API wg_var wg_c(double value);
+/* A leaf reads the tensor's current contents at each run. The tape holds a reference. */
+WG_API wg_var wg_leaf(wg_tape *tape, wg_tensor *tensor);
+/* A constant array, every element `value`. */
+WG_API wg_var wg_full(wg_tape *tape, wg_dtype dtype, int rank, const int64_t *dim, double value);
+WG_API wg_var wg_like(wg_var x, double value); /* the same with x's type and shape */
+
+WG_API bool wg_valid(wg_var x);
+WG_API const wg_shape *wg_var_shape(wg_var x); /* of an invalid var or bare constant: NULL */
+WG_API wg_dtype wg_var_dtype(wg_var x);
+WG_API int64_t wg_dim(wg_var x, int axis); /* axis may count from the end: -1 is the last; 0 if none */
+WG_API int wg_rank(wg_var x);
+
+/* Records any op, built-in or the caller's own. attr: op->attr_size bytes, copied; NULL if there are none. */
+WG_API wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr);
+
+/* ---- the op record -------------------------------------------------------------------------- */
+
+/* What kind of computation an op is; passes read this and never a name. */
+typedef enum wg_class {
+    WG_LEAF,      /* reads a tensor or a constant */
+    WG_POINTWISE, /* out[i] = f(in0[i], in1[i], …), all of one shape */
+    WG_VIEW,      /* the same elements under other indices: an alias, nothing is computed */
+    WG_MOVE,      /* copies elements to other places */
+    WG_REDUCTION, /* reduces, scans or normalises along axes */
+    WG_PRODUCT,   /* sums of products over a shared axis */
+    WG_INDEX,     /* reads or writes places given by integers */
+    WG_RANDOM,    /* draws; each node has a stream of its own and is never merged with another */
+    WG_EFFECT,    /* store, guard */
+    WG_COMPOSITE  /* recorded as other ops; never a node itself */
+} wg_class;
+
+/* An array as a kernel sees it. stride: elements between neighbours along each axis; NULL when dense. */
+typedef struct wg_array {
+    void *data;
+    const wg_shape *shape;
+    const int64_t *stride;
+    wg_dtype dtype;
+} wg_array;
+
+/* What a shape rule reads and fills. */
+typedef struct wg_infer {
+    const wg_op *op;
+    const void *attr;
+    int n;
+    const wg_shape *const *in;
+    const wg_dtype *in_dtype;
+    wg_shape out;
+    wg_dtype dtype;
+    char *text; /* set by wg_infer_fail */
+    size_t text_size;
+} wg_infer;
+/* Says why the shapes do not fit (without the op's name); returns status. */
+WG_API wg_status wg_infer_fail(wg_infer *infer, wg_status status, const char *format, ...)
+    WG_PRINTF(3, 4);
+
+typedef struct wg_team wg_team; /* the threads of a run */
+
+/* What a kernel gets. out is dense. Inputs are dense unless the op takes strides. */
+typedef struct wg_call {
+    const wg_op *op;
+    const void *attr;
+    int n;
+    const wg_array *in;
+    wg_array out;
+    void *scratch; /* op->scratch bytes, aligned to 64, contents undefined */
+    wg_team *team;
+    char *text; /* set by wg_call_fail */
+    size_t text_size;
+} wg_call;
+WG_API wg_status wg_call_fail(wg_call *call, wg_status status, const char *format, ...)
+    WG_PRINTF(3, 4);
+
+/* What a derivative rule gets: y = op(in…), g its cotangent. need[i]: whether in[i]'s is wanted. */
+typedef struct wg_rule {
+    wg_tape *tape;
+    const wg_op *op;
+    const void *attr;
+    int n;
+    const wg_var *in;
+    wg_var y;
+    wg_var g;
+    const bool *need;
+} wg_rule;
+
+/* An example the generated checks run. inputs: one word an input: "3,4" float, "i5:3" integers in [0,5), "" a
+ * scalar is written "()". Values are drawn from [low, high]. */
+typedef struct wg_example {
+    const char *inputs;
+    double low, high;
+    wg_var (*call)(const wg_var *in);
+} wg_example;
+
+/* Traits. */
+enum {
+    WG_IS_LINEAR = 1,      /* linear in all float inputs together: jvp is the op itself on the tangents */
+    WG_IS_MULTILINEAR = 2, /* linear in each float input alone: jvp is a sum over inputs */
+    WG_IS_ZERO = 4,        /* piecewise constant: its derivative is zero */
+    WG_TAKES_STRIDES = 8,  /* the kernel reads strided inputs */
+    WG_IS_OPAQUE = 16,     /* its derivative cannot be differentiated again: an error that names it */
+    WG_TAKES_I32 = 32,     /* pointwise: also stamped for i32 */
+    WG_NO_MERGE = 64       /* never merged with an equal node */
+};
+
+/* The record that is an op. Fields not given are zero. */
+struct wg_op {
+    const char *name;
+    int arity; /* number of inputs; -1 for any */
+    wg_class kind;
+    unsigned traits;
+    size_t attr_size;
+    /* Shape and type of the result from those of the inputs. NULL for pointwise ops. */
+    wg_status (*shape)(wg_infer *infer);
+    /* Computes out. NULL for views and composites. */
+    wg_status (*run)(wg_call *call);
+    /* Bytes of scratch the kernel needs; NULL for none. */
+    size_t (*scratch)(const wg_infer *infer);
+    /* Views: fills the strides and the offset (in elements) of the alias from the input's strides. Returns false if
+     * this input cannot be viewed so, and then `run` copies. */
+    bool (*view)(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,
+                 int64_t *out_stride, int64_t *offset);
+    /* Pointwise: n elements, dense, for f32, f64 and i32 (NULL if not for i32). */
+    void (*map[3])(int64_t n, const void *const *in, void *out, const void *attr);
+    /* Pointwise: d[i] = partial of y by x[i], as ops; wg_c(0), wg_c(1) and wg_c(-1) cost nothing. */
+    void (*partial)(const wg_var *x, wg_var y, const void *attr, wg_var *d);
+    /* Reverse mode: dx[i] = the contribution of g to in[i]'s adjoint, for every i with need[i]; a zeroed var is a zero. */
+    void (*vjp)(const wg_rule *rule, wg_var *dx);
+    /* Forward mode, where neither a trait nor `partial` gives it: from the tangents (zeroed: none). NULL: derived
+     * from vjp by differentiating it in g. */
+    wg_var (*jvp)(const wg_rule *rule, const wg_var *dx);
+    /* Instead of vjp for in[0]: assembles its adjoint once from all the readers that are this op. */
+    wg_var (*collect)(wg_var x, int n, const wg_rule *readers);
+    /* Examples, ended by one whose call is NULL. Pointwise ops use `range` instead. */
+    const wg_example *examples;
+    double range[2];
+    const char *doc; /* NULL for a built-in op: then the text in ops.def */
+};
+
+/* The built-in ops, in the order of ops.def. doc: the formula, shapes, errors and source. */
+typedef struct wg_op_entry {
+    const char *name, *family, *arguments, *doc;
+    const wg_op *op;
+} wg_op_entry;
+WG_API int wg_op_count(void);
+WG_API const wg_op_entry *wg_op_list(void);
+WG_API const wg_op_entry *wg_op_find(const char *name); /* NULL if there is none */
+
+/* ---- the ops -------------------------------------------------------------------------------- */
+
+/* Prototypes wg_NAME(…) of every built-in op, from the one list; each entry's text is its documentation. */
+#define OP(family, name, arguments, doc) WG_API wg_var wg_##name arguments;
+#include "wengert/ops.def"
+#undef OP
+
+
+#ifdef __cplusplus
+}
+#endif
+#endif
