@@ -72,7 +72,17 @@ void wg__random_normal_f32(const uint32_t key[2], uint64_t stream, uint64_t step
 void wg__random_normal_f64(const uint32_t key[2], uint64_t stream, uint64_t step, int64_t from,
                            int64_t to, double *out);
 
-/* ---- files: written whole to a temporary name in the same folder, synced, renamed ---------------- */
+/* ---- text ---------------------------------------------------------------------------------------- */
+/* The bytes of the UTF-8 character that begins here, and its code point; 0 if none does. */
+int wg__utf8_next(const char *text, size_t size, uint32_t *point);
+/* The offset of the first byte that is not valid UTF-8, or `size`. */
+size_t wg__utf8_check(const char *text, size_t size);
+/* Hostile text for a one-line message: in single quotes, control characters and bad bytes as \xHH, cut with an
+ * ellipsis to fit `size` (16 or more). Returns out. */
+char *wg__quote(const char *text, char *out, size_t size);
+
+/* ---- files: written whole to a temporary name in the same folder, synced, renamed. A pipe or device is written
+ * to, a symbolic link followed. ------------------------------------------------------------------- */
 typedef struct wg_part {
     const void *data;
     size_t size;
