@@ -4,7 +4,7 @@
 int main(int argc, char **argv) {
     (void)argv;
     volatile char *block = calloc(10, 1);
-    int past = block ? block[9 + argc] : 0;
+    volatile int past = block ? block[9 + argc] : 0;
     free((void *)block);
-    return past & 0; /* 0 unless caught */
+    return past == 1000; /* 0 unless caught */
 }

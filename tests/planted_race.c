@@ -1,5 +1,5 @@
 /* planted_race.c: OpenMP threads add to one variable without order; ThreadSanitizer must say so. The second loop is
- * ordered by its barrier and must not be reported: a report of line 18 says the tool does not know OpenMP. */
+ * ordered by its barriers and must not be reported. */
 #include <omp.h>
 
 static int shared, part[4];
