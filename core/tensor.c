@@ -32,19 +32,20 @@ size_t wg_dtype_size(wg_dtype dtype) {
 wg_status wg__shape_set(wg_shape *shape, int rank, const int64_t *dim) {
     if (rank < 0 || rank > WG_MAX_RANK)
         return WG_RANGE;
-    *shape = (wg_shape){.rank = rank, .count = 1};
+    wg_shape made = {.rank = rank}; /* dim may be the shape's own */
     bool empty = false;
     int64_t count = 1; /* of the sizes that are not zero, so that overflow shows beside a zero too */
     for (int i = 0; i < rank; i++) {
         if (dim[i] < 0)
             return WG_RANGE;
-        shape->dim[i] = dim[i];
+        made.dim[i] = dim[i];
         if (dim[i] == 0)
             empty = true;
         else if (__builtin_mul_overflow(count, dim[i], &count) || count > INT64_MAX / 16)
             return WG_RANGE;
     }
-    shape->count = empty ? 0 : count;
+    made.count = empty ? 0 : count;
+    *shape = made;
     return WG_OK;
 }
 

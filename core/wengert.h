@@ -208,8 +208,13 @@ WG_API const char *wg_tape_message(const wg_tape *tape);
 WG_API void wg_tape_clear(wg_tape *tape);
 WG_API int64_t wg_tape_count(const wg_tape *tape); /* nodes recorded */
 /* Define-by-run: everything recorded after the mark is dropped, and its vars with it. */
-WG_API int64_t wg_tape_mark(const wg_tape *tape);
-WG_API void wg_tape_rewind(wg_tape *tape, int64_t mark);
+typedef struct wg_mark {
+    int64_t nodes;
+    size_t bytes;
+    uint64_t streams;
+} wg_mark;
+WG_API wg_mark wg_tape_mark(const wg_tape *tape);
+WG_API void wg_tape_rewind(wg_tape *tape, wg_mark mark);
 
 WG_API wg_var wg_c(double value);
 /* A leaf reads the tensor's current contents at each run. The tape holds a reference. */
@@ -333,9 +338,9 @@ struct wg_op {
     bool (*view)(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,
                  int64_t *out_stride, int64_t *offset);
     /* Pointwise: n elements, dense, for f32, f64 and i32 (NULL if not for i32). */
-    void (*map[3])(int64_t n, const void *const *in, void *out, const void *attr);
-    /* Pointwise: d[i] = partial of y by x[i], as ops; wg_c(0), wg_c(1) and wg_c(-1) cost nothing. */
-    void (*partial)(const wg_var *x, wg_var y, const void *attr, wg_var *d);
+    void (*map[3])(int64_t n, const void *const *in, void *out);
+    /* Pointwise: d[i] = partial of y by in[i], as ops, where need[i]; wg_c(0), wg_c(1) and wg_c(-1) cost nothing. */
+    void (*partial)(const wg_var *in, wg_var y, const bool *need, wg_var *d);
     /* Reverse mode: dx[i] = the contribution of g to in[i]'s adjoint, for every i with need[i]; a zeroed var is a zero. */
     void (*vjp)(const wg_rule *rule, wg_var *dx);
     /* Forward mode, where neither a trait nor `partial` gives it: from the tangents (zeroed: none). NULL: derived
@@ -365,6 +370,32 @@ WG_API const wg_op_entry *wg_op_find(const char *name); /* NULL if there is none
 #include "wengert/ops.def"
 #undef OP
 
+/* ---- derivatives ------------------------------------------------------------------------------ */
+
+/* out[i] = d y / d wrt[i], recorded on the same tape: reverse mode. y: one element, float. out[i]: wrt[i]'s type and
+ * shape; zeros where y does not depend on it. Any order: differentiate the result again.
+ * Fails: WG_SHAPE (y has not one element), WG_DERIVATIVE (an op on the way has none), WG_MEMORY. */
+WG_API wg_status wg_grad(wg_var y, int n, const wg_var *wrt, wg_var *out);
+/* The same for m outputs: out[i] = sum over j of cotangent[j]^T (d y[j] / d wrt[i]). cotangent[j]: y[j]'s type and
+ * shape (a bare constant is filled to it). */
+WG_API wg_status wg_vjp(int m, const wg_var *y, const wg_var *cotangent, int n, const wg_var *wrt, wg_var *out);
+/* Forward mode: out[j] = sum over i of (d y[j] / d x[i]) tangent[i]. tangent[i]: x[i]'s type and shape. */
+WG_API wg_status wg_jvp(int n, const wg_var *x, const wg_var *tangent, int m, const wg_var *y, wg_var *out);
+
+/* ---- running ---------------------------------------------------------------------------------- */
+
+/* How to run. A zeroed struct is the default. */
+typedef struct wg_run_options {
+    int threads;          /* 0: as many as OpenMP would use */
+    bool keep_subnormals; /* false: numbers below the normal range count as zero, here and in the workers */
+} wg_run_options;
+
+/* Evaluates op by op, with no optimisation: for define-by-run, for debugging, and as the reference that compiled plans are
+ * tested against. out[i] becomes a new tensor (free it) with y[i]'s value. Stores among y commit when all is computed.
+ * error may be NULL. Fails as the ops do; then out is all NULL and nothing was stored. */
+WG_API wg_status wg_eval(int n, const wg_var *y, wg_tensor **out, wg_error *error);
+WG_API wg_status wg_eval_with(const wg_run_options *options, int n, const wg_var *y, wg_tensor **out,
+                              wg_error *error);
 
 #ifdef __cplusplus
 }

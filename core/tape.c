@@ -1,0 +1,458 @@
+/* tape.c: the Wengert list: nodes in chunks that never move, recorded by wg_apply, dropped by wg_tape_rewind. Knows
+ * the op record and no op. */
+#include "tape.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const wg_op wg__op_leaf = {.name = "leaf", .kind = WG_LEAF, .traits = WG_NO_MERGE};
+const wg_op wg__op_constant = {.name = "constant", .kind = WG_LEAF};
+
+/* Its address marks a bare constant: no tape has it. */
+static const char bare_mark;
+
+wg_var wg_c(double value) {
+    return (wg_var){(wg_tape *)(uintptr_t)&bare_mark, {.value = value}};
+}
+
+bool wg__is_bare(wg_var x) { return x.tape == (wg_tape *)(uintptr_t)&bare_mark; }
+
+bool wg_valid(wg_var x) {
+    return x.tape && (wg__is_bare(x) || (x.as.id > 0 && x.as.id < x.tape->count));
+}
+
+static bool on_tape(wg_var x) { return wg_valid(x) && !wg__is_bare(x); }
+
+/* ---- the tape ---- */
+
+wg_tape *wg_tape_new(wg_memory *memory) {
+    wg_tape *tape = wg__take0(memory, sizeof *tape);
+    if (!tape)
+        return NULL;
+    tape->memory = memory;
+    tape->arena.memory = tape->lasting.memory = memory;
+    tape->count = 1; /* id 0 is no node */
+    tape->chunk[0] = wg__take0(memory, WG_FIRST_CHUNK * sizeof(wg_node));
+    wg_shape scalar = {.rank = 0, .count = 1};
+    tape->scalar = tape->chunk[0] ? wg__intern(tape, &scalar) : NULL;
+    if (!tape->scalar) {
+        wg_tape_free(tape);
+        return NULL;
+    }
+    return tape;
+}
+
+static void drop_leaves(wg_tape *tape, int64_t from) {
+    while (tape->leaf_count && tape->leaves[tape->leaf_count - 1] >= from)
+        wg_tensor_free(wg__node(tape, tape->leaves[--tape->leaf_count])->tensor);
+}
+
+void wg_tape_free(wg_tape *tape) {
+    if (!tape)
+        return;
+    drop_leaves(tape, 0);
+    for (int k = 0; k < WG_CHUNKS; k++)
+        wg__give(tape->memory, tape->chunk[k]);
+    wg__arena_free(&tape->arena);
+    wg__arena_free(&tape->lasting);
+    wg__give(tape->memory, tape->shapes);
+    wg__give(tape->memory, tape->leaves);
+    wg__give(tape->memory, tape->steps);
+    wg__give(tape->memory, tape->origins);
+    wg__give(tape->memory, tape);
+}
+
+wg_status wg_tape_status(const wg_tape *tape) { return tape->status; }
+const char *wg_tape_message(const wg_tape *tape) { return tape->message; }
+int64_t wg_tape_count(const wg_tape *tape) { return tape->count - 1; }
+
+wg_mark wg_tape_mark(const wg_tape *tape) {
+    return (wg_mark){tape->count, tape->arena.total, tape->streams};
+}
+
+void wg_tape_clear(wg_tape *tape) {
+    tape->status = WG_OK;
+    tape->message[0] = 0;
+}
+
+void wg_tape_rewind(wg_tape *tape, wg_mark mark) {
+    if (mark.nodes < 1 || mark.nodes > tape->count || mark.bytes > tape->arena.total)
+        return;
+    drop_leaves(tape, mark.nodes);
+    while (tape->step_count && tape->steps[tape->step_count - 1].id >= mark.nodes)
+        tape->step_count--;
+    wg__arena_rewind(&tape->arena, mark.bytes);
+    tape->count = mark.nodes;
+    tape->streams = mark.streams;
+}
+
+wg_var wg__fail(wg_tape *tape, wg_status status, const char *name, const char *format, ...) {
+    if (tape && tape->status == WG_OK) {
+        tape->status = status;
+        size_t room = sizeof tape->message, used = 0;
+        if (name)
+            used = (size_t)snprintf(tape->message, room, "%s: ", name);
+        va_list arguments;
+        va_start(arguments, format);
+        if (used < room)
+            used += (size_t)vsnprintf(tape->message + used, room - used, format, arguments);
+        va_end(arguments);
+        const char *place = wg__origin_place(tape, tape->origin);
+        if (place[0] && used < room)
+            snprintf(tape->message + used, room - used, " (%s)", place);
+    }
+    return wg__var(tape, 0);
+}
+
+/* ---- shapes ---- */
+
+static uint64_t shape_hash(const wg_shape *shape) {
+    uint64_t hash = (uint64_t)shape->rank + 0x9e3779b97f4a7c15u;
+    for (int i = 0; i < shape->rank; i++)
+        hash = (hash ^ (uint64_t)shape->dim[i]) * 0xff51afd7ed558ccdu, hash ^= hash >> 32;
+    return hash;
+}
+
+static bool shapes_grow(wg_tape *tape) {
+    int64_t room = tape->shape_room ? tape->shape_room * 2 : 32;
+    const wg_shape **table = wg__take0(tape->memory, wg__size((size_t)room, sizeof *table, 0));
+    if (!table)
+        return false;
+    for (int64_t i = 0; i < tape->shape_room; i++) {
+        if (!tape->shapes[i])
+            continue;
+        uint64_t at = shape_hash(tape->shapes[i]);
+        while (table[at & (uint64_t)(room - 1)])
+            at++;
+        table[at & (uint64_t)(room - 1)] = tape->shapes[i];
+    }
+    wg__give(tape->memory, tape->shapes);
+    tape->shapes = table;
+    tape->shape_room = room;
+    return true;
+}
+
+static const wg_shape *no_memory(wg_tape *tape) {
+    wg_status status = wg__refusal(tape->memory);
+    wg__fail(tape, status, NULL, "%s", wg_status_sentence(status));
+    return NULL;
+}
+
+const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape) {
+    if (2 * tape->shape_count >= tape->shape_room && !shapes_grow(tape))
+        return no_memory(tape);
+    uint64_t at = shape_hash(shape), wrap = (uint64_t)(tape->shape_room - 1);
+    for (; tape->shapes[at & wrap]; at++)
+        if (wg__shape_same(tape->shapes[at & wrap], shape))
+            return tape->shapes[at & wrap];
+    wg_shape *kept = wg__arena_take(&tape->lasting, sizeof *kept);
+    if (!kept)
+        return no_memory(tape);
+    *kept = (wg_shape){.rank = shape->rank, .count = shape->count};
+    memcpy(kept->dim, shape->dim, sizeof kept->dim[0] * (size_t)shape->rank);
+    tape->shapes[at & wrap] = kept;
+    tape->shape_count++;
+    return kept;
+}
+
+/* ---- recording ---- */
+
+/* The next node, not yet counted; NULL when out of memory. */
+static wg_node *next_node(wg_tape *tape) {
+    uint64_t at = (uint64_t)tape->count + WG_FIRST_CHUNK;
+    int k = 63 - __builtin_clzll(at) - 6;
+    if (!tape->chunk[k]) {
+        size_t bytes = k < WG_CHUNKS - 1 ? ((size_t)WG_FIRST_CHUNK << k) * sizeof(wg_node) : SIZE_MAX;
+        tape->chunk[k] = wg__take(tape->memory, bytes);
+        if (!tape->chunk[k]) {
+            no_memory(tape);
+            return NULL;
+        }
+    }
+    return &tape->chunk[k][at - ((uint64_t)WG_FIRST_CHUNK << k)];
+}
+
+static void *keep(wg_tape *tape, const void *bytes, size_t size) {
+    void *kept = wg__arena_take(&tape->arena, size);
+    if (!kept)
+        no_memory(tape);
+    else
+        memcpy(kept, bytes, size);
+    return kept;
+}
+
+wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
+                  const wg_var *in, const void *attr) {
+    wg_node *node = next_node(tape);
+    if (!node)
+        return wg__var(tape, 0);
+    node->op = op;
+    node->shape = shape;
+    node->n = (uint32_t)n;
+    node->dtype = (uint32_t)dtype;
+    node->origin = tape->origin;
+    node->attr = NULL;
+    if (attr && op->attr_size && !(node->attr = keep(tape, attr, op->attr_size)))
+        return wg__var(tape, 0);
+    if (n <= 2) {
+        for (int i = 0; i < n; i++)
+            node->in[i] = (uint32_t)in[i].as.id;
+    } else {
+        uint32_t *ids = wg__arena_take(&tape->arena, (size_t)n * sizeof *ids);
+        if (!ids) {
+            no_memory(tape);
+            return wg__var(tape, 0);
+        }
+        for (int i = 0; i < n; i++)
+            ids[i] = (uint32_t)in[i].as.id;
+        node->more = ids;
+    }
+    return wg__var(tape, tape->count++);
+}
+
+wg_tape *wg__tape_of(int n, const wg_var *in) {
+    for (int i = 0; i < n; i++)
+        if (in[i].tape && !wg__is_bare(in[i]))
+            return in[i].tape;
+    return NULL;
+}
+
+wg_status wg_infer_fail(wg_infer *infer, wg_status status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    if (infer->text_size)
+        vsnprintf(infer->text, infer->text_size, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+wg_status wg_call_fail(wg_call *call, wg_status status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    if (call->text_size)
+        vsnprintf(call->text, call->text_size, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+/* Pointwise: one type and shape for all. (Broadcasting was the builder's work.) */
+static wg_status infer_alike(wg_infer *infer) {
+    char a[96], b[96];
+    for (int i = 0; i < infer->n; i++) {
+        if (infer->in_dtype[i] != infer->in_dtype[0])
+            return wg_infer_fail(infer, WG_DTYPE, "operands are %s and %s",
+                                 wg_dtype_name(infer->in_dtype[0]), wg_dtype_name(infer->in_dtype[i]));
+        if (!wg__shape_same(infer->in[i], infer->in[0]))
+            return wg_infer_fail(infer, WG_SHAPE, "%s with %s do not broadcast",
+                                 wg_shape_text(infer->in[0], a, sizeof a),
+                                 wg_shape_text(infer->in[i], b, sizeof b));
+    }
+    if (infer->in_dtype[0] == WG_I32 && !(infer->op->traits & WG_TAKES_I32))
+        return wg_infer_fail(infer, WG_DTYPE, "takes floats, not i32");
+    infer->out = *infer->in[0];
+    infer->dtype = infer->in_dtype[0];
+    return WG_OK;
+}
+
+wg_status wg__infer(wg_infer *infer) {
+    wg_status status = infer->op->shape ? infer->op->shape(infer) : infer_alike(infer);
+    if (status == WG_OK && wg__shape_set(&infer->out, infer->out.rank, infer->out.dim) != WG_OK)
+        return wg_infer_fail(infer, WG_RANGE, "the result would have too many elements");
+    return status;
+}
+
+/* Bare constants take the first true operand's type and become scalars. */
+static bool settle_operands(wg_tape *tape, const wg_op *op, int n, const wg_var *in, wg_var *out) {
+    wg_dtype dtype = 0;
+    for (int i = 0; i < n; i++) {
+        if (!wg_valid(in[i])) {
+            if (!in[i].tape)
+                wg__fail(tape, WG_ARGUMENT, op->name, "operand %d is not a valid var", i + 1);
+            return false; /* otherwise the first failure is already noted */
+        }
+        if (wg__is_bare(in[i]))
+            continue;
+        if (in[i].tape != tape) {
+            wg__fail(tape, WG_ARGUMENT, op->name, "operand %d is on another tape", i + 1);
+            return false;
+        }
+        if (!dtype)
+            dtype = wg__of(in[i])->dtype;
+    }
+    for (int i = 0; i < n; i++) {
+        out[i] = wg__is_bare(in[i]) ? wg__constant(tape, dtype, tape->scalar, in[i].as.value) : in[i];
+        if (out[i].as.id == 0)
+            return false;
+    }
+    return true;
+}
+
+enum { FEW = 16 };
+
+wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
+    wg_tape *tape = wg__tape_of(n, in);
+    if (!tape || tape->status != WG_OK)
+        return wg__var(tape, 0);
+    if (op->arity >= 0 ? n != op->arity : n < 1)
+        return wg__fail(tape, WG_ARGUMENT, op->name, "takes %d operands, was given %d", op->arity, n);
+    wg_var few[FEW];
+    const wg_shape *few_shapes[FEW];
+    wg_dtype few_types[FEW];
+    wg_var *vars = few;
+    const wg_shape **shapes = few_shapes;
+    wg_dtype *types = few_types;
+    void *many = NULL;
+    if (n > FEW) {
+        many = wg__take(tape->memory, wg__size((size_t)n, sizeof *vars + sizeof *shapes + sizeof *types, 0));
+        if (!many) {
+            no_memory(tape);
+            return wg__var(tape, 0);
+        }
+        vars = many;
+        shapes = (void *)(vars + n);
+        types = (void *)(shapes + n);
+    }
+    wg_var y = wg__var(tape, 0);
+    if (settle_operands(tape, op, n, in, vars)) {
+        bool alike = op->kind == WG_POINTWISE && !op->shape;
+        for (int i = 0; i < n; i++) {
+            shapes[i] = wg__of(vars[i])->shape;
+            types[i] = wg__of(vars[i])->dtype;
+            alike = alike && shapes[i] == shapes[0] && types[i] == types[0];
+        }
+        if (alike && types[0] != WG_I32) { /* the usual case, without the rule */
+            y = wg__record(tape, op, types[0], shapes[0], n, vars, attr);
+        } else {
+            char text[512] = "";
+            wg_infer infer = {.op = op, .attr = attr, .n = n, .in = shapes, .in_dtype = types,
+                              .text = text, .text_size = sizeof text};
+            wg_status status = wg__infer(&infer);
+            const wg_shape *shape = status == WG_OK ? wg__intern(tape, &infer.out) : NULL;
+            if (status != WG_OK)
+                wg__fail(tape, status, op->name, "%s", text[0] ? text : wg_status_sentence(status));
+            else if (shape)
+                y = wg__record(tape, op, infer.dtype, shape, n, vars, attr);
+        }
+    }
+    wg__give(tape->memory, many);
+    return y;
+}
+
+bool wg__hold(wg_var node, wg_tensor *tensor) {
+    wg_tape *tape = node.tape;
+    if (!node.as.id)
+        return false;
+    if (!wg__room(tape->memory, (void **)&tape->leaves, tape->leaf_count, &tape->leaf_room,
+                  sizeof *tape->leaves)) {
+        tape->count = node.as.id;
+        no_memory(tape);
+        return false;
+    }
+    wg__of(node)->tensor = wg_tensor_retain(tensor);
+    tape->leaves[tape->leaf_count++] = (uint32_t)node.as.id;
+    return true;
+}
+
+wg_var wg_leaf(wg_tape *tape, wg_tensor *tensor) {
+    if (!tape || tape->status != WG_OK)
+        return wg__var(tape, 0);
+    if (!tensor)
+        return wg__fail(tape, WG_ARGUMENT, "leaf", "the tensor is NULL");
+    const wg_shape *shape = wg__intern(tape, wg_tensor_shape(tensor));
+    if (!shape)
+        return wg__var(tape, 0);
+    wg_var leaf = wg__record(tape, &wg__op_leaf, wg_tensor_dtype(tensor), shape, 0, NULL, NULL);
+    return wg__hold(leaf, tensor) ? leaf : wg__var(tape, 0);
+}
+
+wg_var wg__constant(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint64_t hash = (bits ^ (uint64_t)(uintptr_t)shape ^ (uint64_t)dtype << 60) * 0x9e3779b97f4a7c15u;
+    wg_constant_slot *slot = &tape->constants[hash >> 56];
+    if (slot->id && slot->id < tape->count && slot->shape == shape && slot->dtype == dtype &&
+        memcmp(&slot->value, &value, sizeof value) == 0) {
+        /* A rewind may have given the id to another node. */
+        const wg_node *node = wg__node(tape, slot->id);
+        if (node->op == &wg__op_constant && node->shape == shape && node->dtype == dtype &&
+            memcmp(&node->value, &value, sizeof value) == 0)
+            return wg__var(tape, slot->id);
+    }
+    wg_var made = wg__record(tape, &wg__op_constant, dtype, shape, 0, NULL, NULL);
+    if (made.as.id) {
+        wg__of(made)->value = value;
+        *slot = (wg_constant_slot){shape, value, (uint32_t)made.as.id, dtype};
+    }
+    return made;
+}
+
+wg_var wg_full(wg_tape *tape, wg_dtype dtype, int rank, const int64_t *dim, double value) {
+    wg_shape shape;
+    if (!tape || tape->status != WG_OK)
+        return wg__var(tape, 0);
+    if (dtype < WG_F32 || dtype > WG_I32)
+        return wg__fail(tape, WG_DTYPE, "full", "no such element type: %d", (int)dtype);
+    if (wg__shape_set(&shape, rank, dim) != WG_OK)
+        return wg__fail(tape, WG_RANGE, "full", "a size is negative or there are too many elements");
+    const wg_shape *interned = wg__intern(tape, &shape);
+    return interned ? wg__constant(tape, dtype, interned, value) : wg__var(tape, 0);
+}
+
+wg_var wg_like(wg_var x, double value) {
+    if (!on_tape(x))
+        return wg__fail(wg__tape_of(1, &x), WG_ARGUMENT, "like", "the operand is not a valid var");
+    if (x.tape->status != WG_OK)
+        return wg__var(x.tape, 0);
+    return wg__constant(x.tape, wg__of(x)->dtype, wg__of(x)->shape, value);
+}
+
+/* ---- asking a var ---- */
+
+const wg_shape *wg_var_shape(wg_var x) { return on_tape(x) ? wg__of(x)->shape : NULL; }
+wg_dtype wg_var_dtype(wg_var x) { return on_tape(x) ? (wg_dtype)wg__of(x)->dtype : (wg_dtype)0; }
+int wg_rank(wg_var x) { return on_tape(x) ? wg__of(x)->shape->rank : 0; }
+
+int64_t wg_dim(wg_var x, int axis) {
+    if (!on_tape(x))
+        return 0;
+    const wg_shape *shape = wg__of(x)->shape;
+    int at = wg__axis(axis, shape->rank);
+    return at < 0 ? 0 : shape->dim[at];
+}
+
+/* ---- origins, streams, steps ---- */
+
+uint32_t wg__origin_new(wg_tape *tape, const char *place) {
+    if (tape->origin_count >= (1 << 24) - 1 ||
+        !wg__room(tape->memory, (void **)&tape->origins, tape->origin_count, &tape->origin_room,
+                  sizeof *tape->origins))
+        return 0;
+    char *kept = wg__arena_take(&tape->lasting, strlen(place) + 1);
+    if (!kept)
+        return 0;
+    strcpy(kept, place);
+    tape->origins[tape->origin_count++].place = kept;
+    return (uint32_t)tape->origin_count;
+}
+
+uint32_t wg__origin_set(wg_tape *tape, uint32_t origin) {
+    uint32_t before = tape->origin;
+    tape->origin = origin;
+    return before;
+}
+
+const char *wg__origin_place(const wg_tape *tape, uint32_t origin) {
+    return origin && origin <= tape->origin_count ? tape->origins[origin - 1].place : "";
+}
+
+uint64_t wg__stream(wg_tape *tape) { return ++tape->streams; }
+
+wg_status wg__step_mark(wg_tape *tape, uint32_t unroll, int64_t step) {
+    if (!wg__room(tape->memory, (void **)&tape->steps, tape->step_count, &tape->step_room,
+                  sizeof *tape->steps)) {
+        no_memory(tape);
+        return tape->status;
+    }
+    tape->steps[tape->step_count++] = (wg_step_mark){(uint32_t)tape->count, unroll, step};
+    return WG_OK;
+}

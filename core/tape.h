@@ -1,0 +1,128 @@
+/* tape.h: the tape as the library's own parts see it: nodes, recording, origins, step marks. Core only; names no op
+ * but the three kinds of node that core itself makes (leaf, constant, and what wg_apply records). */
+#ifndef WG_TAPE_H
+#define WG_TAPE_H
+
+#include "core.h"
+
+/* One entry of the Wengert list: 40 bytes, never moved. */
+typedef struct wg_node {
+    const wg_op *op;
+    const wg_shape *shape; /* interned: equal shapes on one tape are one pointer */
+    union {
+        const void *attr;  /* op->attr_size bytes in the tape's arena */
+        wg_tensor *tensor; /* of a leaf or store: held */
+        double value;      /* of a constant: every element */
+    };
+    union {
+        uint32_t in[2];       /* ids, if n <= 2 */
+        const uint32_t *more; /* in the arena, if n > 2 */
+    };
+    uint32_t n;
+    uint32_t dtype : 8, origin : 24; /* origin: where it was recorded, see wg__origin_set */
+} wg_node;
+
+/* The two ops that core knows. */
+extern const wg_op wg__op_leaf, wg__op_constant;
+
+/* Chunk k holds 64 << k nodes: an id finds its chunk by its highest bit, and nothing ever moves. */
+enum { WG_CHUNKS = 25, WG_FIRST_CHUNK = 64 };
+
+typedef struct wg_origin {
+    const char *place; /* "lstm.cell:7", in the lasting arena */
+} wg_origin;
+
+/* A step boundary of an unroll: the node with this id is the first of step `step` of unroll `unroll`. */
+typedef struct wg_step_mark {
+    uint32_t id;
+    uint32_t unroll;
+    int64_t step;
+} wg_step_mark;
+
+typedef struct wg_constant_slot {
+    const wg_shape *shape;
+    double value;
+    uint32_t id;
+    uint32_t dtype;
+} wg_constant_slot;
+
+enum { WG_CONSTANT_SLOTS = 256 };
+
+struct wg_tape {
+    wg_memory *memory;
+    wg_node *chunk[WG_CHUNKS];
+    int64_t count; /* nodes, the never used node 0 included */
+    wg_arena arena;   /* attributes and long input lists: rewound with the nodes */
+    wg_arena lasting; /* shapes and origins: kept as long as the tape */
+    const wg_shape **shapes; /* open-addressed table of interned shapes */
+    int64_t shape_count, shape_room;
+    const wg_shape *scalar;
+    uint32_t *leaves; /* ids of the nodes that hold a tensor, ascending */
+    int64_t leaf_count, leaf_room;
+    wg_step_mark *steps;
+    int64_t step_count, step_room;
+    wg_origin *origins;
+    int64_t origin_count, origin_room;
+    uint32_t origin;
+    uint64_t streams; /* random streams handed out */
+    uint32_t unrolls; /* unrolls recorded */
+    wg_constant_slot constants[WG_CONSTANT_SLOTS]; /* last constants made, so that they are recorded once */
+    wg_status status;
+    char message[1024];
+};
+
+static inline wg_node *wg__node(const wg_tape *tape, int64_t id) {
+    uint64_t at = (uint64_t)id + WG_FIRST_CHUNK;
+    int k = 63 - __builtin_clzll(at) - 6;
+    return &tape->chunk[k][at - ((uint64_t)WG_FIRST_CHUNK << k)];
+}
+
+static inline const uint32_t *wg__inputs(const wg_node *node) {
+    return node->n <= 2 ? node->in : node->more;
+}
+
+static inline wg_var wg__var(wg_tape *tape, int64_t id) {
+    return (wg_var){tape, {.id = id}};
+}
+
+static inline wg_node *wg__of(wg_var x) { return wg__node(x.tape, x.as.id); }
+
+/* A bare constant made by wg_c. */
+bool wg__is_bare(wg_var x);
+
+/* An invalid var of this tape; first sets the tape's status and message: "NAME: text (place)". Keeps the first. */
+wg_var wg__fail(wg_tape *tape, wg_status status, const char *name, const char *format, ...)
+    WG_PRINTF(4, 5);
+
+/* The tape of the first operand that has one, or NULL. */
+wg_tape *wg__tape_of(int n, const wg_var *in);
+
+/* Records without any inference: the caller vouches for shape and dtype. */
+wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
+                  const wg_var *in, const void *attr);
+
+/* Makes a node (the newest) hold a tensor until the tape goes or is rewound past it; on failure the node is dropped and
+ * the tape's status set. */
+bool wg__hold(wg_var node, wg_tensor *tensor);
+
+/* Interned copy; NULL when out of memory (status set). */
+const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape);
+
+/* The constant of this type, (interned) shape and value; recorded once and reused. */
+wg_var wg__constant(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value);
+
+/* Where nodes recorded from now on come from ("lstm.cell:7"); 0 is nowhere. Returns what it was. */
+uint32_t wg__origin_new(wg_tape *tape, const char *place);
+uint32_t wg__origin_set(wg_tape *tape, uint32_t origin);
+const char *wg__origin_place(const wg_tape *tape, uint32_t origin); /* "" if nowhere */
+
+/* A number of its own for a random node. */
+uint64_t wg__stream(wg_tape *tape);
+
+/* Marks the next node as the first of a step. */
+wg_status wg__step_mark(wg_tape *tape, uint32_t unroll, int64_t step);
+
+/* The result's shape and type for these inputs, by the op's own rule (pointwise: all alike). */
+wg_status wg__infer(wg_infer *infer);
+
+#endif

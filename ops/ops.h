@@ -1,0 +1,33 @@
+/* ops.h: what the families of ops share: the builder that broadcasts, and helpers for rules. Includes core only. */
+#ifndef WG_OPS_H
+#define WG_OPS_H
+
+#include "tape.h"
+
+/* Records a pointwise op: broadcasts the operands to one shape (views), then applies it. */
+wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in);
+
+/* The kernel of every pointwise op: blocks of any strides through op->map. */
+wg_status wg__pointwise_run(wg_call *call);
+
+/* Copies an array of any strides to dense memory in row-major order. */
+void wg__copy(const wg_team *team, const wg_array *from, void *to);
+
+/* The shape two operands broadcast to, by NumPy's rule; false if they do not. */
+bool wg__broadcast(const wg_shape *a, const wg_shape *b, wg_shape *out);
+
+/* x with the shape given, broadcast (a view; x itself if it has it already). */
+wg_var wg__broadcast_to(wg_var x, const wg_shape *shape);
+
+/* The shape of out (rank, dim), for attributes. */
+typedef struct wg_dims {
+    int rank;
+    int64_t dim[WG_MAX_RANK];
+} wg_dims;
+wg_dims wg__dims(int rank, const int64_t *dim);
+wg_dims wg__dims_of(wg_var x);
+
+/* x as an operand whose shape a builder may read: false (and the tape's failure set) if x is invalid or bare. */
+bool wg__operand(wg_var x, const char *name);
+
+#endif

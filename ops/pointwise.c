@@ -1,0 +1,258 @@
+/* pointwise.c: the records of the pointwise ops, read from their rows; the builder that broadcasts; the kernel that
+ * walks arrays of any strides in dense blocks. */
+#include "ops.h"
+
+#include <string.h>
+
+#include "wengert/notation.h"
+
+/* ---- the records ---- */
+
+#define PARTIAL(i, expression)                                                                     \
+    if (need[i])                                                                                   \
+        d[i] = WG_VAR(expression);
+#define RULE1(op, dx)                                                                              \
+    static void op##_partial(const wg_var *in, wg_var y, const bool *need, wg_var *d) {            \
+        wg_var x = in[0];                                                                          \
+        (void)x, (void)y;                                                                          \
+        PARTIAL(0, dx)                                                                             \
+    }
+#define RULE2(op, da, db)                                                                          \
+    static void op##_partial(const wg_var *in, wg_var y, const bool *need, wg_var *d) {            \
+        wg_var a = in[0], b = in[1];                                                               \
+        (void)a, (void)b, (void)y;                                                                 \
+        PARTIAL(0, da)                                                                             \
+        PARTIAL(1, db)                                                                             \
+    }
+#define RULE3(op, da, db, dc)                                                                      \
+    static void op##_partial(const wg_var *in, wg_var y, const bool *need, wg_var *d) {            \
+        wg_var a = in[0], b = in[1], c = in[2];                                                    \
+        (void)a, (void)b, (void)c, (void)y;                                                        \
+        PARTIAL(0, da)                                                                             \
+        PARTIAL(1, db)                                                                             \
+        PARTIAL(2, dc)                                                                             \
+    }
+#define MAP1(op, value, dx, low, high) RULE1(op, dx)
+#define MAP1I MAP1
+#define MAP2(op, value, da, db, low, high) RULE2(op, da, db)
+#define MAP2I MAP2
+#define MAP3(op, value, da, db, dc, low, high) RULE3(op, da, db, dc)
+#define MAP3I MAP3
+#include "pointwise_rows.def"
+#include "pointwise_rows_end.h"
+
+#define DECLARE(op, T) void wg__map_##op##_##T(int64_t n, const void *const *in, void *out);
+#define RECORD(op, operands, more, low, high, i32)                                                 \
+    DECLARE(op, float)                                                                             \
+    DECLARE(op, double)                                                                            \
+    const wg_op wg__op_##op = {.name = #op,                                                        \
+                               .arity = operands,                                                  \
+                               .kind = WG_POINTWISE,                                               \
+                               .traits = WG_TAKES_STRIDES | (more),                                \
+                               .run = wg__pointwise_run,                                           \
+                               .map = {wg__map_##op##_float, wg__map_##op##_double, i32},          \
+                               .partial = op##_partial,                                            \
+                               .range = {low, high}};
+#define RECORD_I(op, operands, low, high)                                                          \
+    DECLARE(op, int32_t)                                                                           \
+    RECORD(op, operands, WG_TAKES_I32, low, high, wg__map_##op##_int32_t)
+#define BUILD1(op)                                                                                 \
+    wg_var wg_##op(wg_var x) { return wg__pointwise(&wg__op_##op, 1, &x); }
+#define BUILD2(op)                                                                                 \
+    wg_var wg_##op(wg_var a, wg_var b) {                                                           \
+        return wg__pointwise(&wg__op_##op, 2, (const wg_var[]){a, b});                             \
+    }
+#define BUILD3(op)                                                                                 \
+    wg_var wg_##op(wg_var a, wg_var b, wg_var c) {                                                 \
+        return wg__pointwise(&wg__op_##op, 3, (const wg_var[]){a, b, c});                          \
+    }
+#define MAP1(op, value, dx, low, high) RECORD(op, 1, 0, low, high, NULL) BUILD1(op)
+#define MAP1I(op, value, dx, low, high) RECORD_I(op, 1, low, high) BUILD1(op)
+#define MAP2(op, value, da, db, low, high) RECORD(op, 2, 0, low, high, NULL) BUILD2(op)
+#define MAP2I(op, value, da, db, low, high) RECORD_I(op, 2, low, high) BUILD2(op)
+#define MAP3(op, value, da, db, dc, low, high) RECORD(op, 3, 0, low, high, NULL) BUILD3(op)
+#define MAP3I(op, value, da, db, dc, low, high) RECORD_I(op, 3, low, high) BUILD3(op)
+#include "pointwise_rows.def"
+#include "pointwise_rows_end.h"
+
+/* ---- the builder ---- */
+
+bool wg__broadcast(const wg_shape *a, const wg_shape *b, wg_shape *out) {
+    int rank = a->rank > b->rank ? a->rank : b->rank;
+    int64_t dim[WG_MAX_RANK];
+    for (int i = 1; i <= rank; i++) { /* from the last axis */
+        int64_t m = i <= a->rank ? a->dim[a->rank - i] : 1;
+        int64_t n = i <= b->rank ? b->dim[b->rank - i] : 1;
+        if (m != n && m != 1 && n != 1)
+            return false;
+        dim[rank - i] = m == 1 ? n : m;
+    }
+    return wg__shape_set(out, rank, dim) == WG_OK;
+}
+
+/* The slow path: some shapes differ, or an operand is a bare constant. */
+static wg_var broadcast_apply(const wg_op *op, int n, const wg_var *in) {
+    wg_tape *tape = wg__tape_of(n, in);
+    const wg_shape *shape = NULL;
+    wg_dtype dtype = 0;
+    wg_var out[3] = {0};
+    for (int i = 0; i < n; i++) {
+        if (!wg_valid(in[i]) || (!wg__is_bare(in[i]) && in[i].tape != tape) || tape->status != WG_OK)
+            return wg_apply(op, n, in, NULL); /* which says what is wrong */
+        if (wg__is_bare(in[i]))
+            continue;
+        const wg_node *node = wg__of(in[i]);
+        wg_shape both;
+        if (!dtype)
+            dtype = node->dtype;
+        if (!shape)
+            shape = node->shape;
+        else if (shape != node->shape) {
+            if (!wg__broadcast(shape, node->shape, &both))
+                return wg_apply(op, n, in, NULL);
+            if (!(shape = wg__intern(tape, &both)))
+                return wg__var(tape, 0);
+        }
+    }
+    for (int i = 0; i < n; i++)
+        out[i] = wg__is_bare(in[i]) ? wg__constant(tape, dtype, shape, in[i].as.value)
+                                    : wg__broadcast_to(in[i], shape);
+    return wg_apply(op, n, out, NULL);
+}
+
+wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in) {
+    wg_tape *tape = in[0].tape;
+    if (wg_valid(in[0]) && !wg__is_bare(in[0]) && tape->status == WG_OK) {
+        const wg_node *first = wg__of(in[0]);
+        bool alike = first->dtype != WG_I32;
+        for (int i = 1; i < n; i++)
+            alike = alike && in[i].tape == tape && wg_valid(in[i]) &&
+                    wg__of(in[i])->shape == first->shape && wg__of(in[i])->dtype == first->dtype;
+        if (alike)
+            return wg__record(tape, op, first->dtype, first->shape, n, in, NULL);
+    }
+    return wg__tape_of(n, in) ? broadcast_apply(op, n, in) : (wg_var){0};
+}
+
+/* ---- the kernel ---- */
+
+enum { BLOCK = 1024, MOST_OPERANDS = 3, GRAIN = 16 * 1024 };
+
+/* A walk over the collapsed axes: the last one is handled in blocks. */
+typedef struct walk {
+    const wg_op *op;
+    int n, rank;
+    size_t size; /* of an element */
+    int type;    /* index into op->map */
+    int64_t dim[WG_MAX_RANK];
+    int64_t stride[MOST_OPERANDS][WG_MAX_RANK];
+    const char *in[MOST_OPERANDS];
+    char *out;
+} walk;
+
+/* Merges neighbouring axes that every operand walks as one. */
+static void collapse(walk *w, const wg_call *call) {
+    const wg_shape *shape = call->out.shape;
+    int64_t dense[WG_MAX_RANK];
+    wg__dense_strides(shape, dense);
+    w->rank = 0;
+    for (int k = 0; k < shape->rank; k++) {
+        if (shape->dim[k] == 1)
+            continue;
+        bool merges = w->rank > 0;
+        for (int i = 0; i < w->n && merges; i++) {
+            const int64_t *s = call->in[i].stride ? call->in[i].stride : dense;
+            merges = w->stride[i][w->rank - 1] == s[k] * shape->dim[k];
+        }
+        int at = merges ? w->rank - 1 : w->rank++;
+        w->dim[at] = merges ? w->dim[at] * shape->dim[k] : shape->dim[k];
+        for (int i = 0; i < w->n; i++)
+            w->stride[i][at] = (call->in[i].stride ? call->in[i].stride : dense)[k];
+    }
+    if (w->rank == 0) {
+        w->dim[0] = 1;
+        for (int i = 0; i < w->n; i++)
+            w->stride[i][0] = 1;
+        w->rank = 1;
+    }
+}
+
+static void gather4(uint32_t *to, const uint32_t *from, int64_t stride, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        to[i] = from[i * stride];
+}
+
+static void gather8(uint64_t *to, const uint64_t *from, int64_t stride, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        to[i] = from[i * stride];
+}
+
+/* One stretch of the last axis: n elements from these addresses. */
+static void stretch(const walk *w, const char *const *from, char *out, int64_t n) {
+    _Alignas(64) char buffer[MOST_OPERANDS][BLOCK * 8];
+    const void *in[MOST_OPERANDS] = {0};
+    int last = w->rank - 1;
+    bool filled[MOST_OPERANDS] = {0};
+    for (int64_t at = 0; at < n; at += BLOCK) {
+        int64_t count = wg__min(BLOCK, n - at);
+        for (int i = 0; i < w->n; i++) {
+            int64_t s = w->stride[i][last];
+            const char *start = from[i] + (size_t)(at * s) * w->size;
+            in[i] = start;
+            if (s == 1)
+                continue;
+            in[i] = buffer[i];
+            if (filled[i]) /* a repeated element: the buffer holds it already */
+                continue;
+            if (w->size == 4)
+                gather4((void *)buffer[i], (const void *)start, s, count);
+            else
+                gather8((void *)buffer[i], (const void *)start, s, count);
+            filled[i] = s == 0;
+        }
+        w->op->map[w->type](count, in, out + (size_t)at * w->size);
+    }
+}
+
+/* Elements [from, to) of the result, in row-major order. */
+static void walk_range(void *user, int64_t from, int64_t to) {
+    const walk *w = user;
+    int last = w->rank - 1;
+    int64_t index[WG_MAX_RANK], rest = from;
+    for (int k = last; k >= 0; k--) {
+        index[k] = rest % w->dim[k];
+        rest /= w->dim[k];
+    }
+    while (from < to) {
+        const char *in[MOST_OPERANDS];
+        for (int i = 0; i < w->n; i++) {
+            int64_t offset = 0;
+            for (int k = 0; k <= last; k++)
+                offset += index[k] * w->stride[i][k];
+            in[i] = w->in[i] + offset * (int64_t)w->size;
+        }
+        int64_t n = wg__min(w->dim[last] - index[last], to - from);
+        stretch(w, in, w->out + (size_t)from * w->size, n);
+        from += n;
+        index[last] = 0;
+        for (int k = last - 1; k >= 0 && ++index[k] == w->dim[k]; k--)
+            index[k] = 0;
+    }
+}
+
+wg_status wg__pointwise_run(wg_call *call) {
+    int64_t count = call->out.shape->count;
+    if (count == 0)
+        return WG_OK;
+    walk w = {.op = call->op, .n = call->n, .size = wg_dtype_size(call->out.dtype),
+              .type = call->out.dtype - WG_F32, .out = call->out.data};
+    for (int i = 0; i < call->n; i++)
+        w.in[i] = call->in[i].data;
+    if (count == 1) {
+        w.op->map[w.type](1, (const void *const *)w.in, w.out);
+        return WG_OK;
+    }
+    collapse(&w, call);
+    wg__rows(call->team, count, GRAIN, walk_range, &w);
+    return WG_OK;
+}

@@ -1,0 +1,381 @@
+/* view.c: ops whose result is the same elements under other indices: aliases, nothing is computed or copied where the
+ * input's strides allow it. */
+#include "ops.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+wg_dims wg__dims(int rank, const int64_t *dim) {
+    wg_dims dims = {.rank = rank};
+    for (int i = 0; i < rank && i < WG_MAX_RANK; i++)
+        dims.dim[i] = dim[i];
+    return dims;
+}
+
+wg_dims wg__dims_of(wg_var x) {
+    const wg_shape *shape = wg_var_shape(x);
+    return shape ? wg__dims(shape->rank, shape->dim) : (wg_dims){0};
+}
+
+bool wg__operand(wg_var x, const char *name) {
+    if (wg_valid(x) && !wg__is_bare(x))
+        return x.tape->status == WG_OK;
+    if (x.tape && !wg__is_bare(x) && x.tape->status == WG_OK)
+        wg__fail(x.tape, WG_ARGUMENT, name, "the operand is not a valid var");
+    return false;
+}
+
+/* What builders return when an operand will not do. */
+#define REQUIRE(x, name)                                                                           \
+    if (!wg__operand(x, name))                                                                     \
+        return wg__var(wg__tape_of(1, &x), 0);
+
+/* ---- reshape ---- */
+
+static wg_status reshape_shape(wg_infer *q) {
+    const wg_dims *to = q->attr;
+    char text[96];
+    int64_t known = 1;
+    int open = -1;
+    if (to->rank < 0 || to->rank > WG_MAX_RANK)
+        return wg_infer_fail(q, WG_RANGE, "at most %d axes, not %d", WG_MAX_RANK, to->rank);
+    for (int i = 0; i < to->rank; i++) {
+        q->out.dim[i] = to->dim[i];
+        if (to->dim[i] == -1 && open < 0)
+            open = i;
+        else if (to->dim[i] < 0 || __builtin_mul_overflow(known, to->dim[i], &known))
+            return wg_infer_fail(q, WG_SHAPE, "size %lld of axis %d is not a size", (long long)to->dim[i], i);
+    }
+    q->out.rank = to->rank;
+    q->dtype = q->in_dtype[0];
+    int64_t count = q->in[0]->count;
+    if (open >= 0 && known > 0 && count % known == 0)
+        q->out.dim[open] = count / known;
+    else if (open >= 0 || known != count)
+        return wg_infer_fail(q, WG_SHAPE, "%s has %lld elements, the new shape %lld",
+                             wg_shape_text(q->in[0], text, sizeof text), (long long)count, (long long)known);
+    return WG_OK;
+}
+
+/* Walks both shapes from the last axis: an axis of the result must lie inside one stretch of the input. */
+static bool reshape_view(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,
+                         int64_t *out_stride, int64_t *offset) {
+    (void)attr;
+    *offset = 0;
+    int i = in->rank - 1, k = out->rank - 1;
+    if (in->count == 0) {
+        wg__dense_strides(out, out_stride);
+        return true;
+    }
+    while (k >= 0) {
+        while (i >= 0 && in->dim[i] == 1)
+            i--;
+        int64_t stretch = 1, step = i >= 0 ? in_stride[i] : 1, next = step;
+        if (i >= 0) { /* the longest run of input axes that are one stretch */
+            stretch = in->dim[i];
+            next = step * in->dim[i];
+            for (i--; i >= 0 && (in->dim[i] == 1 || in_stride[i] == next); i--) {
+                stretch *= in->dim[i];
+                if (in->dim[i] != 1)
+                    next = in_stride[i] * in->dim[i];
+            }
+        }
+        int64_t used = 1;
+        for (; k >= 0 && used * out->dim[k] <= stretch; k--) {
+            out_stride[k] = step * used;
+            used *= out->dim[k];
+        }
+        if (used != stretch)
+            return false;
+    }
+    return true;
+}
+
+static void reshape_vjp(const wg_rule *r, wg_var *dx) {
+    wg_dims from = wg__dims_of(r->in[0]);
+    dx[0] = wg_reshape(r->g, from.rank, from.dim);
+}
+
+static wg_status copy_run(wg_call *call);
+
+static wg_var reshape_example(const wg_var *in) { return wg_reshape(in[0], 2, (const int64_t[]){6, -1}); }
+static const wg_example reshape_examples[] = {{"2,3,4", -2, 2, reshape_example}, {0}};
+
+const wg_op wg__op_reshape = {.name = "reshape", .arity = 1, .kind = WG_VIEW,
+    .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(wg_dims), .shape = reshape_shape,
+    .run = copy_run, .view = reshape_view, .vjp = reshape_vjp, .examples = reshape_examples};
+
+wg_var wg_reshape(wg_var x, int rank, const int64_t *dim) {
+    wg_dims to = wg__dims(rank, dim);
+    return wg_apply(&wg__op_reshape, 1, &x, &to);
+}
+
+/* ---- permute ---- */
+
+typedef struct permute_attr {
+    int rank;
+    int axis[WG_MAX_RANK];
+} permute_attr;
+
+static wg_status permute_shape(wg_infer *q) {
+    const permute_attr *p = q->attr;
+    bool seen[WG_MAX_RANK] = {0};
+    char text[96];
+    if (p->rank != q->in[0]->rank)
+        return wg_infer_fail(q, WG_SHAPE, "%d axes given for %s", p->rank,
+                             wg_shape_text(q->in[0], text, sizeof text));
+    q->out.rank = p->rank;
+    q->dtype = q->in_dtype[0];
+    for (int k = 0; k < p->rank; k++) {
+        int axis = wg__axis(p->axis[k], p->rank);
+        if (axis < 0 || seen[axis])
+            return wg_infer_fail(q, WG_SHAPE, "axis %d is out of range or twice", p->axis[k]);
+        seen[axis] = true;
+        q->out.dim[k] = q->in[0]->dim[axis];
+    }
+    return WG_OK;
+}
+
+static bool permute_view(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,
+                         int64_t *out_stride, int64_t *offset) {
+    const permute_attr *p = attr;
+    (void)out;
+    *offset = 0;
+    for (int k = 0; k < p->rank; k++)
+        out_stride[k] = in_stride[wg__axis(p->axis[k], in->rank)];
+    return true;
+}
+
+static void permute_vjp(const wg_rule *r, wg_var *dx) {
+    const permute_attr *p = r->attr;
+    int back[WG_MAX_RANK];
+    for (int k = 0; k < p->rank; k++)
+        back[wg__axis(p->axis[k], p->rank)] = k;
+    dx[0] = wg_permute(r->g, p->rank, back);
+}
+
+static wg_var permute_example(const wg_var *in) { return wg_permute(in[0], 3, (const int[]){2, 0, -2}); }
+static const wg_example permute_examples[] = {{"2,3,4", -2, 2, permute_example}, {0}};
+
+const wg_op wg__op_permute = {.name = "permute", .arity = 1, .kind = WG_VIEW,
+    .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(permute_attr), .shape = permute_shape,
+    .run = copy_run, .view = permute_view, .vjp = permute_vjp, .examples = permute_examples};
+
+wg_var wg_permute(wg_var x, int rank, const int *axis) {
+    permute_attr p = {.rank = rank};
+    for (int k = 0; k < rank && k < WG_MAX_RANK; k++)
+        p.axis[k] = axis[k];
+    return wg_apply(&wg__op_permute, 1, &x, &p);
+}
+
+/* ---- transpose: a permutation ---- */
+
+static wg_var transpose_example(const wg_var *in) { return wg_transpose(in[0]); }
+static const wg_example transpose_examples[] = {
+    {"2,3,4", -2, 2, transpose_example}, {"3,1", -2, 2, transpose_example}, {0}};
+
+const wg_op wg__op_transpose = {.name = "transpose", .arity = 1, .kind = WG_COMPOSITE,
+    .examples = transpose_examples};
+
+wg_var wg_transpose(wg_var x) {
+    REQUIRE(x, "transpose")
+    int axis[WG_MAX_RANK], rank = wg_rank(x);
+    if (rank < 2)
+        return wg__fail(x.tape, WG_SHAPE, "transpose", "the operand has fewer than two axes");
+    for (int k = 0; k < rank; k++)
+        axis[k] = k;
+    axis[rank - 1] = rank - 2;
+    axis[rank - 2] = rank - 1;
+    return wg_permute(x, rank, axis);
+}
+
+/* ---- broadcast_to ---- */
+
+static wg_status broadcast_shape(wg_infer *q) {
+    const wg_dims *to = q->attr;
+    wg_shape target, both;
+    char a[96], b[96];
+    if (wg__shape_set(&target, to->rank, to->dim) != WG_OK)
+        return wg_infer_fail(q, WG_RANGE, "a size is out of range");
+    if (!wg__broadcast(q->in[0], &target, &both) || !wg__shape_same(&both, &target))
+        return wg_infer_fail(q, WG_SHAPE, "%s does not broadcast to %s",
+                             wg_shape_text(q->in[0], a, sizeof a), wg_shape_text(&target, b, sizeof b));
+    q->out = target;
+    q->dtype = q->in_dtype[0];
+    return WG_OK;
+}
+
+static bool broadcast_view(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,
+                           int64_t *out_stride, int64_t *offset) {
+    (void)attr;
+    *offset = 0;
+    int added = out->rank - in->rank;
+    for (int k = 0; k < out->rank; k++)
+        out_stride[k] = k < added || in->dim[k - added] != out->dim[k] ? 0 : in_stride[k - added];
+    return true;
+}
+
+static void broadcast_vjp(const wg_rule *r, wg_var *dx) {
+    wg_dims from = wg__dims_of(r->in[0]);
+    dx[0] = wg_sum_to(r->g, from.rank, from.dim);
+}
+
+static wg_var broadcast_example(const wg_var *in) {
+    return wg_broadcast_to(in[0], 3, (const int64_t[]){2, 3, 4});
+}
+static const wg_example broadcast_examples[] = {{"3,1", -2, 2, broadcast_example},
+                                                {"4", -2, 2, broadcast_example},
+                                                {"()", -2, 2, broadcast_example},
+                                                {0}};
+
+const wg_op wg__op_broadcast_to = {.name = "broadcast_to", .arity = 1, .kind = WG_VIEW,
+    .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(wg_dims), .shape = broadcast_shape,
+    .run = copy_run, .view = broadcast_view, .vjp = broadcast_vjp, .examples = broadcast_examples};
+
+wg_var wg_broadcast_to(wg_var x, int rank, const int64_t *dim) {
+    wg_dims to = wg__dims(rank, dim);
+    return wg_apply(&wg__op_broadcast_to, 1, &x, &to);
+}
+
+wg_var wg__broadcast_to(wg_var x, const wg_shape *shape) {
+    if (wg_var_shape(x) == shape)
+        return x;
+    return wg_broadcast_to(x, shape->rank, shape->dim);
+}
+
+/* ---- slice ---- */
+
+typedef struct slice_attr {
+    int axis;
+    int64_t from, count;
+} slice_attr;
+
+static wg_status slice_shape(wg_infer *q) {
+    const slice_attr *s = q->attr;
+    char text[96];
+    int axis = wg__axis(s->axis, q->in[0]->rank);
+    wg_shape_text(q->in[0], text, sizeof text);
+    if (axis < 0)
+        return wg_infer_fail(q, WG_RANGE, "%s has no axis %d", text, s->axis);
+    if (s->from < 0 || s->count < 0 || s->from > q->in[0]->dim[axis] - s->count)
+        return wg_infer_fail(q, WG_RANGE, "[%lld, %lld) lies outside axis %d of %s", (long long)s->from,
+                             (long long)(s->from + s->count), axis, text);
+    q->out = *q->in[0];
+    q->out.dim[axis] = s->count;
+    q->dtype = q->in_dtype[0];
+    return WG_OK;
+}
+
+static bool slice_view(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,
+                       int64_t *out_stride, int64_t *offset) {
+    const slice_attr *s = attr;
+    memcpy(out_stride, in_stride, sizeof *in_stride * (size_t)out->rank);
+    *offset = s->from * in_stride[wg__axis(s->axis, in->rank)];
+    return true;
+}
+
+/* A reader's part of the adjoint. */
+typedef struct piece {
+    int axis;
+    bool placed;
+    int64_t from, count;
+    wg_var g;
+} piece;
+
+static int by_place(const void *a, const void *b) {
+    const piece *p = a, *q = b;
+    if (p->axis != q->axis)
+        return p->axis < q->axis ? -1 : 1;
+    if (p->from != q->from)
+        return p->from < q->from ? -1 : 1;
+    return p->count < q->count ? -1 : p->count > q->count;
+}
+
+/* Adds up pieces that cover the same place; returns how many are left. */
+static int merge_equal(int n, piece *pieces) {
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        if (kept && by_place(&pieces[kept - 1], &pieces[i]) == 0)
+            pieces[kept - 1].g = wg_add(pieces[kept - 1].g, pieces[i].g);
+        else
+            pieces[kept++] = pieces[i];
+    }
+    return kept;
+}
+
+/* One layer of the adjoint: the pieces of one axis, not yet placed, that do not overlap, side by side, with zeros in
+ * the gaps. parts has room for 2n+1. */
+static wg_var concat_layer(wg_var x, int n, piece *pieces, int axis, wg_var *parts) {
+    wg_dims gap = wg__dims_of(x);
+    int64_t at = 0, size = gap.dim[axis];
+    int count = 0;
+    for (int i = 0; i <= n; i++) {
+        bool end = i == n;
+        if (!end && (pieces[i].placed || pieces[i].axis != axis || pieces[i].from < at))
+            continue;
+        int64_t next = end ? size : pieces[i].from;
+        if (next > at) {
+            gap.dim[axis] = next - at;
+            parts[count++] = wg_full(x.tape, wg_var_dtype(x), gap.rank, gap.dim, 0);
+        }
+        if (end)
+            break;
+        parts[count++] = pieces[i].g;
+        pieces[i].placed = true;
+        at = pieces[i].from + pieces[i].count;
+    }
+    return count == 1 ? parts[0] : wg_concat(count, parts, axis);
+}
+
+/* The adjoint of a value read in n slices, built once: cost linear in its size, not in size times n. */
+static wg_var slice_collect(wg_var x, int n, const wg_rule *readers) {
+    wg_tape *tape = x.tape;
+    piece *pieces = wg__take(tape->memory, wg__size((size_t)n, sizeof *pieces, 0));
+    wg_var *parts = wg__take(tape->memory, wg__size((size_t)n, 2 * sizeof *parts, sizeof *parts));
+    wg_var sum = {0};
+    if (pieces && parts) {
+        for (int i = 0; i < n; i++) {
+            const slice_attr *s = readers[i].attr;
+            pieces[i] = (piece){wg__axis(s->axis, wg_rank(x)), s->count == 0, s->from, s->count, readers[i].g};
+        }
+        qsort(pieces, (size_t)n, sizeof *pieces, by_place);
+        n = merge_equal(n, pieces);
+        for (int i = 0; i < n; i++) {
+            if (pieces[i].placed)
+                continue;
+            wg_var layer = concat_layer(x, n, pieces, pieces[i].axis, parts);
+            sum = sum.tape ? wg_add(sum, layer) : layer;
+        }
+    } else {
+        sum = wg__fail(tape, wg__refusal(tape->memory), "slice", "no memory for its adjoint");
+    }
+    wg__give(tape->memory, pieces);
+    wg__give(tape->memory, parts);
+    return sum;
+}
+
+static wg_var slice_example(const wg_var *in) { return wg_slice(in[0], 1, 1, 2); }
+static wg_var slice_overlap_example(const wg_var *in) {
+    return wg_mul(wg_slice(in[0], -1, 0, 3), wg_slice(in[0], -1, 1, 3));
+}
+static const wg_example slice_examples[] = {
+    {"2,4", -2, 2, slice_example}, {"2,4", -2, 2, slice_overlap_example}, {0}};
+
+const wg_op wg__op_slice = {.name = "slice", .arity = 1, .kind = WG_VIEW,
+    .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(slice_attr), .shape = slice_shape,
+    .run = copy_run, .view = slice_view, .collect = slice_collect, .examples = slice_examples};
+
+wg_var wg_slice(wg_var x, int axis, int64_t from, int64_t count) {
+    slice_attr s = {axis, from, count};
+    return wg_apply(&wg__op_slice, 1, &x, &s);
+}
+
+/* ---- copying, for an input that no strides can alias ---- */
+
+static wg_status copy_run(wg_call *call) {
+    /* Only reshape of a strided input comes here: the elements in row-major order are the result. */
+    wg_array from = call->in[0], to = call->out;
+    to.shape = from.shape;
+    wg__copy(call->team, &from, to.data);
+    return WG_OK;
+}

@@ -1,0 +1,117 @@
+/* The tape: recording, failing, rewinding; evaluation and derivatives on it. */
+#include "suite.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "tape.h"
+#include "wengert/notation.h"
+
+static wg_tensor *values(int rank, const int64_t *dim, double first, double step) {
+    wg_tensor *tensor = wg_tensor_new(NULL, WG_F64, rank, dim);
+    for (int64_t i = 0; i < wg_tensor_shape(tensor)->count; i++)
+        wg_tensor_set(tensor, i, first + step * (double)i);
+    return tensor;
+}
+
+static double scalar_of(wg_var y) {
+    wg_tensor *out = NULL;
+    wg_error error = {0};
+    cr_assert_eq(wg_eval(1, &y, &out, &error), WG_OK, "%s", error.text);
+    double value = wg_tensor_get(out, 0);
+    wg_tensor_free(out);
+    return value;
+}
+
+Test(tape, failed_op_names_op_and_shapes) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *a = values(2, (const int64_t[]){4, 3}, 0, 1), *b = values(2, (const int64_t[]){4, 2}, 0, 1);
+    wg_var sum = add(wg_leaf(tape, a), wg_leaf(tape, b));
+    cr_assert(!wg_valid(sum));
+    cr_assert_eq(wg_tape_status(tape), WG_SHAPE);
+    cr_assert_str_eq(wg_tape_message(tape), "add: (4,3) with (4,2) do not broadcast");
+    cr_assert(!wg_valid(tanh(sum)), "a failed var passes on silently");
+    cr_assert_str_eq(wg_tape_message(tape), "add: (4,3) with (4,2) do not broadcast");
+    wg_tape_clear(tape);
+    wg_var zeroed = {0};
+    cr_assert(!wg_valid(add(wg_leaf(tape, a), zeroed)));
+    cr_assert_eq(wg_tape_status(tape), WG_ARGUMENT);
+    wg_tape_free(tape);
+    wg_tensor_free(a);
+    wg_tensor_free(b);
+}
+
+Test(tape, gradient_of_any_order_agrees_with_the_closed_form_of_a_cube) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = values(0, NULL, 1.5, 0);
+    wg_var x = wg_leaf(tape, t), y = mul(x, square(x)), d1, d2, d3, d4;
+    wg_grad(y, 1, &x, &d1);
+    wg_grad(d1, 1, &x, &d2);
+    wg_grad(d2, 1, &x, &d3);
+    wg_grad(d3, 1, &x, &d4);
+    cr_assert_float_eq(scalar_of(d1), 3 * 1.5 * 1.5, 1e-12);
+    cr_assert_float_eq(scalar_of(d2), 6 * 1.5, 1e-12);
+    cr_assert_float_eq(scalar_of(d3), 6, 1e-12);
+    cr_assert_float_eq(scalar_of(d4), 0, 1e-12);
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+}
+
+Test(tape, forward_and_reverse_agree_through_slices_and_broadcasts) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = values(2, (const int64_t[]){3, 4}, -1, 0.17), *u = values(2, (const int64_t[]){3, 4}, 0.3, -0.1);
+    wg_var x = wg_leaf(tape, t), sum = wg_c(0), dx, dy;
+    for (int i = 0; i < 3; i++) {
+        wg_var row = reshape(slice(x, 0, i, 1), 1, ((const int64_t[]){4}));
+        sum = add(sum, sum_to(mul(tanh(row), transpose(x).tape ? slice(x, 0, (i + 1) % 3, 1) : row), 0, NULL));
+    }
+    cr_assert_eq(wg_grad(sum, 1, &x, &dx), WG_OK, "%s", wg_tape_message(tape));
+    wg_var tangent = wg_leaf(tape, u);
+    cr_assert_eq(wg_jvp(1, &x, &tangent, 1, &sum, &dy), WG_OK, "%s", wg_tape_message(tape));
+    cr_assert_float_eq(scalar_of(sum_to(mul(dx, tangent), 0, NULL)), scalar_of(dy), 1e-12);
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+    wg_tensor_free(u);
+}
+
+Test(tape, rewinding_a_loop_takes_no_more_memory) {
+    wg_memory *memory = wg_memory_new(NULL, 0);
+    wg_tape *tape = wg_tape_new(memory);
+    wg_tensor *t = wg_tensor_new(memory, WG_F64, 0, NULL);
+    wg_var x = wg_leaf(tape, t);
+    wg_mark mark = wg_tape_mark(tape);
+    size_t used = 0;
+    for (int i = 0; i < 50; i++) {
+        wg_var y = x;
+        for (int k = 0; k < 1000; k++)
+            y = wg_reshape(add(y, wg_leaf(tape, t)), 0, NULL);
+        wg_tape_rewind(tape, mark);
+        if (i == 1)
+            used = wg_memory_used(memory);
+    }
+    cr_assert_eq(wg_memory_used(memory), used);
+    cr_assert_eq(wg_tape_count(tape), 1);
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+    cr_assert_eq(wg_memory_used(memory), 0);
+    wg_memory_free(memory);
+}
+
+Test(tape, stores_read_the_values_at_the_start_of_the_run) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *a = values(0, NULL, 1, 0), *b = values(0, NULL, 2, 0);
+    wg_var swap[2] = {wg_store(a, wg_leaf(tape, b)), wg_store(b, wg_leaf(tape, a))};
+    wg_tensor *out[2];
+    wg_error error = {0};
+    cr_assert_eq(wg_eval(2, swap, out, &error), WG_OK, "%s", error.text);
+    cr_assert_eq(wg_tensor_get(a, 0), 2);
+    cr_assert_eq(wg_tensor_get(b, 0), 1);
+    wg_tensor_free(out[0]);
+    wg_tensor_free(out[1]);
+    wg_var bad[2] = {wg_store(a, mul(wg_leaf(tape, a), 3)), wg_guard(log(wg_like(wg_leaf(tape, a), -1)))};
+    cr_assert_eq(wg_eval(2, bad, out, NULL), WG_NONFINITE);
+    cr_assert_eq(wg_tensor_get(a, 0), 2, "nothing was stored");
+    wg_tape_free(tape);
+    wg_tensor_free(a);
+    wg_tensor_free(b);
+}
