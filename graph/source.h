@@ -17,7 +17,4 @@ typedef struct wg_source {
 wg_status wg__source_error(const wg_source *source, wg_error *error, wg_status status, int line,
                            int column, const char *format, ...) WG_PRINTF(6, 7);
 
-/* True if the bytes are well-formed UTF-8. */
-bool wg__utf8(const char *text, size_t size);
-
 #endif
