@@ -80,6 +80,16 @@ size_t wg__utf8_check(const char *text, size_t size);
 /* Hostile text for a one-line message: in single quotes, control characters and bad bytes as \xHH, cut with an
  * ellipsis to fit `size` (16 or more). Returns out. */
 char *wg__quote(const char *text, char *out, size_t size);
+/* A text that grows; zero but for `memory` to begin. After a refusal it only notes that; give `text` back. */
+typedef struct wg_text {
+    wg_memory *memory;
+    char *text; /* terminated; NULL while nothing was added */
+    size_t used, room;
+    bool refused;
+} wg_text;
+void wg__text_bytes(wg_text *text, const char *bytes, size_t size);
+void wg__text_add(wg_text *text, const char *format, ...) WG_PRINTF(2, 3);
+void wg__text_json(wg_text *text, const char *string); /* as a JSON string, in quotes; string is UTF-8 */
 
 /* ---- files: written whole to a temporary name in the same folder, synced, renamed. A pipe or device is written
  * to, a symbolic link followed. ------------------------------------------------------------------- */
@@ -90,5 +100,29 @@ typedef struct wg_part {
 wg_status wg__file_write(const char *path, int n, const wg_part *parts, wg_error *error);
 /* The whole file, with one zero byte after it; NULL on failure. Give it back with wg__give. */
 char *wg__file_read(wg_memory *memory, const char *path, size_t *size, wg_error *error);
+/* "cannot VERB 'PATH': …"; and the same for a refusal of `memory`. Both return the status. */
+wg_status wg__file_error(wg_error *error, wg_status status, const char *verb, const char *path,
+                         const char *format, ...) WG_PRINTF(5, 6);
+wg_status wg__file_refused(wg_error *error, const wg_memory *memory, const char *verb,
+                           const char *path);
+
+/* ---- named tensors, for readers that know a name or key to be new and valid: add without looking ---- */
+wg_status wg__params_push(wg_params *params, const char *name, wg_tensor *tensor);
+wg_status wg__params_push_meta(wg_params *params, const char *key, const char *value);
+wg_memory *wg__params_memory(const wg_params *params);
+
+/* ---- the element types of files -------------------------------------------------------------------- */
+typedef struct wg_element {
+    const char *name; /* in safetensors */
+    char kind;        /* in .npy, with the size; 0: not there */
+    int size;         /* bytes in the file */
+    wg_dtype dtype;   /* what it is read as */
+} wg_element;
+/* NULL if there is no such type or it is not read. */
+const wg_element *wg__element_named(const char *name);
+const wg_element *wg__element_sized(char kind, int size);
+/* Converts `count` elements. Returns -1, or the index of the first whose value the result type cannot hold. */
+int64_t wg__element_decode(const wg_element *element, bool big_endian, int64_t count,
+                           const void *from, void *to);
 
 #endif

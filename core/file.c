@@ -15,13 +15,29 @@
 /* The most that is read from what is no regular file (a pipe never says how long it is). */
 #define PIPE_LIMIT ((size_t)1 << 30)
 
-/* "cannot VERB 'PATH': REASON", the reason from errno unless given. */
+wg_status wg__file_error(wg_error *error, wg_status status, const char *verb, const char *path,
+                         const char *format, ...) {
+    char quoted[400], reason[600];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(reason, sizeof reason, format, arguments);
+    va_end(arguments);
+    return wg_error_set(error, status, "cannot %s %s: %s", verb,
+                        wg__quote(path, quoted, sizeof quoted), reason);
+}
+
+wg_status wg__file_refused(wg_error *error, const wg_memory *memory, const char *verb,
+                           const char *path) {
+    wg_status status = wg__refusal(memory);
+    return wg__file_error(error, status, verb, path, "%s", wg_status_sentence(status));
+}
+
+/* The reason is errno's unless given. */
 static wg_status fail(wg_error *error, const char *verb, const char *path, const char *reason) {
-    char quoted[512], buffer[128];
+    char buffer[128];
     if (!reason)
         reason = strerror_r(errno, buffer, sizeof buffer);
-    return wg_error_set(error, WG_IO, "cannot %s %s: %s", verb,
-                        wg__quote(path, quoted, sizeof quoted), reason);
+    return wg__file_error(error, WG_IO, verb, path, "%s", reason);
 }
 
 /* ---- reading ---- */
@@ -45,13 +61,11 @@ static ssize_t read_up_to(int fd, char *data, size_t size) {
 static char *read_all(wg_memory *memory, int fd, size_t guess, size_t limit, const char *path,
                       size_t *size, wg_error *error) {
     size_t room = 0, used = 0;
-    char *data = NULL, quoted[512];
+    char *data = NULL;
     for (size_t wanted = wg__size(guess, 1, 2);; wanted = wg__size(room, 2, 0)) {
         char *larger = wg__regrow(memory, data, wanted);
         if (!larger) {
-            wg_error_set(error, wg__refusal(memory), "cannot read %s: %s",
-                         wg__quote(path, quoted, sizeof quoted),
-                         wg_status_sentence(wg__refusal(memory)));
+            wg__file_refused(error, memory, "read", path);
             break;
         }
         data = larger, room = wanted;

@@ -1,4 +1,4 @@
-/* text.c: UTF-8, and showing hostile text inside a one-line message. Touches nothing. */
+/* text.c: UTF-8, hostile text inside a one-line message, and text that grows. Touches nothing but memory. */
 #include "core.h"
 
 #include <stdio.h>
@@ -79,4 +79,60 @@ char *wg__quote(const char *text, char *out, size_t size) {
     }
     memcpy(out + used, "'", 2);
     return out;
+}
+
+/* ---- text that grows ---- */
+
+void wg__text_bytes(wg_text *text, const char *bytes, size_t size) {
+    size_t needed = wg__size(text->used, 1, wg__size(size, 1, 1));
+    if (!text->refused && needed > text->room) {
+        size_t room = needed > text->room * 2 ? needed : text->room * 2;
+        char *larger = wg__regrow(text->memory, text->text, room);
+        if (!larger) {
+            text->refused = true;
+            return;
+        }
+        text->text = larger;
+        text->room = room;
+    }
+    if (text->refused)
+        return;
+    if (size)
+        memcpy(text->text + text->used, bytes, size);
+    text->used += size;
+    text->text[text->used] = 0;
+}
+
+void wg__text_add(wg_text *text, const char *format, ...) {
+    char piece[256], *bytes = piece;
+    va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    int length = vsnprintf(piece, sizeof piece, format, arguments);
+    if (length >= (int)sizeof piece) {
+        bytes = wg__take(text->memory, (size_t)length + 1);
+        if (bytes)
+            vsnprintf(bytes, (size_t)length + 1, format, again);
+        else
+            text->refused = true;
+    }
+    if (bytes && length > 0)
+        wg__text_bytes(text, bytes, (size_t)length);
+    if (bytes != piece)
+        wg__give(text->memory, bytes);
+    va_end(again);
+    va_end(arguments);
+}
+
+void wg__text_json(wg_text *text, const char *string) {
+    wg__text_bytes(text, "\"", 1);
+    for (; *string; string++) {
+        if (*string == '"' || *string == '\\')
+            wg__text_add(text, "\\%c", *string);
+        else if ((unsigned char)*string < 0x20)
+            wg__text_add(text, "\\u%04x", (unsigned)*string);
+        else
+            wg__text_bytes(text, string, 1);
+    }
+    wg__text_bytes(text, "\"", 1);
 }
