@@ -5,8 +5,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { ALIGN = 64 };
+enum { ALIGN = 64, HUGE_PAGE = 2 << 20, HUGE_FROM = 1 << 20 };
 
 struct wg_memory {
     wg_allocator allocator;
@@ -20,9 +21,17 @@ typedef struct header {
     size_t bytes; /* of the block, without this header */
 } header;
 
+/* Large blocks are asked for in huge pages: a first touch of a small page costs more than the work on it. */
 static void *system_allocate(void *user, size_t bytes, size_t alignment) {
     (void)user;
-    return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    bool huge = bytes >= HUGE_FROM;
+    if (huge)
+        alignment = HUGE_PAGE;
+    bytes = (bytes + alignment - 1) / alignment * alignment;
+    void *block = aligned_alloc(alignment, bytes);
+    if (block && huge)
+        madvise(block, bytes, MADV_HUGEPAGE); /* a hint: its failure changes nothing */
+    return block;
 }
 
 static void system_release(void *user, void *block, size_t bytes) {
@@ -173,7 +182,7 @@ struct wg_arena_block {
     char *bytes;
 };
 
-enum { FIRST_BLOCK = 1024, LARGEST_BLOCK = 1 << 20 };
+enum { FIRST_BLOCK = 1024, LARGEST_BLOCK = 4 << 20 };
 
 static bool arena_grow(wg_arena *arena, size_t bytes) {
     size_t room = arena->last ? arena->last->room * 2 : FIRST_BLOCK;

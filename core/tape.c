@@ -8,20 +8,13 @@
 const wg_op wg__op_leaf = {.name = "leaf", .kind = WG_LEAF, .traits = WG_NO_MERGE};
 const wg_op wg__op_constant = {.name = "constant", .kind = WG_LEAF};
 
-/* Its address marks a bare constant: no tape has it. */
-static const char bare_mark;
+const char wg__bare_mark;
 
 wg_var wg_c(double value) {
-    return (wg_var){(wg_tape *)(uintptr_t)&bare_mark, {.value = value}};
+    return (wg_var){(wg_tape *)(uintptr_t)&wg__bare_mark, {.value = value}};
 }
 
-bool wg__is_bare(wg_var x) { return x.tape == (wg_tape *)(uintptr_t)&bare_mark; }
-
-bool wg_valid(wg_var x) {
-    return x.tape && (wg__is_bare(x) || (x.as.id > 0 && x.as.id < x.tape->count));
-}
-
-static bool on_tape(wg_var x) { return wg_valid(x) && !wg__is_bare(x); }
+bool wg_valid(wg_var x) { return wg__is_bare(x) || wg__on_tape(x); }
 
 /* ---- the tape ---- */
 
@@ -160,7 +153,7 @@ const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape) {
 /* The next node, not yet counted; NULL when out of memory. */
 static wg_node *next_node(wg_tape *tape) {
     uint64_t at = (uint64_t)tape->count + WG_FIRST_CHUNK;
-    int k = 63 - __builtin_clzll(at) - 6;
+    int k = 63 - __builtin_clzll(at) - WG_FIRST_CHUNK_BITS;
     if (!tape->chunk[k]) {
         size_t bytes = k < WG_CHUNKS - 1 ? ((size_t)WG_FIRST_CHUNK << k) * sizeof(wg_node) : SIZE_MAX;
         tape->chunk[k] = wg__take(tape->memory, bytes);
@@ -195,8 +188,8 @@ wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape
     if (attr && op->attr_size && !(node->attr = keep(tape, attr, op->attr_size)))
         return wg__var(tape, 0);
     if (n <= 2) {
-        for (int i = 0; i < n; i++)
-            node->in[i] = (uint32_t)in[i].as.id;
+        for (int i = 0; i < 2; i++)
+            node->in[i] = i < n ? (uint32_t)in[i].as.id : 0;
     } else {
         uint32_t *ids = wg__arena_take(&tape->arena, (size_t)n * sizeof *ids);
         if (!ids) {
@@ -399,7 +392,7 @@ wg_var wg_full(wg_tape *tape, wg_dtype dtype, int rank, const int64_t *dim, doub
 }
 
 wg_var wg_like(wg_var x, double value) {
-    if (!on_tape(x))
+    if (!wg__on_tape(x))
         return wg__fail(wg__tape_of(1, &x), WG_ARGUMENT, "like", "the operand is not a valid var");
     if (x.tape->status != WG_OK)
         return wg__var(x.tape, 0);
@@ -408,12 +401,12 @@ wg_var wg_like(wg_var x, double value) {
 
 /* ---- asking a var ---- */
 
-const wg_shape *wg_var_shape(wg_var x) { return on_tape(x) ? wg__of(x)->shape : NULL; }
-wg_dtype wg_var_dtype(wg_var x) { return on_tape(x) ? (wg_dtype)wg__of(x)->dtype : (wg_dtype)0; }
-int wg_rank(wg_var x) { return on_tape(x) ? wg__of(x)->shape->rank : 0; }
+const wg_shape *wg_var_shape(wg_var x) { return wg__on_tape(x) ? wg__of(x)->shape : NULL; }
+wg_dtype wg_var_dtype(wg_var x) { return wg__on_tape(x) ? (wg_dtype)wg__of(x)->dtype : (wg_dtype)0; }
+int wg_rank(wg_var x) { return wg__on_tape(x) ? wg__of(x)->shape->rank : 0; }
 
 int64_t wg_dim(wg_var x, int axis) {
-    if (!on_tape(x))
+    if (!wg__on_tape(x))
         return 0;
     const wg_shape *shape = wg__of(x)->shape;
     int at = wg__axis(axis, shape->rank);

@@ -25,8 +25,8 @@ typedef struct wg_node {
 /* The two ops that core knows. */
 extern const wg_op wg__op_leaf, wg__op_constant;
 
-/* Chunk k holds 64 << k nodes: an id finds its chunk by its highest bit, and nothing ever moves. */
-enum { WG_CHUNKS = 25, WG_FIRST_CHUNK = 64 };
+/* Chunk k holds 1024 << k nodes: an id finds its chunk by its highest bit, and nothing ever moves. */
+enum { WG_CHUNKS = 21, WG_FIRST_CHUNK_BITS = 10, WG_FIRST_CHUNK = 1 << WG_FIRST_CHUNK_BITS };
 
 typedef struct wg_origin {
     const char *place; /* "lstm.cell:7", in the lasting arena */
@@ -73,7 +73,7 @@ struct wg_tape {
 
 static inline wg_node *wg__node(const wg_tape *tape, int64_t id) {
     uint64_t at = (uint64_t)id + WG_FIRST_CHUNK;
-    int k = 63 - __builtin_clzll(at) - 6;
+    int k = 63 - __builtin_clzll(at) - WG_FIRST_CHUNK_BITS;
     return &tape->chunk[k][at - ((uint64_t)WG_FIRST_CHUNK << k)];
 }
 
@@ -87,8 +87,14 @@ static inline wg_var wg__var(wg_tape *tape, int64_t id) {
 
 static inline wg_node *wg__of(wg_var x) { return wg__node(x.tape, x.as.id); }
 
-/* A bare constant made by wg_c. */
-bool wg__is_bare(wg_var x);
+/* A bare constant made by wg_c: its tape is the address of this mark, which no tape has. */
+extern const char wg__bare_mark;
+static inline bool wg__is_bare(wg_var x) { return x.tape == (const void *)&wg__bare_mark; }
+
+/* A node of its tape: neither invalid nor a bare constant. */
+static inline bool wg__on_tape(wg_var x) {
+    return x.tape && !wg__is_bare(x) && x.as.id > 0 && x.as.id < x.tape->count;
+}
 
 /* An invalid var of this tape; first sets the tape's status and message: "NAME: text (place)". Keeps the first. */
 wg_var wg__fail(wg_tape *tape, wg_status status, const char *name, const char *format, ...)
@@ -97,9 +103,29 @@ wg_var wg__fail(wg_tape *tape, wg_status status, const char *name, const char *f
 /* The tape of the first operand that has one, or NULL. */
 wg_tape *wg__tape_of(int n, const wg_var *in);
 
-/* Records without any inference: the caller vouches for shape and dtype. */
+/* Records without any inference: the caller vouches for the operands, shape and dtype. */
 wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
                   const wg_var *in, const void *attr);
+
+/* The same for an op without attributes and with one or two operands: the way most nodes come. */
+static inline wg_var wg__record_small(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
+                                      const wg_var *in) {
+    uint64_t at = (uint64_t)tape->count + WG_FIRST_CHUNK;
+    int k = 63 - __builtin_clzll(at) - WG_FIRST_CHUNK_BITS;
+    wg_node *chunk = tape->chunk[k];
+    if (!chunk)
+        return wg__record(tape, op, dtype, shape, n, in, NULL);
+    wg_node *node = &chunk[at - ((uint64_t)WG_FIRST_CHUNK << k)];
+    node->op = op;
+    node->shape = shape;
+    node->attr = NULL;
+    node->in[0] = (uint32_t)in[0].as.id;
+    node->in[1] = n > 1 ? (uint32_t)in[1].as.id : 0;
+    node->n = (uint32_t)n;
+    node->dtype = (uint32_t)dtype;
+    node->origin = tape->origin;
+    return (wg_var){tape, {.id = tape->count++}};
+}
 
 /* Makes a node (the newest) hold a tensor until the tape goes or is rewound past it; on failure the node is dropped and
  * the tape's status set. */

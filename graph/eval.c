@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A value during the walk. Big ones are blocks of their own, dropped after the last use; small ones lie in an arena. */
+/* A value during the walk. Big ones are blocks of their own, dropped after the last use; small ones lie in an arena, single
+ * elements here. */
 typedef struct value {
     char *data;
+    double single;
     const int64_t *stride; /* NULL: dense */
     uint32_t uses;         /* reads to come, of this value and of its views */
     uint32_t base;         /* whose block the data lies in; 0: nobody's to drop */
@@ -22,8 +24,8 @@ static const int64_t no_strides[WG_MAX_RANK];
 
 typedef struct walk {
     wg_tape *tape;
-    int64_t low, high;
-    value *values; /* by id - low */
+    int64_t high;
+    value *values; /* by id */
     wg_arena arena;
     wg_team team;
     wg_error *error;
@@ -34,7 +36,7 @@ typedef struct walk {
     char text[512];
 } walk;
 
-static value *value_of(const walk *w, int64_t id) { return &w->values[id - w->low]; }
+static value *value_of(const walk *w, int64_t id) { return &w->values[id]; }
 
 static wg_status no_memory(const walk *w, const char *name) {
     wg_status status = wg__refusal(w->tape->memory);
@@ -55,7 +57,6 @@ static wg_status plan_walk(walk *w, int n, const wg_var *y) {
             return wg_error_set(w->error, WG_ARGUMENT, "eval: output %d is not a var of this tape", i + 1);
         w->high = wg__max(w->high, y[i].as.id);
     }
-    w->low = 0; /* ids the walk does not reach cost one cleared slot */
     w->values = wg__take0(w->tape->memory, wg__size((size_t)(w->high + 1), sizeof(value), 0));
     if (!w->values)
         return no_memory(w, "eval");
@@ -84,10 +85,10 @@ static wg_status room_for(walk *w, int64_t id, const wg_node *node) {
 }
 
 /* One read of a value less; a value nobody reads any more is dropped, and its base read once less in turn. */
-static void release(walk *w, int64_t id) {
+static inline void release(walk *w, int64_t id) {
     while (id) {
         value *v = value_of(w, id);
-        if (--v->uses)
+        if (--v->uses || !v->base)
             return;
         int64_t base = v->base;
         if (base == id) {
@@ -200,9 +201,7 @@ static wg_status leaf_node(walk *w, int64_t id, const wg_node *node) {
         v->data = (char *)(uintptr_t)wg_tensor_data(node->tensor);
         return WG_OK;
     }
-    v->data = wg__arena_take(&w->arena, sizeof(double));
-    if (!v->data)
-        return no_memory(w, "constant");
+    v->data = (char *)&v->single;
     if (node->dtype == WG_F32)
         *(float *)v->data = (float)node->value;
     else if (node->dtype == WG_F64)
@@ -222,20 +221,21 @@ static wg_array *operands_room(walk *w, uint32_t n) {
     return w->many;
 }
 
+/* A pointwise op on single elements: no strides matter, no threads, no call record. False if it is none. */
+static inline bool run_single(walk *w, int64_t id, const wg_node *node) {
+    if (node->op->kind != WG_POINTWISE || node->shape->count != 1 || node->n > 2)
+        return false;
+    void (*map)(int64_t, const void *const *, void *) = node->op->map[node->dtype - WG_F32];
+    if (!map)
+        return false;
+    const void *in[2] = {value_of(w, node->in[0])->data, value_of(w, node->in[1])->data};
+    value *v = value_of(w, id);
+    v->data = (char *)&v->single;
+    map(1, in, v->data);
+    return true;
+}
+
 static wg_status run_node(walk *w, int64_t id, const wg_node *node) {
-    if (node->op->kind == WG_POINTWISE && node->shape->count == 1 && node->n <= 3) {
-        /* A scalar: no strides matter, no threads, no call record. */
-        const void *in[3] = {0};
-        for (uint32_t k = 0; k < node->n; k++)
-            in[k] = value_of(w, wg__inputs(node)[k])->data;
-        value *v = value_of(w, id);
-        if (!(v->data = wg__arena_take(&w->arena, sizeof(double))))
-            return no_memory(w, node->op->name);
-        if (node->op->map[node->dtype - WG_F32]) {
-            node->op->map[node->dtype - WG_F32]((int64_t)1, in, v->data);
-            return WG_OK;
-        }
-    }
     if (node->op->kind == WG_LEAF)
         return leaf_node(w, id, node);
     if (node->op->kind == WG_EFFECT) { /* the value itself; what it does comes last */
@@ -256,14 +256,17 @@ static wg_status walk_all(walk *w, wg_watch *watch, void *user) {
         if (!v->uses)
             continue;
         const wg_node *node = wg__node(w->tape, id);
-        wg_status status = run_node(w, id, node);
+        wg_status status = run_single(w, id, node) ? WG_OK : run_node(w, id, node);
         if (status != WG_OK)
             return status;
-        wg_array seen = array_of(w, id);
-        if (watch && !watch(user, w->tape, id, &seen))
-            return WG_OK;
+        if (watch) {
+            wg_array seen = array_of(w, id);
+            if (!watch(user, w->tape, id, &seen))
+                return WG_OK;
+        }
+        const uint32_t *in = wg__inputs(node);
         for (uint32_t k = 0; k < node->n; k++)
-            release(w, wg__inputs(node)[k]);
+            release(w, in[k]);
     }
     return WG_OK;
 }

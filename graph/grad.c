@@ -232,6 +232,23 @@ static void collect_readers(sweep *s, int64_t id) {
     }
 }
 
+/* The usual node, without the general case's bookkeeping. */
+static void reverse_pointwise(sweep *s, const wg_node *node, int64_t id, wg_var g) {
+    wg_var in[3], d[3] = {{0}, {0}, {0}};
+    bool need[3];
+    int n = (int)node->n;
+    const wg_op *op = node->op;
+    const uint32_t *ids = wg__inputs(node);
+    for (int k = 0; k < n; k++) {
+        in[k] = wg__var(s->tape, ids[k]);
+        need[k] = in_sweep(s, ids[k]);
+    }
+    op->partial(in, wg__var(s->tape, id), need, d);
+    for (int k = 0; k < n; k++)
+        if (need[k])
+            add_contribution(s, ids[k], scaled(g, d[k]), op);
+}
+
 /* Passes g on to what the node reads. */
 static void reverse_node(sweep *s, int64_t id, wg_var g) {
     const wg_node *node = wg__node(s->tape, id);
@@ -239,6 +256,10 @@ static void reverse_node(sweep *s, int64_t id, wg_var g) {
     operands o;
     if (node->n == 0)
         return;
+    if (node->op->partial && node->n <= 3) {
+        reverse_pointwise(s, node, id, g);
+        return;
+    }
     if (!operands_take(&o, s, node)) {
         out_of_memory(s->tape, node->op->name);
         return;

@@ -120,16 +120,32 @@ static wg_var broadcast_apply(const wg_op *op, int n, const wg_var *in) {
     return wg_apply(op, n, out, NULL);
 }
 
+/* Whether an operand is of the first one's shape and type; or a bare constant, which is made so. */
+static inline bool alike(wg_tape *tape, const wg_node *first, wg_var *x) {
+    if (wg__is_bare(*x))
+        *x = wg__constant(tape, (wg_dtype)first->dtype, first->shape, x->as.value);
+    if (x->tape != tape || !wg__on_tape(*x))
+        return false;
+    const wg_node *node = wg__of(*x);
+    return node->shape == first->shape && node->dtype == first->dtype;
+}
+
 wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in) {
-    wg_tape *tape = in[0].tape;
-    if (wg_valid(in[0]) && !wg__is_bare(in[0]) && tape->status == WG_OK) {
-        const wg_node *first = wg__of(in[0]);
-        bool alike = first->dtype != WG_I32;
-        for (int i = 1; i < n; i++)
-            alike = alike && in[i].tape == tape && wg_valid(in[i]) &&
-                    wg__of(in[i])->shape == first->shape && wg__of(in[i])->dtype == first->dtype;
-        if (alike)
-            return wg__record(tape, op, first->dtype, first->shape, n, in, NULL);
+    int lead = 0; /* the first operand that is no bare constant */
+    while (lead < n - 1 && wg__is_bare(in[lead]))
+        lead++;
+    wg_tape *tape = in[lead].tape;
+    if (wg__on_tape(in[lead]) && tape->status == WG_OK) {
+        const wg_node *first = wg__of(in[lead]);
+        wg_var same[3];
+        bool usual = first->dtype != WG_I32;
+        for (int i = 0; i < n && usual; i++) {
+            same[i] = in[i];
+            usual = i == lead || alike(tape, first, &same[i]);
+        }
+        if (usual && tape->status == WG_OK)
+            return n <= 2 ? wg__record_small(tape, op, (wg_dtype)first->dtype, first->shape, n, same)
+                          : wg__record(tape, op, (wg_dtype)first->dtype, first->shape, n, same, NULL);
     }
     return wg__tape_of(n, in) ? broadcast_apply(op, n, in) : (wg_var){0};
 }
