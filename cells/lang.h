@@ -112,11 +112,6 @@ typedef struct wg_lang {
     wg_extent *extent; /* by a node's `shape` */
 } wg_lang;
 
-/* A size or const set from outside: --set depth=5 is {"depth", "5"}. */
-typedef struct wg_setting {
-    const char *name, *value;
-} wg_setting;
-
 /* Reads a text (copied). `name` stands for the file in messages. NULL on failure. */
 wg_lang *wg__lang_parse(wg_memory *memory, const char *name, const char *text, size_t size,
                         int settings, const wg_setting *setting, wg_error *error);

@@ -397,6 +397,105 @@ WG_API wg_status wg_eval(int n, const wg_var *y, wg_tensor **out, wg_error *erro
 WG_API wg_status wg_eval_with(const wg_run_options *options, int n, const wg_var *y, wg_tensor **out,
                               wg_error *error);
 
+/* ---- cells -------------------------------------------------------------------------------------- */
+
+/* A recurrent cell: its equations, states, parameters and initialisers; sizes are still formulas in `input` and
+ * `hidden`. Immutable once made; one cell may be unrolled on many tapes. */
+typedef struct wg_cell wg_cell;
+
+/* A size or const of a cell's text set from outside: {"depth", "5"}. */
+typedef struct wg_setting {
+    const char *name, *value;
+} wg_setting;
+
+/* From text in the cell language; `name` stands for the file in messages. From a file, or, if `path` is the name of a cell
+ * of the zoo, that cell. NULL and *error (FILE:LINE:COL: message, the line, a caret) on failure: WG_SYNTAX, WG_SHAPE,
+ * WG_NOT_FOUND, WG_IO, WG_MEMORY. */
+WG_API wg_cell *wg_cell_parse(wg_memory *memory, const char *name, const char *text, size_t size, int settings,
+                              const wg_setting *setting, wg_error *error);
+WG_API wg_cell *wg_cell_load(wg_memory *memory, const char *path, int settings, const wg_setting *setting,
+                             wg_error *error);
+WG_API void wg_cell_free(wg_cell *cell);
+
+/* A step of a cell written in C, while it is being recorded. */
+typedef struct wg_step wg_step;
+/* From declarations in the cell language (cell, input, size, const, state, param, fixed, output, init; no equations)
+ * and a C function that records one step and returns WG_OK. Every state must be given its next value. */
+WG_API wg_cell *wg_cell_new(wg_memory *memory, const char *declarations,
+                            wg_status (*step)(wg_step *step, void *user), void *user, wg_error *error);
+/* Inside a step: an input or state [B,n], or a parameter, by name; invalid (and the tape's failure set) if there is none. */
+WG_API wg_var wg_step_get(wg_step *step, const char *name);
+/* Gives a state its next value, or any other name a value that wg_at finds. */
+WG_API wg_status wg_step_set(wg_step *step, const char *name, wg_var value);
+WG_API wg_tape *wg_step_tape(const wg_step *step);
+
+WG_API const char *wg_cell_name(const wg_cell *cell);
+WG_API const char *wg_cell_cite(const wg_cell *cell); /* "" if none is given */
+WG_API const char *wg_cell_text(const wg_cell *cell); /* the text it was made from */
+/* What a cell declares, in the order of its text. The output is the name of a state or line. */
+WG_API int wg_cell_inputs(const wg_cell *cell);
+WG_API int wg_cell_states(const wg_cell *cell);
+WG_API int wg_cell_params(const wg_cell *cell);
+WG_API const char *wg_cell_input(const wg_cell *cell, int i);
+WG_API const char *wg_cell_state(const wg_cell *cell, int i);
+WG_API const char *wg_cell_param(const wg_cell *cell, int i);
+WG_API const char *wg_cell_output(const wg_cell *cell);
+/* Warnings of the text (a free name one edit from a defined one): how many, and each as FILE:LINE:COL: message. */
+WG_API int wg_cell_warnings(const wg_cell *cell);
+WG_API const char *wg_cell_warning(const wg_cell *cell, int i);
+/* The shape of an input [n], state [n] or parameter for these sizes. */
+WG_API wg_status wg_cell_shape(const wg_cell *cell, const char *name, int64_t input, int64_t hidden, wg_shape *shape,
+                               wg_error *error);
+
+/* How parameters are drawn. A zeroed struct is the cell's own initialisers with seed 0. */
+typedef struct wg_draw {
+    uint64_t seed;
+    int lines;               /* further `PATTERN=INITIALISER` lines, after the cell's own */
+    const char *const *line; /* or "pytorch", "keras", "flax": that library's whole scheme */
+    bool check;              /* every parameter N(0, 1/fan_in), so that zeros hide no mistake */
+} wg_draw;
+/* New parameters in the order of the text, drawn. Fails: WG_NOT_FOUND (a factor without an initialiser), WG_RANGE. */
+WG_API wg_params *wg_cell_draw(wg_memory *memory, const wg_cell *cell, wg_dtype dtype, int64_t input, int64_t hidden,
+                               const wg_draw *draw, wg_error *error);
+
+/* The zoo: published cells that come with the library. */
+WG_API int wg_zoo_count(void);
+WG_API const char *wg_zoo_name(int i);
+WG_API const char *wg_zoo_text(const char *name); /* NULL if there is none */
+
+/* ---- unrolling ---------------------------------------------------------------------------------- */
+
+typedef struct wg_named {
+    const char *name;
+    wg_var var;
+} wg_named;
+
+typedef struct wg_unroll_options {
+    bool training;  /* dropout and bernoulli draw; otherwise they are their means */
+    wg_var key;     /* the random key (i32 (4)) that draws read; needed when training a cell that draws */
+    wg_var lengths; /* (B) i32, or zeroed: all T. A row's state stops at its length; outputs beyond it are zero; inputs
+                       beyond it are replaced by zero on entry. States are selected, so padding (NaN included) touches
+                       nothing. */
+} wg_unroll_options;
+
+/* A cell applied over a sequence: T steps recorded on the tape, so that backpropagation through time is wg_grad. */
+typedef struct wg_unroll wg_unroll;
+
+/* given: every input (T,B,n), every parameter (its shape), and any initial states (B,n) by name; a state not given starts
+ * from its declared start, else zero. NULL on failure, and the tape's status and message say why. The unroll may be freed
+ * before the tape; its vars stay. */
+WG_API wg_unroll *wg_unroll_new(wg_tape *tape, const wg_cell *cell, int64_t input, int64_t hidden, int n,
+                                const wg_named *given, const wg_unroll_options *options);
+WG_API void wg_unroll_free(wg_unroll *unroll);
+WG_API int64_t wg_unroll_steps(const wg_unroll *unroll);
+WG_API wg_var wg_unroll_output(const wg_unroll *unroll);                  /* (T,B,n) */
+WG_API wg_var wg_unroll_final(const wg_unroll *unroll, const char *state); /* (B,n) */
+/* A value of step t in [0,T) by name: an input, a named line, or a state after the step; a state at t = -1 is the initial
+ * one. (B,n), or as the line makes it. Differentiable like any var. Invalid if there is none. */
+WG_API wg_var wg_at(const wg_unroll *unroll, int64_t t, const char *name);
+/* All steps of it, stacked: (T,B,n). Recorded anew at each call. */
+WG_API wg_var wg_unroll_all(const wg_unroll *unroll, const char *name);
+
 #ifdef __cplusplus
 }
 #endif
