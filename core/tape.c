@@ -259,9 +259,8 @@ static bool settle_operands(wg_tape *tape, const wg_op *op, int n, const wg_var 
     wg_dtype dtype = 0;
     for (int i = 0; i < n; i++) {
         if (!wg_valid(in[i])) {
-            if (!in[i].tape)
-                wg__fail(tape, WG_ARGUMENT, op->name, "operand %d is not a valid var", i + 1);
-            return false; /* otherwise the first failure is already noted */
+            wg__fail(tape, WG_ARGUMENT, op->name, "operand %d is not a valid var", i + 1);
+            return false;
         }
         if (wg__is_bare(in[i]))
             continue;
@@ -286,8 +285,10 @@ wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
     wg_tape *tape = wg__tape_of(n, in);
     if (!tape || tape->status != WG_OK)
         return wg__var(tape, 0);
-    if (op->arity >= 0 ? n != op->arity : n < 1)
+    if (op->arity >= 0 && n != op->arity)
         return wg__fail(tape, WG_ARGUMENT, op->name, "takes %d operands, was given %d", op->arity, n);
+    if (op->attr_size && !attr)
+        return wg__fail(tape, WG_ARGUMENT, op->name, "its attributes are missing");
     wg_var few[FEW];
     const wg_shape *few_shapes[FEW];
     wg_dtype few_types[FEW];
@@ -359,6 +360,8 @@ wg_var wg_leaf(wg_tape *tape, wg_tensor *tensor) {
 }
 
 wg_var wg__constant(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value) {
+    if (dtype == WG_I32 && !(value >= INT32_MIN && value <= INT32_MAX && value == (int32_t)value))
+        return wg__fail(tape, WG_RANGE, "constant", "%g is not an i32", value);
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
     uint64_t hash = (bits ^ (uint64_t)(uintptr_t)shape ^ (uint64_t)dtype << 60) * 0x9e3779b97f4a7c15u;

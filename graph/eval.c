@@ -108,6 +108,14 @@ static void hold_base(walk *w, int64_t id, int64_t of) {
         value_of(w, of)->uses++;
 }
 
+/* Whether two sets of strides lead to the same places. */
+static bool same_walk(const wg_shape *shape, const int64_t *a, const int64_t *b) {
+    for (int k = 0; k < shape->rank && shape->count > 0; k++)
+        if (shape->dim[k] > 1 && a[k] != b[k])
+            return false;
+    return true;
+}
+
 /* The alias, if the input's strides allow one. */
 static bool view_node(walk *w, int64_t id, const wg_node *node) {
     int64_t dense[WG_MAX_RANK], stride[WG_MAX_RANK], offset = 0;
@@ -118,7 +126,7 @@ static bool view_node(walk *w, int64_t id, const wg_node *node) {
     wg__dense_strides(node->shape, dense);
     value *v = value_of(w, id);
     v->stride = NULL;
-    if (node->shape->count > 0 && memcmp(stride, dense, sizeof *stride * (size_t)node->shape->rank) != 0) {
+    if (!same_walk(node->shape, stride, dense)) {
         int64_t *kept = wg__arena_take(&w->arena, sizeof stride);
         if (!kept)
             return false;
@@ -142,19 +150,33 @@ static wg_status densify(walk *w, wg_array *array, const char *name) {
     return WG_OK;
 }
 
+/* The bytes of scratch the op asks for; SIZE_MAX when there is no memory to ask with. */
+static size_t scratch_bytes(const walk *w, const wg_call *call) {
+    const wg_shape *few_shapes[FEW], **shapes = few_shapes;
+    wg_dtype few_types[FEW], *types = few_types;
+    void *many = NULL;
+    if (call->n > FEW) {
+        many = wg__take(w->tape->memory, wg__size((size_t)call->n, sizeof *shapes + sizeof *types, 0));
+        if (!many)
+            return SIZE_MAX;
+        shapes = many;
+        types = (void *)(shapes + call->n);
+    }
+    for (int k = 0; k < call->n; k++) {
+        shapes[k] = call->in[k].shape;
+        types[k] = call->in[k].dtype;
+    }
+    wg_infer infer = {.op = call->op, .attr = call->attr, .n = call->n, .in = shapes, .in_dtype = types,
+                      .out = *call->out.shape, .dtype = call->out.dtype};
+    size_t bytes = call->op->scratch(&infer);
+    wg__give(w->tape->memory, many);
+    return bytes;
+}
+
 static wg_status take_scratch(walk *w, wg_call *call) {
-    const wg_shape *few_shapes[FEW];
-    wg_dtype few_types[FEW];
     if (!call->op->scratch)
         return WG_OK;
-    wg_infer infer = {.op = call->op, .attr = call->attr, .n = call->n, .out = *call->out.shape, .dtype = call->out.dtype};
-    for (int k = 0; k < call->n && k < FEW; k++) {
-        few_shapes[k] = call->in[k].shape;
-        few_types[k] = call->in[k].dtype;
-    }
-    infer.in = few_shapes;
-    infer.in_dtype = few_types;
-    size_t bytes = call->op->scratch(&infer);
+    size_t bytes = scratch_bytes(w, call);
     if (bytes > w->scratch_room) {
         wg__give(w->tape->memory, w->scratch);
         w->scratch = wg__take(w->tape->memory, bytes);
@@ -187,7 +209,7 @@ static wg_status run_kernel(walk *w, int64_t id, const wg_node *node, wg_array *
     call.out = array_of(w, id);
     if (status == WG_OK)
         status = take_scratch(w, &call);
-    if (status == WG_OK && (status = node->op->run(&call)) != WG_OK)
+    if (status == WG_OK && (status = node->op->run ? node->op->run(&call) : WG_UNSUPPORTED) != WG_OK)
         call_failed(w, node, status);
     for (uint32_t k = 0; k < node->n; k++) /* what densify made */
         if (in[k].data != value_of(w, wg__inputs(node)[k])->data)
@@ -290,7 +312,7 @@ static wg_status effects(walk *w, int n, const wg_var *y, wg_tensor **out) {
     }
     wg_status status = wg__check_stores(n, y, w->error);
     for (int i = 0; i < n && status == WG_OK; i++)
-        if (wg__of(y[i])->op == &wg__op_store)
+        if (wg__of(y[i])->op == &wg__op_store && wg_tensor_bytes(out[i]) > 0)
             memcpy(wg_tensor_write(wg__of(y[i])->tensor), wg_tensor_data(out[i]), wg_tensor_bytes(out[i]));
     return status;
 }
@@ -314,6 +336,8 @@ wg_status wg__eval(const wg_run_options *options, int n, const wg_var *y, wg_ten
         return wg_error_set(error, WG_ARGUMENT, "eval: no output is a var of a tape");
     if (tape->status != WG_OK)
         return wg_error_set(error, tape->status, "%s", tape->message);
+    if (!out && !watch)
+        return wg_error_set(error, WG_ARGUMENT, "eval: there is no place for the results");
     walk w = {.tape = tape, .arena.memory = tape->memory, .error = error};
     w.team.threads = options && options->threads > 0 ? options->threads : wg__default_threads();
     w.team.keep_subnormals = options && options->keep_subnormals;

@@ -72,6 +72,26 @@ static wg_status sweep_start(sweep *s, const char *what, int n, const wg_var *x,
     return WG_OK;
 }
 
+/* The cotangents of y, or tangents of x: vars of this tape like what they belong to, or bare constants. */
+static wg_status check_seeds(wg_tape *tape, const char *what, const char *kind, int n, const wg_var *of,
+                             const wg_var *seed) {
+    char a[96], b[96];
+    for (int i = 0; i < n && tape->status == WG_OK; i++) {
+        if (wg__is_bare(seed[i]))
+            continue;
+        if (!wg__on_tape(seed[i]) || seed[i].tape != tape) {
+            wg__fail(tape, WG_ARGUMENT, what, "%s %d is not a var of this tape", kind, i + 1);
+            break;
+        }
+        const wg_node *want = wg__of(of[i]), *got = wg__of(seed[i]);
+        if (want->shape != got->shape || want->dtype != got->dtype)
+            wg__fail(tape, WG_SHAPE, what, "%s %d is %s %s, what it belongs to %s %s", kind, i + 1,
+                     wg_dtype_name((wg_dtype)got->dtype), wg_shape_text(got->shape, a, sizeof a),
+                     wg_dtype_name((wg_dtype)want->dtype), wg_shape_text(want->shape, b, sizeof b));
+    }
+    return tape->status;
+}
+
 static bool in_sweep(const sweep *s, uint32_t id) { return id >= s->low && s->active[id - s->low]; }
 
 static wg_var accumulate(wg_var sum, wg_var more) { return sum.tape ? wg_add(sum, more) : more; }
@@ -80,6 +100,8 @@ static wg_var var_or_none(wg_tape *tape, uint32_t id) { return id ? wg__var(tape
 
 /* g times a partial derivative; a zeroed var for zero. */
 static wg_var scaled(wg_var g, wg_var partial) {
+    if (!partial.tape)
+        return partial;
     if (wg__is_bare(partial)) {
         double c = partial.as.value;
         if (c == 0)
@@ -130,6 +152,12 @@ static wg_rule rule_of(const sweep *s, int64_t id, const operands *o, wg_var g) 
                      .n = (int)node->n, .in = o->in, .y = wg__var(s->tape, id), .g = g, .need = o->need};
 }
 
+static void no_derivative(const wg_rule *r) {
+    wg__fail(r->tape, WG_DERIVATIVE, r->op->name, "%s",
+             r->op->traits & WG_IS_OPAQUE ? "its derivative cannot be differentiated again"
+                                          : "this op has no derivative");
+}
+
 /* Contributions of g to the inputs' adjoints, into o->out. */
 static void contributions(const wg_rule *r, operands *o) {
     if (r->op->partial) {
@@ -140,7 +168,7 @@ static void contributions(const wg_rule *r, operands *o) {
     } else if (r->op->vjp) {
         r->op->vjp(r, o->out);
     } else {
-        wg__fail(r->tape, WG_DERIVATIVE, r->op->name, "this op has no derivative");
+        no_derivative(r);
     }
 }
 
@@ -170,7 +198,7 @@ static void add_contribution(sweep *s, uint32_t input, wg_var part, const wg_op 
         part = wg_like(wg__var(tape, input), part.as.value);
     if (tape->status != WG_OK)
         return;
-    if (wg__of(part)->shape != wg__node(tape, input)->shape || wg__of(part)->dtype != wg__node(tape, input)->dtype) {
+    if (part.tape != tape || wg__of(part)->shape != wg__node(tape, input)->shape || wg__of(part)->dtype != wg__node(tape, input)->dtype) {
         wg__fail(tape, WG_SHAPE, op->name, "its derivative has another shape or type than its operand");
         return;
     }
@@ -183,7 +211,7 @@ static wg_var collect_group(sweep *s, int64_t id, const wg_op *op, int n) {
     int arity = 0;
     for (uint32_t at = s->readers[id - s->low]; at; at = s->pool[at - 1].next)
         if (wg__node(s->tape, s->pool[at - 1].id)->op == op)
-            arity = (int)wg__node(s->tape, s->pool[at - 1].id)->n;
+            arity = (int)wg__max(arity, wg__node(s->tape, s->pool[at - 1].id)->n);
     wg_rule *rules = wg__take(memory, wg__size((size_t)n, sizeof *rules, 0));
     wg_var *in = wg__take(memory, wg__size((size_t)n, (size_t)arity * sizeof *in, 0));
     wg_var sum = {0};
@@ -194,10 +222,11 @@ static wg_var collect_group(sweep *s, int64_t id, const wg_op *op, int n) {
             const wg_node *node = wg__node(s->tape, r->id);
             if (node->op != op)
                 continue;
-            for (int j = 0; j < arity; j++)
-                in[k * arity + j] = wg__var(s->tape, wg__inputs(node)[j]);
-            rules[k] = (wg_rule){.tape = s->tape, .op = op, .attr = op->attr_size ? node->attr : NULL, .n = arity,
-                                 .in = in + k * arity, .y = wg__var(s->tape, r->id), .g = wg__var(s->tape, r->g)};
+            wg_var *operand = in + (size_t)k * (size_t)arity;
+            for (uint32_t j = 0; j < node->n; j++)
+                operand[j] = wg__var(s->tape, wg__inputs(node)[j]);
+            rules[k] = (wg_rule){.tape = s->tape, .op = op, .attr = op->attr_size ? node->attr : NULL,
+                                 .n = (int)node->n, .in = operand, .y = wg__var(s->tape, r->id), .g = wg__var(s->tape, r->g)};
             k++;
         }
         sum = op->collect(wg__var(s->tape, id), n, rules);
@@ -305,13 +334,13 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
         int64_t at = id - s->low;
         if (!s->active[at])
             continue;
+        tape->origin = wg__node(tape, id)->origin;
         if (s->readers && s->readers[at])
             collect_readers(s, id);
         if (!s->adjoint[at] || tape->status != WG_OK)
             continue;
         if (end)
             mark_step(s, id, &step, end);
-        tape->origin = wg__node(tape, id)->origin;
         reverse_node(s, id, wg__var(tape, s->adjoint[at]));
     }
     tape->origin = origin;
@@ -327,20 +356,27 @@ static wg_status zeros_where_none(sweep *s, int n, const wg_var *of, const uint3
     return s->tape->status;
 }
 
-wg_status wg_vjp(int m, const wg_var *y, const wg_var *cotangent, int n, const wg_var *wrt, wg_var *out) {
-    wg_tape *tape = wg__tape_of(m, y);
+/* What a failed call leaves in out; returns the tape's status. */
+static wg_status none(wg_tape *tape, int n, wg_var *out) {
     for (int i = 0; i < n; i++)
         out[i] = wg__var(tape, 0);
+    return tape ? tape->status : WG_ARGUMENT;
+}
+
+wg_status wg_vjp(int m, const wg_var *y, const wg_var *cotangent, int n, const wg_var *wrt, wg_var *out) {
+    wg_tape *tape = wg__tape_of(m, y);
     if (!tape || tape->status != WG_OK)
-        return tape ? tape->status : WG_ARGUMENT;
+        return none(tape, n, out);
     sweep s = {.tape = tape};
     wg_status status = sweep_start(&s, "vjp", n, wrt, m, y);
+    if (status == WG_OK)
+        status = check_seeds(tape, "vjp", "cotangent", m, y, cotangent);
     if (status == WG_OK && s.adjoint)
         status = reverse(&s, m, y, cotangent);
     if (status == WG_OK)
         status = zeros_where_none(&s, n, wrt, s.adjoint, out);
     sweep_free(&s);
-    return status;
+    return status == WG_OK ? status : none(tape, n, out);
 }
 
 wg_status wg_grad(wg_var y, int n, const wg_var *wrt, wg_var *out) {
@@ -348,9 +384,11 @@ wg_status wg_grad(wg_var y, int n, const wg_var *wrt, wg_var *out) {
     char text[96];
     if (shape && shape->count != 1) {
         wg__fail(y.tape, WG_SHAPE, "grad", "y has shape %s, not one element", wg_shape_text(shape, text, sizeof text));
-        for (int i = 0; i < n; i++)
-            out[i] = wg__var(y.tape, 0);
-        return y.tape->status;
+        return none(y.tape, n, out);
+    }
+    if (shape && wg_var_dtype(y) == WG_I32) {
+        wg__fail(y.tape, WG_DTYPE, "grad", "y is i32, not a float");
+        return none(y.tape, n, out);
     }
     return wg_vjp(1, &y, (const wg_var[]){wg_c(1)}, n, wrt, out);
 }
@@ -381,8 +419,8 @@ static wg_var forward_by_reverse(wg_rule *r, operands *o, const wg_var *tangent)
     wg_var parts[FEW], tangents[FEW], sum = {0};
     int m = 0;
     for (int k = 0; k < r->n; k++) {
-        if (!r->need[k] || !o->out[k].tape || tape->status != WG_OK)
-            continue;
+        if (!r->need[k] || !o->out[k].tape || wg__is_bare(o->out[k]) || tape->status != WG_OK)
+            continue; /* linear in u: a bare constant can only be zero */
         parts[m] = o->out[k];
         tangents[m++] = tangent[k];
         if (m == FEW || k == r->n - 1) {
@@ -509,16 +547,16 @@ static wg_status forward(sweep *s, int n, const wg_var *x, const wg_var *tangent
 
 wg_status wg_jvp(int n, const wg_var *x, const wg_var *tangent, int m, const wg_var *y, wg_var *out) {
     wg_tape *tape = wg__tape_of(m, y);
-    for (int j = 0; j < m; j++)
-        out[j] = wg__var(tape, 0);
     if (!tape || tape->status != WG_OK)
-        return tape ? tape->status : WG_ARGUMENT;
+        return none(tape, m, out);
     sweep s = {.tape = tape};
     wg_status status = sweep_start(&s, "jvp", n, x, m, y);
+    if (status == WG_OK)
+        status = check_seeds(tape, "jvp", "tangent", n, x, tangent);
     if (status == WG_OK && s.adjoint)
         status = forward(&s, n, x, tangent, m, y);
     if (status == WG_OK)
         status = zeros_where_none(&s, m, y, s.adjoint, out);
     sweep_free(&s);
-    return status;
+    return status == WG_OK ? status : none(tape, m, out);
 }

@@ -4,7 +4,8 @@
 
 #include "ops.h"
 
-/* Evaluation that shows every value as it is computed (dense or strided). Stops early when watch returns false. */
+/* Evaluation that shows every value as it is computed (dense or strided). Stops early when watch returns false.
+ * With a watch, out may be NULL: then nothing is kept or stored; one that stops early must have it so. */
 typedef bool wg_watch(void *user, const wg_tape *tape, int64_t id, const wg_array *value);
 wg_status wg__eval(const wg_run_options *options, int n, const wg_var *y, wg_tensor **out, wg_watch *watch,
                    void *user, wg_error *error);

@@ -3,8 +3,23 @@
 
 #include "ops.h"
 
-const wg_op wg__op_store = {.name = "store", .arity = 1, .kind = WG_EFFECT, .traits = WG_NO_MERGE | WG_TAKES_I32};
-const wg_op wg__op_guard = {.name = "guard", .arity = 1, .kind = WG_EFFECT, .traits = WG_NO_MERGE};
+static void effect_vjp(const wg_rule *r, wg_var *dx) { dx[0] = r->g; }
+
+static wg_var store_example(const wg_var *in) {
+    const wg_shape *shape = wg_var_shape(in[0]);
+    wg_tensor *tensor = wg_tensor_new(NULL, wg_var_dtype(in[0]), shape->rank, shape->dim);
+    wg_var y = wg_store(tensor, in[0]);
+    wg_tensor_free(tensor); /* the node holds it */
+    return y;
+}
+static wg_var guard_example(const wg_var *in) { return wg_guard(in[0]); }
+static const wg_example store_examples[] = {{"2,3", -2, 2, store_example}, {0}};
+static const wg_example guard_examples[] = {{"2,3", -2, 2, guard_example}, {0}};
+
+const wg_op wg__op_store = {.name = "store", .arity = 1, .kind = WG_EFFECT, .traits = WG_NO_MERGE | WG_TAKES_I32,
+    .vjp = effect_vjp, .examples = store_examples};
+const wg_op wg__op_guard = {.name = "guard", .arity = 1, .kind = WG_EFFECT, .traits = WG_NO_MERGE,
+    .vjp = effect_vjp, .examples = guard_examples};
 
 wg_var wg_store(wg_tensor *tensor, wg_var value) {
     wg_tape *tape = wg__tape_of(1, &value);
