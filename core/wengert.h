@@ -172,14 +172,17 @@ WG_API wg_status wg_params_set_meta(wg_params *params, const char *key, const ch
 WG_API const char *wg_params_meta(const wg_params *params, const char *key);
 WG_API int wg_params_meta_count(const wg_params *params);
 WG_API const char *wg_params_meta_key(const wg_params *params, int i);
-/* Safetensors. Written to a temporary name in the same folder, synced, renamed. Reads F32 F64 I32 as they are, I64 as
- * i32 if every value fits. Source: the format's published specification. */
+/* Safetensors. Written to a temporary name in the same folder, synced, renamed. Reads F32 F64 I32 as they are, F16 and
+ * BF16 as f32, I64 as i32 if every value fits. Tensors and metadata keep their order; fixed marks are not stored.
+ * Fails: WG_IO, WG_FORMAT, WG_DTYPE (another type), WG_RANGE (an I64 that does not fit), WG_MEMORY, WG_LIMIT; saving,
+ * WG_ARGUMENT if a tensor is called __metadata__. Source: the format's published specification. */
 WG_API wg_status wg_params_save(const wg_params *params, const char *path, wg_error *error);
 WG_API wg_params *wg_params_load(wg_memory *memory, const char *path, wg_error *error);
 /* The same from bytes in memory; `name` stands for the file in messages. */
 WG_API wg_params *wg_params_parse(wg_memory *memory, const void *bytes, size_t size, const char *name,
                                   wg_error *error);
-/* NumPy's .npy, versions 1 to 3, C and Fortran order, <f4 <f8 <i4 <i8 (as i32 if every value fits). */
+/* NumPy's .npy, versions 1 to 3, C and Fortran order, either byte order: f4 f8 i4, f2 as f32, i8 as i32 if every value
+ * fits. Written as version 1, in C order. Fails as above, and WG_VERSION. Source: NumPy's format description. */
 WG_API wg_tensor *wg_npy_load(wg_memory *memory, const char *path, wg_error *error);
 WG_API wg_tensor *wg_npy_parse(wg_memory *memory, const void *bytes, size_t size, const char *name,
                                wg_error *error);

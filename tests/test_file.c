@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 static const wg_part abc[] = {{"abc", 3}, {"", 0}, {"defg", 4}};
 
@@ -166,6 +167,38 @@ Test(file, a_link_planted_at_the_temporary_name_is_not_followed) {
     scratch_free(&s);
 }
 
+/* A child writes two contents by turns and is killed at a random moment; each time the file is one of them, whole. */
+Test(file, a_killed_writer_leaves_the_old_file_or_the_new_one) {
+    enum { SIZE = 300000 };
+    scratch s = scratch_new();
+    static char data[SIZE];
+    const char *path = scratch_path(&s, "x");
+    wg_random random = {.seed = 3};
+    wg_part part = {data, SIZE};
+    memset(data, 'a', SIZE);
+    cr_assert_eq(wg__file_write(path, 1, &part, NULL), WG_OK);
+    for (int round = 0; round < 20; round++) {
+        pid_t child = fork();
+        if (child == 0)
+            for (char letter = 'b';; letter = letter == 'a' ? 'b' : 'a') {
+                memset(data, letter, SIZE);
+                wg__file_write(path, 1, &part, NULL);
+            }
+        usleep((useconds_t)wg_random_below(&random, 10000));
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        size_t size = 0;
+        char *now = wg__file_read(NULL, path, &size, NULL);
+        cr_assert_not_null(now);
+        cr_assert_eq(size, SIZE);
+        for (size_t i = 1; i < size; i++)
+            cr_assert_eq(now[i], now[0]);
+        wg__give(NULL, now);
+        cr_assert_leq(scratch_sweep(&s, 0), 2, "leftovers pile up");
+    }
+    scratch_free(&s);
+}
+
 /* A pipe delivers more than its first block of buffer. */
 Test(file, a_pipe_is_read_to_its_end) {
     int ends[2];
@@ -191,6 +224,7 @@ Test(file, a_pipe_is_read_to_its_end) {
     cr_assert_eq(data[299999], 'p');
     wg__give(NULL, data);
     close(ends[0]);
+    waitpid(child, NULL, 0);
 }
 
 Test(file, a_file_that_never_ends_meets_the_memory_limit) {

@@ -4,6 +4,7 @@
 #include "failing.h"
 #include "json.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static wg_status reads(const char *text, size_t size, wg_json_numbers numbers) {
@@ -73,6 +74,44 @@ Test(json, the_tree_is_charged_to_the_memory) {
     cr_assert_null(json.root);
     cr_assert_eq(wg_memory_used(memory), 0);
     wg_memory_free(memory);
+}
+
+/* cJSON takes its nodes from the C library; here, for this process, from an allocator that fails. */
+static long calls_left, blocks;
+
+static void *meagre_malloc(size_t size) {
+    if (calls_left-- == 0)
+        return NULL;
+    blocks++;
+    return malloc(size);
+}
+
+static void meagre_free(void *block) {
+    blocks -= block != NULL;
+    free(block);
+}
+
+Test(json, a_refusal_inside_the_parser_is_one_of_memory) {
+    static const char text[] = "{\"a\":[1,{\"b\":\"c\"},null],\"d\":\"\\u00e9\"}";
+    cJSON_Hooks hooks = {meagre_malloc, meagre_free};
+    cJSON_InitHooks(&hooks);
+    wg_status status = WG_MEMORY;
+    long k = 0;
+    for (; status != WG_OK; k++) {
+        wg_json json;
+        const char *why;
+        size_t place;
+        calls_left = k;
+        blocks = 0;
+        status = wg__json_open(&json, NULL, text, sizeof text - 1, WG__JSON_ANY, &why, &place);
+        cr_assert_null(why);
+        cr_assert_eq(json.root != NULL, status == WG_OK);
+        cr_assert(status == WG_OK || status == WG_MEMORY);
+        wg__json_close(&json, NULL);
+        cr_assert_eq(blocks, 0, "call %ld leaks", k);
+    }
+    cJSON_InitHooks(NULL);
+    cr_assert_gt(k, 10);
 }
 
 Test(json, a_key_that_stands_twice_is_found) {

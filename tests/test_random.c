@@ -150,6 +150,28 @@ SPLIT_TEST(uniform_f64, double)
 SPLIT_TEST(normal_f32, float)
 SPLIT_TEST(normal_f64, double)
 
+/* A fill by the definition, one block after another with wg_philox: under the key and nonce that (stream, step) make. */
+Test(random, fills_are_philox_of_the_block_number) {
+    enum { FROM = 37, TO = 301 };
+    const uint64_t stream = 5ull << 33 | 1, step = 9ull << 35 | 3;
+    const uint32_t lead[4] = {(uint32_t)step, (uint32_t)(step >> 32), (uint32_t)stream,
+                              (uint32_t)(stream >> 32)};
+    uint32_t made[4];
+    float f[TO];
+    double d[TO];
+    wg_philox(lead, key, made);
+    wg__random_uniform_f32(key, stream, step, FROM, TO, f);
+    wg__random_uniform_f64(key, stream, step, FROM, TO, d);
+    for (int i = FROM; i < TO; i++) {
+        uint32_t four[4], two[4];
+        wg_philox((const uint32_t[4]){(uint32_t)i / 4, 0, made[2], made[3]}, made, four);
+        wg_philox((const uint32_t[4]){(uint32_t)i / 2, 0, made[2], made[3]}, made, two);
+        cr_assert_eq(f[i], (float)(four[i % 4] >> 8) / 16777216.0f, "element %d", i);
+        uint64_t bits = (uint64_t)two[i % 2 * 2 + 1] << 32 | two[i % 2 * 2];
+        cr_assert_eq(d[i], (double)(bits >> 11) / 9007199254740992.0, "element %d", i);
+    }
+}
+
 Test(random, fills_have_the_moments_they_should) {
     static double x[DRAWS];
     static float f[DRAWS];
