@@ -91,6 +91,8 @@ static char *read_all(wg_memory *memory, int fd, size_t guess, size_t limit, con
 
 char *wg__file_read(wg_memory *memory, const char *path, size_t *size, wg_error *error) {
     struct stat about;
+    if (!path)
+        return wg_error_set(error, WG_ARGUMENT, "cannot read: no path is given"), NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &about) != 0) {
         fail(error, "read", path, NULL);
@@ -201,6 +203,8 @@ static bool pour(const char *path, int n, const wg_part *parts) {
 wg_status wg__file_write(const char *path, int n, const wg_part *parts, wg_error *error) {
     struct stat old;
     char target[PATH_MAX];
+    if (!path)
+        return wg_error_set(error, WG_ARGUMENT, "cannot write: no path is given");
     bool exists = stat(path, &old) == 0;
     if (exists && S_ISDIR(old.st_mode))
         return fail(error, "write", path, "it is a folder");

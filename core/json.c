@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEVELS = 16, LONGEST_NUMBER = 40 };
+enum { LEVELS = 16, LONGEST_NUMBER = 40, MOST_VALUES = 1 << 22 /* of cJSON's 64 bytes and more */ };
 
 typedef struct scan {
     const char *text;
@@ -154,7 +154,8 @@ static bool members(scan *s, int level, bool keyed) {
 
 /* A value and the space around it. */
 static bool value(scan *s, int level) {
-    s->values++;
+    if (++s->values > MOST_VALUES)
+        return stop(s, "more than 4,194,304 values");
     space(s);
     bool good;
     switch (peek(s)) {

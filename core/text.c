@@ -64,8 +64,6 @@ static size_t show(const char *text, size_t left, char piece[8]) {
 char *wg__quote(const char *text, char *out, size_t size) {
     static const char tail[] = "…'";
     size_t left = strlen(text), used = 0;
-    if (size < 16)
-        return size ? (out[0] = 0, out) : out;
     out[used++] = '\'';
     while (left) {
         char piece[8];

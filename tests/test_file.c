@@ -93,6 +93,12 @@ Test(file, errors_name_the_file_and_the_reason) {
     scratch s = scratch_new();
     cannot_read(scratch_path(&s, "absent"), WG_IO, "No such file");
     cannot_read(s.folder, WG_IO, "it is a folder");
+    cannot_read("/proc/self/mem", WG_IO, "Input/output error");
+    wg_error none = {0};
+    size_t size;
+    cr_assert_null(wg__file_read(NULL, NULL, &size, &none));
+    cr_assert_eq(none.status, WG_ARGUMENT);
+    cr_assert_eq(wg__file_write(NULL, 3, abc, NULL), WG_ARGUMENT);
     wg_error error = {0};
     cr_assert_eq(wg__file_write(s.folder, 3, abc, &error), WG_IO);
     cr_assert_not_null(strstr(error.text, "it is a folder"));

@@ -60,6 +60,16 @@ Test(json, depth_is_limited) {
     cr_assert_eq(reads(deep, 32, WG__JSON_ANY), WG_OK);
 }
 
+Test(json, the_number_of_values_is_limited) {
+    enum { SIZE = 2 * ((1 << 22) + 1) };
+    char *many = calloc(1, SIZE + 1);
+    for (int i = 0; i < SIZE; i += 2)
+        memcpy(many + i, ",1", 2);
+    many[0] = '[', many[SIZE - 1] = ']';
+    cr_assert_eq(reads(many, SIZE, WG__JSON_ANY), WG_FORMAT);
+    free(many);
+}
+
 Test(json, the_tree_is_charged_to_the_memory) {
     static char many[20001];
     for (int i = 0; i < 10000; i++)

@@ -2,6 +2,7 @@
 #include "suite.h"
 
 #include "core.h"
+#include "failing.h"
 
 #include <string.h>
 
@@ -60,5 +61,41 @@ Test(text, quoting_cuts_between_characters_and_fits) {
             cr_assert_eq(wg__utf8_check(out, used), used);
             cr_assert_str_eq(out + used - 4, "…'");
         }
+    }
+}
+
+/* "0,1,…,99;" by pieces, one long piece by a format, and a JSON string. */
+static void compose(wg_text *text) {
+    for (int i = 0; i < 100; i++)
+        wg__text_add(text, "%d%c", i, i < 99 ? ',' : ';');
+    wg__text_add(text, "%500s", "x");
+    wg__text_bytes(text, "", 0);
+    wg__text_json(text, "a\"\\\x01\xC3\xA9");
+}
+
+Test(text, growing_text_holds_all_that_was_added) {
+    wg_text text = {0};
+    compose(&text);
+    cr_assert(!text.refused);
+    cr_assert_eq(text.used, 10 + 2 * 90 + 100 + 500 + strlen("'a\\'\\\\\\u0001\xC3\xA9'"));
+    cr_assert_eq(strlen(text.text), text.used);
+    cr_assert_eq(strncmp(text.text, "0,1,2,", 6), 0);
+    cr_assert_eq(text.text[289], ';');
+    cr_assert_str_eq(text.text + 290 + 499, "x\"a\\\"\\\\\\u0001\xC3\xA9\"");
+    wg__give(NULL, text.text);
+}
+
+Test(text, every_allocation_of_growing_text_may_fail) {
+    bool done = false;
+    for (long k = 1; !done; k++) {
+        failing f;
+        wg_text text = {.memory = failing_memory(&f, k)};
+        compose(&text);
+        done = !text.refused;
+        cr_assert_eq(done, !failing_failed(&f), "call %ld", k);
+        cr_assert(!text.text || strlen(text.text) == text.used);
+        wg__give(text.memory, text.text);
+        cr_assert_eq(f.live, 0);
+        wg_memory_free(text.memory);
     }
 }
