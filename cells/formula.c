@@ -30,6 +30,11 @@ struct wg_formula {
     term term[];
 };
 
+/* What overflow and division by zero give. */
+static const wg_formula bad_formula = {{0, 0}};
+
+bool wg__formula_bad(const wg_formula *formula) { return formula == &bad_formula; }
+
 /* ---- polynomials ---------------------------------------------------------------------------------- */
 
 /* The order of terms: by degree, then by input's power. */
@@ -132,7 +137,7 @@ static bool fits(const sum *part) {
 static const wg_formula *make(wg_arena *arena, sum *above, sum *below) {
     sum quotient;
     if (below->n == 0)
-        return NULL;
+        return &bad_formula;
     reduce(above, below);
     if (below->n > 1 && fits(above) && fits(below) && divide(above, below, &quotient)) {
         *above = quotient;
@@ -140,7 +145,7 @@ static const wg_formula *make(wg_arena *arena, sum *above, sum *below) {
         add_term(below, 1, 0, 0);
     }
     if (!fits(above) || !fits(below))
-        return NULL;
+        return &bad_formula;
     size_t n = (size_t)(above->n + below->n);
     wg_formula *formula = wg__arena_take(arena, sizeof *formula + n * sizeof(term));
     if (!formula)
@@ -158,7 +163,7 @@ static const term *below(const wg_formula *a) { return a->term + a->n[0]; }
 static const wg_formula *single(wg_arena *arena, int64_t coefficient, int input, int hidden) {
     sum top = {0}, bottom = {0};
     if (coefficient > LARGEST || coefficient < -LARGEST)
-        return NULL;
+        return &bad_formula;
     add_term(&top, coefficient, input, hidden);
     add_term(&bottom, 1, 0, 0);
     return make(arena, &top, &bottom);
@@ -172,13 +177,22 @@ const wg_formula *wg__formula_length(wg_arena *arena, wg_length length) {
     return single(arena, 1, length == WG_LENGTH_INPUT, length == WG_LENGTH_HIDDEN);
 }
 
+/* What an operation on these gives before it is tried: NULL, bad, or neither (then a). */
+static const wg_formula *operands(const wg_formula *a, const wg_formula *b) {
+    return !a || !b ? NULL : wg__formula_bad(b) ? b : a;
+}
+
+static bool usable(const wg_formula *a) { return a && !wg__formula_bad(a); }
+
 /* a/b + sign*c/d = (a*d + sign*c*b) / (b*d) */
 static const wg_formula *plus(wg_arena *arena, const wg_formula *a, int sign, const wg_formula *c) {
     sum top = {0}, bottom = {0};
-    if (!a || !c || !add_product(&top, 1, a->n[0], above(a), c->n[1], below(c)) ||
+    if (!usable(operands(a, c)))
+        return operands(a, c);
+    if (!add_product(&top, 1, a->n[0], above(a), c->n[1], below(c)) ||
         !add_product(&top, sign, c->n[0], above(c), a->n[1], below(a)) ||
         !add_product(&bottom, 1, a->n[1], below(a), c->n[1], below(c)))
-        return NULL;
+        return &bad_formula;
     return make(arena, &top, &bottom);
 }
 
@@ -192,17 +206,21 @@ const wg_formula *wg__formula_sub(wg_arena *arena, const wg_formula *a, const wg
 
 const wg_formula *wg__formula_mul(wg_arena *arena, const wg_formula *a, const wg_formula *b) {
     sum top = {0}, bottom = {0};
-    if (!a || !b || !add_product(&top, 1, a->n[0], above(a), b->n[0], above(b)) ||
+    if (!usable(operands(a, b)))
+        return operands(a, b);
+    if (!add_product(&top, 1, a->n[0], above(a), b->n[0], above(b)) ||
         !add_product(&bottom, 1, a->n[1], below(a), b->n[1], below(b)))
-        return NULL;
+        return &bad_formula;
     return make(arena, &top, &bottom);
 }
 
 const wg_formula *wg__formula_div(wg_arena *arena, const wg_formula *a, const wg_formula *b) {
     sum top = {0}, bottom = {0};
-    if (!a || !b || !add_product(&top, 1, a->n[0], above(a), b->n[1], below(b)) ||
+    if (!usable(operands(a, b)))
+        return operands(a, b);
+    if (!add_product(&top, 1, a->n[0], above(a), b->n[1], below(b)) ||
         !add_product(&bottom, 1, a->n[1], below(a), b->n[0], above(b)))
-        return NULL;
+        return &bad_formula;
     return make(arena, &top, &bottom);
 }
 

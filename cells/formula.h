@@ -10,8 +10,9 @@ typedef struct wg_formula wg_formula;
 
 typedef enum wg_length { WG_LENGTH_INPUT, WG_LENGTH_HIDDEN } wg_length;
 
-/* Each returns NULL when refused memory; the arithmetic ones also when a coefficient, the degree or the number of terms
- * overflows, or on division by zero. NULL operands give NULL. */
+/* Each returns NULL when refused memory, and a bad formula when a coefficient, the degree or the number of terms
+ * overflows, or on division by zero. NULL operands give NULL, bad ones bad. */
+bool wg__formula_bad(const wg_formula *formula);
 const wg_formula *wg__formula_number(wg_arena *arena, int64_t value);
 const wg_formula *wg__formula_length(wg_arena *arena, wg_length length);
 const wg_formula *wg__formula_add(wg_arena *arena, const wg_formula *a, const wg_formula *b);

@@ -40,18 +40,19 @@ typedef struct wg_symbol {
     /* STATE: starts from a parameter, else from a number (0 unless given) or what the caller gives */
     int start;              /* a PARAM's index, or -1 */
     const wg_ast *start_at; /* a number as an expression in sizes and consts, or NULL */
-    /* SIZE, CONST. A size's formula is extent-free: its value as a length. */
-    const wg_formula *size; /* SIZE */
-    const wg_ast *value;    /* CONST: an expression in numbers, sizes and earlier consts */
+    /* SIZE, CONST */
+    const wg_formula *size; /* SIZE: its value as a length */
+    const wg_ast *value;    /* CONST: an expression in numbers, sizes and earlier consts, */
+    wg_source value_source; /* which stands here */
 } wg_symbol;
 
 /* name = value, or name' = value. Equations stand in the order of the text, which is the order to compute them in. In
- * `value`, a NAME's (or a NEXT's) `symbol` is an index into the cell's symbols, a CALL's into wg__function_at, and every
+ * `value`, a NAME's (or a NEXT's) `symbol` is an index into the cell's symbols, a CALL's a number for wg__function_at, and every
  * node's `shape` an index for wg__lang_extent. */
 typedef struct wg_equation {
     int symbol; /* a VALUE or a STATE */
     bool next;  /* a state's next value */
-    const wg_ast *value;
+    wg_ast *value;
     int line, column;
 } wg_equation;
 
@@ -71,7 +72,7 @@ typedef struct wg_warning {
 
 /* How a function of the language is computed. */
 typedef enum wg_function_kind {
-    WG_FUNCTION_POINTWISE, /* the op of that name; all arguments are values */
+    WG_FUNCTION_POINTWISE, /* the op of that name, of `values` values and then numbers */
     WG_FUNCTION_SAME,      /* softmax log_softmax layer_norm rms_norm cumsum stop_gradient: v to v's shape */
     WG_FUNCTION_CONCAT,    /* values to the sum of their lengths */
     WG_FUNCTION_REDUCE,    /* sum mean: v to length 1 */
@@ -87,12 +88,12 @@ typedef struct wg_function {
     const char *name;
     wg_function_kind kind;
     int least, most; /* arguments; most -1: any number */
+    int values;      /* arguments that are values; the rest are numbers or lengths */
 } wg_function;
 
-/* The function of a name, or NULL; a function's number (a CALL's symbol), and back. */
-const wg_function *wg__function_find(const char *name);
-int wg__function_number(const char *name); /* -1 if there is none */
-const wg_function *wg__function_at(int number);
+/* A function's number (a CALL's symbol), -1 if there is none of that name; and back. */
+int wg__function_find(const char *name);
+wg_function wg__function_at(int number);
 
 /* A cell's text, read, named and shaped. */
 typedef struct wg_lang {
@@ -120,13 +121,16 @@ void wg__lang_free(wg_lang *lang);
 int wg__lang_find(const wg_lang *lang, const char *name); /* a symbol's index, or -1 */
 const wg_extent *wg__lang_extent(const wg_lang *lang, const wg_ast *ast);
 
-/* An expression that is a length (in sizes and whole numbers), as a formula; NULL and an error at its place if it is not. */
-const wg_formula *wg__lang_length(wg_lang *lang, const wg_ast *ast, wg_error *error);
-/* Fails at the first place unless the expression is made of numbers, sizes and consts. */
-wg_status wg__lang_is_number(const wg_lang *lang, const wg_ast *ast, wg_error *error);
+/* Of expressions outside equations (sizes, consts, arguments of initialisers), which stand in `source`:
+ * An expression that is a length (sizes and whole numbers, + - * /), as a formula; NULL, with an error, if it is not. */
+const wg_formula *wg__lang_length(wg_lang *lang, const wg_source *source, const wg_ast *ast,
+                                  wg_error *error);
+/* Fails at the first place unless the expression is made of numbers, sizes and consts. Marks them as used. */
+wg_status wg__lang_is_number(wg_lang *lang, const wg_source *source, const wg_ast *ast,
+                             wg_error *error);
 /* The value of such an expression when input and hidden are known. */
-wg_status wg__lang_number(const wg_lang *lang, const wg_ast *ast, int64_t input, int64_t hidden,
-                          double *value, wg_error *error);
+wg_status wg__lang_number(const wg_lang *lang, const wg_source *source, const wg_ast *ast,
+                          int64_t input, int64_t hidden, double *value, wg_error *error);
 /* A symbol's sizes when input and hidden are known; WG_RANGE with the place if one is not whole or less than 1. Also checks
  * that a tied hidden is input. */
 wg_status wg__lang_shape(const wg_lang *lang, int symbol, int64_t input, int64_t hidden,
