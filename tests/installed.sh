@@ -32,7 +32,7 @@ fi
     $(pkg-config --static --libs wengert | sed 's/-lwengert/-l:libwengert.a/g')
 ! readelf -d "$place/static" | grep -q libwengert || { echo "the static program wants the shared library"; exit 1; }
 
-# A BLAS with threads of its own would use these; one closed in and serial does not.
+# A BLAS with threads of its own would use these; the one closed in does not.
 for program in shared static; do
     echo "$program:"
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=4 "$place/$program"

@@ -1,13 +1,13 @@
 # packages.sh: sourced by the scripts beside it: the one list of the Debian packages they need, and need_packages, which
 # installs what is missing of it. Asks nothing; leaves apt alone when nothing is missing.
 
-# To build the library and the program (gnuplot draws the pictures of probe).
-build_packages=(gcc libc6-dev pkg-config meson ninja-build libffi-dev libcjson-dev libopenblas-serial-dev gnuplot-nox)
+# To build the library and the program (gnuplot draws the pictures of probe; ARCHITECTURE.md says why this OpenBLAS).
+build_packages=(gcc libc6-dev pkg-config meson ninja-build libffi-dev libcjson-dev libopenblas-openmp-dev gnuplot-nox)
 # The same on x86-64 alone.
 case $(uname -m) in x86_64) build_packages+=(libxsmm-dev) ;; esac
 # To test it.
 test_packages=(g++ binutils python3 libcriterion-dev)
-# For tools/sanitize tsan and the fuzzers; for tools/coverage; for tools/tidy.
+# For tools/sanitize tsan and the fuzzers; for tools/coverage.
 clang_packages=(clang llvm libclang-rt-14-dev libomp-dev)
 coverage_packages=(gcovr)
 
