@@ -1,61 +1,138 @@
 /* pointwise.c: the records of the pointwise ops, read from their rows; the builder that broadcasts; the kernel that
  * walks arrays of any strides in dense blocks. */
 #include "ops.h"
+#include "pointwise.h"
 
 #include <string.h>
 
 #include "wengert/notation.h"
+
+/* ---- partial derivatives too long for a row ---- */
+
+/* x to the power of a number that is known. */
+static wg_var power(wg_var x, double c) {
+    return c == 1 ? x : c == 2 ? square(x) : c == -1 ? inv(x) : pow(x, c);
+}
+
+static bool is_constant(wg_var x) { return wg__of(x)->op == &wg__op_constant; }
+
+/* b a^(b-1), and 0 where a = b = 0. */
+static wg_var pow_by_base(wg_var a, wg_var b) {
+    if (!is_constant(b))
+        return mul(b, pow(add(a, mul(equal(a, 0), equal(b, 0))), sub(b, 1)));
+    double c = wg__of(b)->value;
+    return c == 0 || c == 1 ? wg_c(c) : mul(c, power(a, c - 1));
+}
+
+/* a^b ln a, and 0 where a = 0 and b >= 0. */
+static wg_var pow_by_exponent(wg_var a, wg_var b, wg_var y) {
+    (void)b;
+    if (is_constant(a) && wg__of(a)->value > 0)
+        return mul(y, log(wg__of(a)->value));
+    return mul(y, log(add(a, equal(a, 0))));
+}
+
+/* 1 where a is preferred to b by max, a half where they are equal. */
+static wg_var preference(wg_var a, wg_var b) { return add(greater(a, b), mul(0.5, equal(a, b))); }
+
+/* x / h^2 without overflow or underflow of the square. */
+static wg_var over_square(wg_var x, wg_var h) { return div(div(x, h), h); }
+
+/* s + y (1 - s), s = sigmoid(x), y = x s. */
+static wg_var silu_slope(wg_var x, wg_var y) {
+    wg_var s = sigmoid(x);
+    return add(s, mul(y, sub(1, s)));
+}
+
+/* where selects derivatives as it selects values. */
+static void where_vjp(const wg_rule *r, wg_var *dx) {
+    if (r->need[1])
+        dx[1] = where(r->in[0], r->g, 0);
+    if (r->need[2])
+        dx[2] = where(r->in[0], 0, r->g);
+}
+
+static wg_var where_jvp(const wg_rule *r, const wg_var *dx) {
+    if (!dx[1].tape && !dx[2].tape)
+        return (wg_var){0};
+    return where(r->in[0], dx[1].tape ? dx[1] : wg_c(0), dx[2].tape ? dx[2] : wg_c(0));
+}
 
 /* ---- the records ---- */
 
 #define PARTIAL(i, expression)                                                                     \
     if (need[i])                                                                                   \
         d[i] = WG_VAR(expression);
+#define PARTIALS(op)                                                                               \
+    static void op##_partial(const wg_var *in, wg_var y, const bool *need, wg_var *d)
 #define RULE1(op, dx)                                                                              \
-    static void op##_partial(const wg_var *in, wg_var y, const bool *need, wg_var *d) {            \
+    PARTIALS(op) {                                                                                 \
         wg_var x = in[0];                                                                          \
         (void)x, (void)y;                                                                          \
         PARTIAL(0, dx)                                                                             \
     }
 #define RULE2(op, da, db)                                                                          \
-    static void op##_partial(const wg_var *in, wg_var y, const bool *need, wg_var *d) {            \
+    PARTIALS(op) {                                                                                 \
         wg_var a = in[0], b = in[1];                                                               \
         (void)a, (void)b, (void)y;                                                                 \
         PARTIAL(0, da)                                                                             \
         PARTIAL(1, db)                                                                             \
     }
 #define RULE3(op, da, db, dc)                                                                      \
-    static void op##_partial(const wg_var *in, wg_var y, const bool *need, wg_var *d) {            \
+    PARTIALS(op) {                                                                                 \
         wg_var a = in[0], b = in[1], c = in[2];                                                    \
         (void)a, (void)b, (void)c, (void)y;                                                        \
         PARTIAL(0, da)                                                                             \
         PARTIAL(1, db)                                                                             \
         PARTIAL(2, dc)                                                                             \
     }
-#define MAP1(op, value, dx, low, high) RULE1(op, dx)
-#define MAP1I MAP1
-#define MAP2(op, value, da, db, low, high) RULE2(op, da, db)
-#define MAP2I MAP2
-#define MAP3(op, value, da, db, dc, low, high) RULE3(op, da, db, dc)
-#define MAP3I MAP3
-#include "pointwise_rows.def"
-#include "pointwise_rows_end.h"
 
-#define DECLARE(op, T) void wg__map_##op##_##T(int64_t n, const void *const *in, void *out);
-#define RECORD(op, operands, more, low, high, i32)                                                 \
-    DECLARE(op, float)                                                                             \
-    DECLARE(op, double)                                                                            \
+/* What the kinds of rows.def mean for a record: its rule, its kernel for i32, its traits. */
+#define RULE_F(operands, op, ...) RULE##operands(op, __VA_ARGS__)
+#define RULE_A RULE_F
+#define RULE_I RULE_F
+#define RULE_Z(operands, op, ...)
+#define RULE_S(operands, op, ...)
+#define DERIVED_F(op) .partial = op##_partial
+#define DERIVED_A DERIVED_F
+#define DERIVED_I DERIVED_F
+#define DERIVED_Z(op) .partial = NULL
+#define DERIVED_S(op) .vjp = op##_vjp, .jvp = op##_jvp
+#define INTEGER_F(op)
+#define INTEGER_A(op)
+#define INTEGER_I(op) BEST(op, int32_t, 2)
+#define INTEGER_Z INTEGER_I
+#define INTEGER_S INTEGER_I
+#define MAP_F(op) op##_float, op##_double
+#define MAP_A MAP_F
+#define MAP_I(op) op##_float, op##_double, op##_int32_t
+#define MAP_Z MAP_I
+#define MAP_S MAP_I
+enum {
+    TRAITS_F = WG_TAKES_STRIDES,
+    TRAITS_A = TRAITS_F,
+    TRAITS_I = TRAITS_F | WG_TAKES_I32,
+    TRAITS_Z = TRAITS_I | WG_IS_ZERO,
+    TRAITS_S = TRAITS_I
+};
+
+/* The kernel of the best instruction set there is. */
+#define BEST(op, T, type)                                                                          \
+    static void op##_##T(int64_t n, const void *const *in, void *out) {                            \
+        wg__kernels_best()[WG__ROW_##op].map[type](n, in, out);                                    \
+    }
+#define RECORD(operands, op, sort, low, high)                                                      \
+    BEST(op, float, 0)                                                                             \
+    BEST(op, double, 1)                                                                            \
+    INTEGER_##sort(op)                                                                             \
     const wg_op wg__op_##op = {.name = #op,                                                        \
                                .arity = operands,                                                  \
                                .kind = WG_POINTWISE,                                               \
-                               .traits = WG_TAKES_STRIDES | (more),                                \
+                               .traits = TRAITS_##sort,                                            \
                                .run = wg__pointwise_run,                                           \
-                               .map = {wg__map_##op##_float, wg__map_##op##_double, i32},          \
-                               .partial = op##_partial,                                            \
+                               .map = {MAP_##sort(op)},                                            \
+                               DERIVED_##sort(op),                                                 \
                                .range = {low, high}};
-#define RECORD_I(op, operands, low, high)                                                          \
-    DECLARE(op, int32_t)                                                                           \
-    RECORD(op, operands, WG_TAKES_I32, low, high, wg__map_##op##_int32_t)
 #define BUILD1(op)                                                                                 \
     wg_var wg_##op(wg_var x) { return wg__pointwise(&wg__op_##op, 1, &x); }
 #define BUILD2(op)                                                                                 \
@@ -66,14 +143,31 @@
     wg_var wg_##op(wg_var a, wg_var b, wg_var c) {                                                 \
         return wg__pointwise(&wg__op_##op, 3, (const wg_var[]){a, b, c});                          \
     }
-#define MAP1(op, value, dx, low, high) RECORD(op, 1, 0, low, high, NULL) BUILD1(op)
-#define MAP1I(op, value, dx, low, high) RECORD_I(op, 1, low, high) BUILD1(op)
-#define MAP2(op, value, da, db, low, high) RECORD(op, 2, 0, low, high, NULL) BUILD2(op)
-#define MAP2I(op, value, da, db, low, high) RECORD_I(op, 2, low, high) BUILD2(op)
-#define MAP3(op, value, da, db, dc, low, high) RECORD(op, 3, 0, low, high, NULL) BUILD3(op)
-#define MAP3I(op, value, da, db, dc, low, high) RECORD_I(op, 3, low, high) BUILD3(op)
+#define MAP1(op, kind, value, dx, low, high)                                                       \
+    RULE_##kind(1, op, dx) RECORD(1, op, kind, low, high) BUILD1(op)
+#define MAP2(op, kind, value, da, db, low, high)                                                   \
+    RULE_##kind(2, op, da, db) RECORD(2, op, kind, low, high) BUILD2(op)
+#define MAP3(op, kind, value, da, db, dc, low, high)                                               \
+    RULE_##kind(3, op, da, db, dc) RECORD(3, op, kind, low, high) BUILD3(op)
 #include "pointwise_rows.def"
 #include "pointwise_rows_end.h"
+
+/* ---- kernels by instruction set ---- */
+
+static const wg_op *const rows[WG__ROWS] = {
+#define MAP1(op, ...) &wg__op_##op,
+#define MAP2(op, ...) &wg__op_##op,
+#define MAP3(op, ...) &wg__op_##op,
+#include "pointwise_rows.def"
+#include "pointwise_rows_end.h"
+};
+
+wg__map *wg__map_for(const wg_op *op, int type, int isa) {
+    for (int row = 0; row < WG__ROWS; row++)
+        if (rows[row] == op)
+            return wg__kernels_of(isa)[row].map[type];
+    return op->map[type];
+}
 
 /* ---- the builder ---- */
 

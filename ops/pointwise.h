@@ -1,0 +1,64 @@
+/* pointwise.h: the kernels of the pointwise ops, one set for each instruction set they are compiled for. Includes core
+ * only. */
+#ifndef WG_POINTWISE_H
+#define WG_POINTWISE_H
+
+#include "core.h"
+
+/* n elements, dense; out may be one of the inputs. An element's bits do not depend on where it stands, nor on n. */
+typedef void wg__map(int64_t n, const void *const *in, void *out);
+
+/* Of the row selu. Source: Klambauer et al. 2017. */
+#define SELU_SCALE 1.0507009873554804934193349852946
+#define SELU_ALPHA 1.6732632423543772848170429916717
+
+/* The number of every row. */
+enum {
+#define MAP1(op, ...) WG__ROW_##op,
+#define MAP2(op, ...) WG__ROW_##op,
+#define MAP3(op, ...) WG__ROW_##op,
+#include "pointwise_rows.def"
+#include "pointwise_rows_end.h"
+    WG__ROWS
+};
+
+/* f32, f64, i32 (NULL if there is none). */
+typedef struct wg__kernels {
+    wg__map *map[3];
+} wg__kernels;
+
+/* Compiled instruction sets, worst first: the names they are known by, and what they need. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define WG__ISA_MAP(X)                                                                             \
+    X(baseline, true)                                                                              \
+    X(haswell, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&                  \
+                   __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))                \
+    X(skylake_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&   \
+                          __builtin_cpu_supports("avx512dq") &&                                    \
+                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
+#else
+#define WG__ISA_MAP(X) X(baseline, true)
+#endif
+
+enum {
+#define WG__ISA_ENUM(name, needs) WG__ISA_##name,
+    WG__ISA_MAP(WG__ISA_ENUM)
+#undef WG__ISA_ENUM
+        WG__ISAS
+};
+
+#define WG__ISA_TABLE(name, needs) extern const wg__kernels wg__kernels_##name[WG__ROWS];
+WG__ISA_MAP(WG__ISA_TABLE)
+#undef WG__ISA_TABLE
+
+/* Whether this machine runs it; the best one that it does; and the name. */
+bool wg__isa_runs(int isa);
+int wg__isa_best(void);
+const char *wg__isa_name(int isa);
+const wg__kernels *wg__kernels_of(int isa);
+const wg__kernels *wg__kernels_best(void);
+
+/* A pointwise op's kernel for a type (0 to 2: f32, f64, i32) and an instruction set; of an op that is not built in, its own. */
+wg__map *wg__map_for(const wg_op *op, int type, int isa);
+
+#endif
