@@ -57,6 +57,9 @@ int wg__default_threads(void);
  * follow from n and grain alone, so results never depend on the number of threads. */
 void wg__rows(const wg_team *team, int64_t n, int64_t grain,
               void (*work)(void *user, int64_t from, int64_t to), void *user);
+/* Until it leaves, this thread alone: OpenMP libraries called in between open no team. Returns what to restore. */
+int wg__alone_enter(void);
+void wg__alone_leave(int saved);
 /* The floating-point mode of this thread: flush subnormals unless `keep`. Returns what to restore. */
 unsigned wg__float_mode_enter(bool keep);
 void wg__float_mode_leave(unsigned saved);

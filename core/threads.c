@@ -22,6 +22,18 @@ int wg__default_threads(void) {
     return omp_get_max_threads();
 }
 
+int wg__alone_enter(void) {
+    int saved = omp_get_max_threads();
+    if (saved != 1)
+        omp_set_num_threads(1);
+    return saved;
+}
+
+void wg__alone_leave(int saved) {
+    if (saved != 1)
+        omp_set_num_threads(saved);
+}
+
 unsigned wg__float_mode_enter(bool keep) {
 #if defined(__SSE__)
     unsigned saved = _mm_getcsr();

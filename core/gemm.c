@@ -1,0 +1,192 @@
+/* gemm.c: matrix products in tiles: a plain loop and CBLAS behind one contract. The only file that calls CBLAS. */
+#include "gemm.h"
+
+#include <cblas.h>
+#include <string.h>
+
+/* Below TINY multiply-adds the plain loop is quicker than a call of CBLAS. SIDE: the blocks that odd strides are packed
+ * in. */
+enum { TINY = 512, SIDE = 64 };
+
+/* A tile's sides are 256, halved (columns first: a tall tile reuses more of B) while there are fewer than FEW tiles to
+ * hand out. The last tile of a row or column is smaller. */
+enum { TILE_SIDE = 256, FEW_TILES = 4 };
+
+typedef struct tiling {
+    int64_t rows, columns; /* of a tile */
+    int64_t down, across;  /* tiles */
+} tiling;
+
+static tiling tiling_of(const wg_gemm *g) {
+    tiling t = {.rows = TILE_SIDE, .columns = TILE_SIDE};
+    for (int halved = 0;; halved++) {
+        t.down = (g->m + t.rows - 1) / t.rows;
+        t.across = (g->n + t.columns - 1) / t.columns;
+        if (t.down * t.across >= FEW_TILES || halved == 2)
+            return t;
+        if (halved == 0)
+            t.columns /= 2;
+        else
+            t.rows /= 2;
+    }
+}
+
+int64_t wg__gemm_work(const wg_gemm *g) {
+    int64_t work;
+    if (__builtin_mul_overflow(g->m, g->n, &work) || __builtin_mul_overflow(work, wg__max(g->k, 1), &work))
+        return INT64_MAX;
+    return work;
+}
+
+static const char *at(const wg_gemm *g, const wg_matrix *x, int64_t i, int64_t j) {
+    return (const char *)x->data + (i * x->row + j * x->column) * (int64_t)wg_dtype_size(g->dtype);
+}
+
+/* ---- the plain loop ---- */
+
+#define PLAIN(T)                                                                                   \
+    static void plain_##T(const wg_gemm *g) {                                                      \
+        const T alpha = (T)g->alpha, beta = (T)g->beta;                                            \
+        for (int64_t i = 0; i < g->m; i++) {                                                       \
+            T *c = (T *)g->c.data + i * g->c.row;                                                  \
+            for (int64_t j = 0; j < g->n; j++) {                                                   \
+                const T *a = (const T *)g->a.data + i * g->a.row;                                  \
+                const T *b = (const T *)g->b.data + j * g->b.column;                               \
+                T sum = 0;                                                                         \
+                for (int64_t p = 0; p < g->k; p++)                                                 \
+                    sum += a[p * g->a.column] * b[p * g->b.row];                                   \
+                c[j] = beta == 0 ? alpha * sum : alpha * sum + beta * c[j];                        \
+            }                                                                                      \
+        }                                                                                          \
+    }
+PLAIN(float)
+PLAIN(double)
+
+static void plain(const wg_gemm *g) {
+    if (g->dtype == WG_F32)
+        plain_float(g);
+    else
+        plain_double(g);
+}
+
+/* ---- CBLAS ---- */
+
+/* How CBLAS reads a matrix: transposed or not, with the distance between its rows; false if it cannot. */
+static bool readable(const wg_matrix *x, int64_t rows, int64_t columns, CBLAS_TRANSPOSE *order, int64_t *ld) {
+    bool by_rows = (x->column == 1 || columns <= 1) && (x->row >= columns || rows <= 1);
+    bool by_columns = (x->row == 1 || rows <= 1) && (x->column >= rows || columns <= 1);
+    *order = by_rows ? CblasNoTrans : CblasTrans;
+    *ld = by_rows ? (rows > 1 ? x->row : wg__max(columns, 1)) : (columns > 1 ? x->column : wg__max(rows, 1));
+    return (by_rows || by_columns) && *ld <= INT32_MAX;
+}
+
+static bool call_cblas(const wg_gemm *g) {
+    CBLAS_TRANSPOSE ta, tb;
+    int64_t lda, ldb, ldc = g->m > 1 ? g->c.row : wg__max(g->n, 1);
+    if (!readable(&g->a, g->m, g->k, &ta, &lda) || !readable(&g->b, g->k, g->n, &tb, &ldb) || ldc > INT32_MAX ||
+        g->k > INT32_MAX)
+        return false;
+    if (g->dtype == WG_F32)
+        cblas_sgemm(CblasRowMajor, ta, tb, (int)g->m, (int)g->n, (int)g->k, (float)g->alpha, g->a.data, (int)lda,
+                    g->b.data, (int)ldb, (float)g->beta, g->c.data, (int)ldc);
+    else
+        cblas_dgemm(CblasRowMajor, ta, tb, (int)g->m, (int)g->n, (int)g->k, g->alpha, g->a.data, (int)lda,
+                    g->b.data, (int)ldb, g->beta, g->c.data, (int)ldc);
+    return true;
+}
+
+/* A block of at most SIDE x SIDE elements, made dense in buffer. */
+static wg_matrix packed(const wg_gemm *g, const wg_matrix *x, int64_t i, int64_t j, int64_t rows, int64_t columns,
+                        void *buffer) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) {
+            if (g->dtype == WG_F32)
+                ((float *)buffer)[r * SIDE + c] = *(const float *)at(g, x, i + r, j + c);
+            else
+                ((double *)buffer)[r * SIDE + c] = *(const double *)at(g, x, i + r, j + c);
+        }
+    return (wg_matrix){buffer, SIDE, 1};
+}
+
+/* A result of at most SIDE x SIDE, its operands packed block by block along k. */
+static void pack_and_multiply(const wg_gemm *g) {
+    _Alignas(64) double a[SIDE * SIDE], b[SIDE * SIDE];
+    for (int64_t p = 0; p < g->k; p += SIDE) {
+        wg_gemm part = *g;
+        part.k = wg__min(SIDE, g->k - p);
+        part.a = packed(g, &g->a, 0, p, g->m, part.k, a);
+        part.b = packed(g, &g->b, p, 0, part.k, g->n, b);
+        part.beta = p == 0 ? g->beta : 1;
+        if (!call_cblas(&part))
+            plain(&part);
+    }
+}
+
+/* The part of the product that gives rows [i, i+m) and columns [j, j+n) of C. */
+static wg_gemm part_of(const wg_gemm *g, int64_t i, int64_t j, int64_t m, int64_t n) {
+    wg_gemm part = *g;
+    part.m = m;
+    part.n = n;
+    part.a.data = (void *)(uintptr_t)at(g, &g->a, i, 0);
+    part.b.data = (void *)(uintptr_t)at(g, &g->b, 0, j);
+    part.c.data = (void *)(uintptr_t)at(g, &g->c, i, j);
+    return part;
+}
+
+static void by_cblas(const wg_gemm *g) {
+    if (g->k == 0 || call_cblas(g)) {
+        if (g->k == 0)
+            plain(g); /* beta C alone: not every CBLAS does so */
+        return;
+    }
+    for (int64_t i = 0; i < g->m; i += SIDE)
+        for (int64_t j = 0; j < g->n; j += SIDE) {
+            wg_gemm part = part_of(g, i, j, wg__min(SIDE, g->m - i), wg__min(SIDE, g->n - j));
+            pack_and_multiply(&part);
+        }
+}
+
+/* ---- tiles: column blocks are the outer loop, so that a block of B stays in cache over the rows ---- */
+
+static void run_tiles(wg_engine engine, const wg_gemm *g, int64_t from, int64_t to) {
+    if (engine == WG_ENGINE_BY_SIZE)
+        engine = wg__gemm_work(g) <= TINY ? WG_ENGINE_PLAIN : WG_ENGINE_CBLAS;
+    int alone = wg__alone_enter(); /* a CBLAS built with OpenMP would share a tile, and change its bits */
+    const tiling tile = tiling_of(g);
+    for (int64_t t = from; t < to; t++) {
+        int64_t i = t % tile.down * tile.rows, j = t / tile.down * tile.columns;
+        wg_gemm part = part_of(g, i, j, wg__min(tile.rows, g->m - i), wg__min(tile.columns, g->n - j));
+        if (engine == WG_ENGINE_PLAIN)
+            plain(&part);
+        else
+            by_cblas(&part);
+    }
+    wg__alone_leave(alone);
+}
+
+int64_t wg__gemm_tiles(const wg_gemm *g) {
+    tiling tile = tiling_of(g);
+    return tile.down * tile.across;
+}
+
+void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to) { run_tiles(WG_ENGINE_BY_SIZE, g, from, to); }
+
+typedef struct job {
+    wg_engine engine;
+    const wg_gemm *g;
+} job;
+
+static void work(void *user, int64_t from, int64_t to) {
+    const job *j = user;
+    run_tiles(j->engine, j->g, from, to);
+}
+
+void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g) {
+    int64_t tiles = wg__gemm_tiles(g);
+    if (team->threads <= 1 || tiles == 1 || wg__gemm_work(g) < WG_GEMM_SHARE)
+        run_tiles(engine, g, 0, tiles);
+    else
+        wg__rows(team, tiles, 1, work, &(job){engine, g});
+}
+
+void wg__gemm(const wg_team *team, const wg_gemm *g) { wg__gemm_by(WG_ENGINE_BY_SIZE, team, g); }

@@ -1,0 +1,179 @@
+/* Matrix products: every engine against long double sums, at all transposes, odd strides, sizes and thread counts. */
+#include "suite.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gemm.h"
+
+/* A matrix of either type with elements far enough apart that no engine may touch what lies between. */
+typedef struct filled {
+    wg_matrix matrix;
+    double *exact; /* rows x columns */
+    void *block;
+    int64_t span;
+} filled;
+
+static double draw(uint64_t *state) {
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(*state >> 33) / 4294967296.0 * 4 - 1;
+}
+
+static void put(wg_dtype dtype, void *block, int64_t at, double value) {
+    if (dtype == WG_F32)
+        ((float *)block)[at] = (float)value;
+    else
+        ((double *)block)[at] = value;
+}
+
+static double get(wg_dtype dtype, const void *block, int64_t at) {
+    return dtype == WG_F32 ? (double)((const float *)block)[at] : ((const double *)block)[at];
+}
+
+/* layout 0: rows; 1: rows apart; 2: columns adjacent (a transpose); 3: gaps both ways; 4: one row repeated. */
+static filled fill(wg_dtype dtype, int64_t rows, int64_t columns, int layout, uint64_t seed) {
+    filled f = {.matrix.row = columns, .matrix.column = 1};
+    if (layout == 1)
+        f.matrix.row = columns + 3;
+    else if (layout == 2)
+        f.matrix.row = 1, f.matrix.column = rows + 2;
+    else if (layout == 3)
+        f.matrix.row = 2 * columns + 5, f.matrix.column = 2;
+    else if (layout == 4)
+        f.matrix.row = 0;
+    f.span = rows * f.matrix.row + columns * f.matrix.column + 1;
+    f.block = calloc((size_t)f.span, 8);
+    f.exact = calloc((size_t)(rows * columns) + 1, sizeof *f.exact);
+    f.matrix.data = f.block;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) {
+            int64_t at = i * f.matrix.row + j * f.matrix.column;
+            if (layout != 4 || i == 0)
+                put(dtype, f.block, at, draw(&seed));
+            f.exact[i * columns + j] = get(dtype, f.block, at);
+        }
+    return f;
+}
+
+static void drop(filled *f) {
+    free(f->block);
+    free(f->exact);
+}
+
+/* The largest |C - exact| over the rounding that sum may have made; and whether the gaps of C are untouched. */
+static double worst(wg_engine engine, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int la, int lb, int lc,
+                    double alpha, double beta, int threads) {
+    filled a = fill(dtype, m, k, la, 1), b = fill(dtype, k, n, lb, 2), c = fill(dtype, m, n, lc, 3);
+    wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, alpha, beta};
+    wg_team team = {threads, true};
+    double eps = dtype == WG_F32 ? 0x1p-24 : 0x1p-53, most = 0, touched = 0;
+    wg__gemm_by(engine, &team, &g);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            long double sum = 0, size = 0;
+            for (int64_t p = 0; p < k; p++) {
+                long double term = (long double)a.exact[i * k + p] * b.exact[p * n + j];
+                sum += term;
+                size += fabsl(term);
+            }
+            long double exact = alpha * sum + (beta == 0 ? 0 : beta * (long double)c.exact[i * n + j]);
+            long double bound = eps * ((long double)(k + 4) * fabs(alpha) * size + 4 * fabsl(exact) +
+                                       4 * fabs(beta * c.exact[i * n + j])) + 1e-300;
+            int64_t at = i * c.matrix.row + j;
+            most = fmax(most, (double)(fabsl(get(dtype, c.block, at) - exact) / bound));
+            put(dtype, c.block, at, 0);
+        }
+    for (int64_t at = 0; at < c.span; at++)
+        touched += get(dtype, c.block, at) != 0;
+    drop(&a), drop(&b), drop(&c);
+    return touched ? INFINITY : most;
+}
+
+static const int64_t sizes[][3] = {{1, 1, 1}, {3, 5, 7}, {1, 300, 9}, {130, 1, 65}, {33, 257, 70}, {129, 129, 3}, {64, 64, 64}};
+
+Test(gemm, engines_agree_with_exact_sums_at_every_layout) {
+    for (int engine = WG_ENGINE_BY_SIZE; engine <= WG_ENGINE_CBLAS; engine++)
+        for (int s = 0; s < WG_LEN(sizes); s++)
+            for (int layouts = 0; layouts < 50; layouts++)
+                for (int dtype = WG_F32; dtype <= WG_F64; dtype++) {
+                    double error = worst(engine, dtype, sizes[s][0], sizes[s][1], sizes[s][2], layouts % 5,
+                                         layouts / 5 % 5, layouts / 25, 1, 0, 1);
+                    cr_assert_leq(error, 1, "engine %d, size %d, layouts %d, %s: %g times the bound", engine, s,
+                                  layouts, wg_dtype_name(dtype), error);
+                }
+}
+
+Test(gemm, alpha_scales_and_beta_accumulates) {
+    const double factor[] = {0, 1, -1, 0.5};
+    for (int engine = WG_ENGINE_PLAIN; engine <= WG_ENGINE_CBLAS; engine++)
+        for (int f = 0; f < 16; f++)
+            for (int layout = 0; layout < 4; layout += 3) {
+                cr_assert_leq(worst(engine, WG_F64, 33, 140, 70, layout, 2, 1, factor[f % 4], factor[f / 4], 1), 1);
+                cr_assert_leq(worst(engine, WG_F32, 33, 140, 70, 2, layout, 1, factor[f % 4], factor[f / 4], 1), 1);
+            }
+}
+
+Test(gemm, empty_inner_axis_scales_the_result_and_empty_results_are_left_alone) {
+    for (int engine = WG_ENGINE_BY_SIZE; engine <= WG_ENGINE_CBLAS; engine++) {
+        cr_assert_leq(worst(engine, WG_F32, 3, 200, 0, 0, 0, 0, 1, 0, 2), 1, "k = 0 writes zeros");
+        cr_assert_leq(worst(engine, WG_F32, 3, 200, 0, 0, 0, 1, 1, 0.5, 2), 1, "k = 0 with beta");
+        cr_assert_leq(worst(engine, WG_F64, 0, 4, 3, 0, 0, 0, 1, 0, 2), 1);
+        cr_assert_leq(worst(engine, WG_F64, 4, 0, 3, 0, 0, 0, 1, 0, 2), 1);
+        cr_assert_leq(worst(engine, WG_F64, 0, 0, 0, 0, 0, 0, 1, 0, 2), 1);
+    }
+}
+
+Test(gemm, nan_and_infinity_reach_their_row_and_column_and_no_other) {
+    enum { M = 40, N = 50, K = 30 };
+    for (int engine = WG_ENGINE_PLAIN; engine <= WG_ENGINE_CBLAS; engine++)
+        for (int gaps = 1; gaps <= 2; gaps++) {
+            static float a[M * K * 2], b[K * N], c[M * N];
+            for (int i = 0; i < M * K * 2; i++)
+                a[i] = 1;
+            for (int i = 0; i < K * N; i++)
+                b[i] = 0.25f;
+            for (int i = 0; i < M * N; i++)
+                c[i] = NAN;
+            a[(7 * K + 11) * gaps] = INFINITY;
+            b[3 * N + 20] = NAN;
+            b[11 * N + 9] = 0; /* infinity times zero */
+            wg_gemm g = {WG_F32, M, N, K, {a, K * gaps, gaps}, {b, N, 1}, {c, N, 1}, 1, 0};
+            wg__gemm_by(engine, &(wg_team){1, false}, &g);
+            for (int i = 0; i < M; i++)
+                for (int j = 0; j < N; j++) {
+                    float y = c[i * N + j];
+                    if (j == 20 || (i == 7 && j == 9))
+                        cr_assert(isnan(y), "(%d,%d) is %g", i, j, y);
+                    else if (i == 7)
+                        cr_assert(isinf(y) && y > 0, "(%d,%d) is %g", i, j, y);
+                    else
+                        cr_assert_eq(y, 0.25f * K - (j == 9 ? 0.25f : 0), "(%d,%d) is %g", i, j, y);
+                }
+        }
+}
+
+Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
+    const int64_t big[][3] = {{32, 1024, 256}, {300, 260, 70}, {257, 129, 200}};
+    for (int s = 0; s < WG_LEN(big); s++)
+        for (int dtype = WG_F32; dtype <= WG_F64; dtype++) {
+            int64_t m = big[s][0], n = big[s][1], k = big[s][2];
+            filled a = fill(dtype, m, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, m, n, 0, 3);
+            void *first = calloc((size_t)c.span, 8);
+            wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, 1, 0};
+            cr_assert_gt(wg__gemm_tiles(&g), 1);
+            for (int threads = 1; threads <= 8; threads += threads < 4 ? 1 : 4) {
+                memset(c.block, 0xff, (size_t)c.span * 8);
+                wg__gemm(&(wg_team){threads, false}, &g);
+                if (threads == 1)
+                    memcpy(first, c.block, (size_t)c.span * 8);
+                cr_assert_eq(memcmp(first, c.block, (size_t)c.span * 8), 0, "%d threads", threads);
+            }
+            memset(c.block, 0xff, (size_t)c.span * 8);
+            for (int64_t tile = wg__gemm_tiles(&g) - 1; tile >= 0; tile--)
+                wg__gemm_run(&g, tile, tile + 1);
+            cr_assert_eq(memcmp(first, c.block, (size_t)c.span * 8), 0, "tiles one by one, backwards");
+            free(first);
+            drop(&a), drop(&b), drop(&c);
+        }
+}
