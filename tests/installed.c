@@ -1,4 +1,6 @@
-/* installed.c: a user's program: only the public header, built by installed.sh against what was installed. */
+/* installed.c: a user's program: only the public header, built by installed.sh against what was installed. Records
+ * y = x tanh x and its derivative, and holds the derivative against a difference. */
+#include <math.h>
 #include <stdio.h>
 #include <wengert.h>
 
@@ -7,15 +9,40 @@ static int fail(const char *what) {
     return 1;
 }
 
-int main(void) {
-    int64_t dim[] = {3, 4};
-    wg_tensor *tensor = wg_tensor_new(NULL, WG_F32, 2, dim);
-    if (!tensor)
-        return fail("no tensor");
-    wg_tensor_fill(tensor, 2.5);
-    if (wg_tensor_get(tensor, 11) != 2.5)
-        return fail("a tensor does not hold what was written");
+/* x tanh x and its derivative at `at`, through the tape; NaN where something fails. */
+static double value_at(double at, double *slope) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *tensor = wg_tensor_new(NULL, WG_F64, 0, NULL), *out[2] = {NULL, NULL};
+    wg_error error = {WG_OK, ""};
+    double value = NAN;
+    *slope = NAN;
+    if (tape && tensor) {
+        wg_tensor_fill(tensor, at);
+        wg_var x = wg_leaf(tape, tensor), y[2];
+        y[0] = wg_mul(x, wg_tanh(x));
+        wg_grad(y[0], 1, &x, &y[1]);
+        if (wg_eval(2, y, out, &error) == WG_OK) {
+            value = wg_tensor_get(out[0], 0);
+            *slope = wg_tensor_get(out[1], 0);
+        } else {
+            fprintf(stderr, "%s\n", error.text);
+        }
+    }
+    wg_tensor_free(out[0]);
+    wg_tensor_free(out[1]);
     wg_tensor_free(tensor);
-    puts("runs");
+    wg_tape_free(tape);
+    return value;
+}
+
+int main(void) {
+    double slope, unused, step = 1e-4;
+    double value = value_at(0.7, &slope);
+    double difference = (value_at(0.7 + step, &unused) - value_at(0.7 - step, &unused)) / (2 * step);
+    if (!(fabs(value - 0.7 * tanh(0.7)) < 1e-12))
+        return fail("the value is wrong");
+    if (!(fabs(slope - difference) < 1e-7))
+        return fail("the derivative is not the difference's");
+    printf("%.6f, slope %.6f\n", value, slope);
     return 0;
 }

@@ -26,10 +26,10 @@ if [ "$blas" = closed ] && grep -E 'NEEDED.*(blas|lapack)' "$place/dynamic"; the
 fi
 
 # shellcheck disable=SC2046 # words are wanted
-"$@" -O1 -o "$place/shared" "$source" $(pkg-config --cflags --libs wengert)
+"$@" -O1 -o "$place/shared" "$source" $(pkg-config --cflags --libs wengert) -lm
 # shellcheck disable=SC2046
 "$@" -O1 -o "$place/static" "$source" $(pkg-config --cflags wengert) \
-    $(pkg-config --static --libs wengert | sed 's/-lwengert/-l:libwengert.a/g')
+    $(pkg-config --static --libs wengert | sed 's/-lwengert/-l:libwengert.a/g') -lm
 ! readelf -d "$place/static" | grep -q libwengert || { echo "the static program wants the shared library"; exit 1; }
 
 # A BLAS with threads of its own would use these; the one closed in does not.
