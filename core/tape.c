@@ -364,7 +364,9 @@ wg_var wg__constant(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double
         return wg__fail(tape, WG_RANGE, "constant", "%g is not an i32", value);
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
-    uint64_t hash = (bits ^ (uint64_t)(uintptr_t)shape ^ (uint64_t)dtype << 60) * 0x9e3779b97f4a7c15u;
+    /* Of no address: one program records the same nodes every time. */
+    uint64_t hash = (bits ^ (uint64_t)shape->count << 20 ^ (uint64_t)shape->rank << 12 ^ (uint64_t)dtype << 8) *
+                    0x9e3779b97f4a7c15u;
     wg_constant_slot *slot = &tape->constants[hash >> 56];
     if (slot->id && slot->id < tape->count && slot->shape == shape && slot->dtype == dtype &&
         memcmp(&slot->value, &value, sizeof value) == 0) {

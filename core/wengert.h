@@ -498,6 +498,62 @@ WG_API wg_var wg_unroll_final(const wg_unroll *unroll, const char *state); /* (B
 WG_API wg_var wg_at(const wg_unroll *unroll, int64_t t, const char *name);
 /* All steps of it, stacked: (T,B,n). Recorded anew at each call. */
 WG_API wg_var wg_unroll_all(const wg_unroll *unroll, const char *name);
+/* ---- plans ------------------------------------------------------------------------------------ */
+
+/* A compiled program for chosen outputs: made once, run again and again with new contents in the leaf tensors. It holds
+ * what it needs and outlives the tape (not the tape's wg_memory, nor the caller's own op records). */
+typedef struct wg_plan wg_plan;
+/* The memory of a run: buffers, outputs, and which tensor stands for which leaf. */
+typedef struct wg_workspace wg_workspace;
+
+/* How to compile. A zeroed struct is the default. */
+typedef struct wg_compile_options {
+    wg_run_options run;  /* how the plan runs where a run does not say */
+    const char *without; /* names of passes to leave out, separated by commas; NULL: none */
+    bool validate;       /* check the program after every pass (always done in unoptimised builds) */
+} wg_compile_options;
+
+/* A plan that computes y[0..n). Means what wg_eval means. NULL on failure.
+ * Fails: WG_ARGUMENT (no output, or one that is no var of the tape; a pass left out that is needed), WG_NOT_FOUND (no such
+ * pass), WG_CONFLICT (two stores to one tensor), the tape's own failure, WG_MEMORY, WG_LIMIT. */
+WG_API wg_plan *wg_compile(int n, const wg_var *y, const wg_compile_options *options, wg_error *error);
+WG_API void wg_plan_free(wg_plan *plan);
+/* Runs in the plan's own workspace: reads the leaf tensors' contents, computes, and at the end, if every guard among the
+ * outputs is finite, writes what is to be stored. Allocates nothing.
+ * Fails: as the ops do; WG_NONFINITE (a guard). Then nothing was stored. */
+WG_API wg_status wg_run(wg_plan *plan, wg_error *error);
+/* Output i of the plan's last run: borrowed, its contents good until the next. NULL if i is out of range. */
+WG_API const wg_tensor *wg_plan_output(const wg_plan *plan, int i);
+WG_API int wg_plan_output_count(const wg_plan *plan);
+WG_API wg_workspace *wg_plan_workspace(wg_plan *plan); /* its own: borrowed */
+
+/* More workspaces, so that several threads run one plan, each in its own (a plan without stores; with stores the caller keeps
+ * runs apart). Free them before the plan. NULL when out of memory. */
+WG_API wg_workspace *wg_workspace_new(const wg_plan *plan);
+WG_API void wg_workspace_free(wg_workspace *workspace);
+/* options: NULL for the plan's. Fails as wg_run; WG_ARGUMENT if the workspace is another plan's. */
+WG_API wg_status wg_run_in(const wg_plan *plan, wg_workspace *workspace, const wg_run_options *options,
+                           wg_error *error);
+WG_API const wg_tensor *wg_workspace_output(const wg_workspace *workspace, int i);
+/* From now on runs in this workspace read (and store to) `other` where the tape named `tensor`; the workspace holds it. Not
+ * copied. Fails: WG_NOT_FOUND (the plan does not name `tensor`), WG_SHAPE, WG_DTYPE, WG_CONFLICT (two stores would go to
+ * one tensor); then nothing has changed. */
+WG_API wg_status wg_workspace_rebind(wg_workspace *workspace, const wg_tensor *tensor, wg_tensor *other,
+                                     wg_error *error);
+
+/* What a plan costs. */
+typedef struct wg_plan_size {
+    int64_t instructions;   /* in the program, leaves, constants and views included */
+    int64_t kernels;        /* run at each run */
+    size_t workspace_bytes; /* of intermediate values and scratch; outputs not included */
+    size_t live_bytes;      /* the most that is alive across one instruction: the least a workspace could do with */
+    size_t output_bytes;
+} wg_plan_size;
+WG_API wg_plan_size wg_plan_measure(const wg_plan *plan);
+
+/* The compiler's passes, in order: name and what it does. NULL at the end. */
+WG_API const char *wg_pass_name(int i);
+WG_API const char *wg_pass_doc(int i);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,227 @@
+/* place.c: lifetimes to offsets in one arena. Buffers are placed in the order of time, each into the free block that fits
+ * best, once forward and once backward; the tighter of the two is kept. O(n log n). */
+#include "program.h"
+
+enum { LARGE = 64 }; /* buffers from this many bytes on are aligned to it; smaller ones have a region of their own */
+
+/* A buffer: a base and all that take it over in turn. */
+typedef struct buffer {
+    uint32_t from, to; /* written first, read last */
+    size_t bytes;      /* 0: nothing to place here */
+    size_t offset;
+} buffer;
+
+typedef struct placing {
+    wg_program *program;
+    buffer *buffers;        /* by root */
+    uint32_t *root;         /* by base: the first of those that take over one buffer */
+    uint32_t *begin, *end;  /* by time: the first buffer written or read last there, then through the next ones */
+    uint32_t *begin_next, *end_next;
+    size_t *trial; /* offsets tried */
+} placing;
+
+/* The free blocks, by place and by size; the arena ends at `top`, and what lies behind is free without being listed. */
+typedef struct blocks {
+    wg_ordered by_place, by_size;
+    size_t top, most;
+} blocks;
+
+static bool add_block(blocks *b, size_t at, size_t bytes) {
+    const wg_ordered_node *after = wg__ordered_at_or_after(&b->by_place, at, 0);
+    if (after && after->high == at + bytes) {
+        size_t more = after->length;
+        wg__ordered_remove(&b->by_size, more, at + bytes);
+        wg__ordered_remove(&b->by_place, at + bytes, 0);
+        bytes += more;
+    }
+    const wg_ordered_node *before = wg__ordered_before(&b->by_place, at, 0);
+    if (before && before->high + before->length == at) {
+        size_t start = before->high, more = before->length;
+        wg__ordered_remove(&b->by_size, more, start);
+        wg__ordered_remove(&b->by_place, start, 0);
+        at = start;
+        bytes += more;
+    }
+    if (at + bytes == b->top) { /* the end of the arena goes back */
+        b->top = at;
+        return true;
+    }
+    return wg__ordered_insert(&b->by_place, at, 0, bytes, 0) && wg__ordered_insert(&b->by_size, bytes, at, bytes, 0);
+}
+
+/* The best-fitting block, or the end of the arena. */
+static bool take_block(blocks *b, size_t bytes, size_t *offset) {
+    const wg_ordered_node *fit = wg__ordered_at_or_after(&b->by_size, bytes, 0);
+    if (!fit) {
+        *offset = b->top;
+        b->top += bytes;
+        if (b->most < b->top)
+            b->most = b->top;
+        return true;
+    }
+    size_t have = fit->high, at = fit->low;
+    *offset = at;
+    wg__ordered_remove(&b->by_size, have, at);
+    wg__ordered_remove(&b->by_place, at, 0);
+    if (have == bytes)
+        return true;
+    return wg__ordered_insert(&b->by_place, at + bytes, 0, have - bytes, 0) &&
+           wg__ordered_insert(&b->by_size, have - bytes, at + bytes, have - bytes, 0);
+}
+
+/* Small sizes in words, large ones in lines. */
+static size_t rounded(size_t bytes) {
+    size_t unit = bytes < LARGE ? 8 : LARGE;
+    return (bytes + unit - 1) / unit * unit;
+}
+
+/* Places the large or the small buffers in one direction of time into q->trial; the region's size, or SIZE_MAX when out of
+ * memory. */
+static size_t try_direction(placing *q, bool large, bool backward) {
+    wg_program *p = q->program;
+    blocks b = {.by_place.memory = p->memory, .by_size.memory = p->memory};
+    const uint32_t *starts = backward ? q->end : q->begin, *start_next = backward ? q->end_next : q->begin_next;
+    const uint32_t *stops = backward ? q->begin : q->end, *stop_next = backward ? q->begin_next : q->end_next;
+    bool good = true;
+    for (int64_t k = 1; good && k < p->count; k++) {
+        int64_t now = backward ? p->count - k : k;
+        for (uint32_t id = starts[now]; good && id; id = start_next[id])
+            if ((q->buffers[id].bytes >= LARGE) == large)
+                good = take_block(&b, rounded(q->buffers[id].bytes), &q->trial[id]);
+        for (uint32_t id = stops[now]; good && id; id = stop_next[id])
+            if ((q->buffers[id].bytes >= LARGE) == large)
+                good = add_block(&b, q->trial[id], rounded(q->buffers[id].bytes));
+    }
+    wg__ordered_free(&b.by_place);
+    wg__ordered_free(&b.by_size);
+    return good ? b.most : SIZE_MAX;
+}
+
+/* The better of the two directions, behind what is placed already. */
+static bool place_region(placing *q, bool large) {
+    wg_program *p = q->program;
+    size_t best = SIZE_MAX, at = (p->arena_bytes + LARGE - 1) / LARGE * LARGE;
+    for (int backward = 0; backward < 2; backward++) {
+        size_t bytes = try_direction(q, large, backward);
+        if (bytes == SIZE_MAX)
+            return false;
+        for (uint32_t id = 1; bytes < best && id < p->count; id++)
+            if (q->buffers[id].bytes && (q->buffers[id].bytes >= LARGE) == large)
+                q->buffers[id].offset = at + q->trial[id];
+        best = bytes < best ? bytes : best;
+    }
+    p->arena_bytes = at + best;
+    return true;
+}
+
+/* ---- what there is to place ---- */
+
+/* Outputs that are a whole computed buffer are computed straight into their tensors. */
+static void place_outputs(placing *q) {
+    wg_program *p = q->program;
+    for (int i = 0; i < p->output_count; i++) {
+        uint32_t id = p->outputs[i];
+        const wg_value *v = &p->values[id];
+        wg_value *base = &p->values[v->base];
+        if (wg__computes(p, v->base) && !v->stride && !v->shift && base->space == WG_NOWHERE &&
+            wg__instruction_bytes(&p->list[id]) == wg__instruction_bytes(&p->list[v->base])) {
+            base->space = WG_IN_OUTPUT;
+            base->index = (uint32_t)i;
+        }
+    }
+}
+
+/* Joins what takes over one buffer; a buffer is an output's if its last base is. */
+static void find_buffers(placing *q) {
+    wg_program *p = q->program;
+    for (uint32_t id = 1; id < p->count; id++) {
+        const wg_value *v = &p->values[id];
+        if (!wg__computes(p, id))
+            continue;
+        uint32_t root = q->root[id] = v->over ? q->root[v->over] : id;
+        buffer *f = &q->buffers[root];
+        if (root == id)
+            *f = (buffer){.from = id, .bytes = wg__instruction_bytes(&p->list[id])};
+        f->to = v->last == WG_AT_END ? (uint32_t)p->count - 1 : v->last;
+    }
+    for (uint32_t id = 1; id < p->count; id++) {
+        const wg_value *v = &p->values[id];
+        if (wg__computes(p, id) && v->space == WG_IN_OUTPUT)
+            q->buffers[q->root[id]].bytes = 0;
+        if (wg__computes(p, id) && v->space == WG_IN_OUTPUT)
+            p->values[q->root[id]].space = WG_IN_OUTPUT, p->values[q->root[id]].index = v->index;
+    }
+}
+
+static void list_times(placing *q) {
+    wg_program *p = q->program;
+    for (uint32_t id = (uint32_t)p->count - 1; id > 0; id--) {
+        const buffer *f = &q->buffers[id];
+        if (!f->bytes)
+            continue;
+        q->begin_next[id] = q->begin[f->from], q->begin[f->from] = id;
+        q->end_next[id] = q->end[f->to], q->end[f->to] = id;
+    }
+    size_t live = 0;
+    for (uint32_t now = 1; now < p->count; now++) {
+        for (uint32_t id = q->begin[now]; id; id = q->begin_next[id])
+            live += q->buffers[id].bytes;
+        p->live_bytes = live > p->live_bytes ? live : p->live_bytes;
+        for (uint32_t id = q->end[now]; id; id = q->end_next[id])
+            live -= q->buffers[id].bytes;
+    }
+}
+
+static bool place_scratch(wg_program *p) {
+    size_t most = 0;
+    for (int64_t id = 1; id < p->count; id++) {
+        size_t bytes = wg__computes(p, id) ? wg__program_scratch(p, &p->list[id]) : 0;
+        most = bytes > most ? bytes : most;
+    }
+    p->scratch_at = (p->arena_bytes + LARGE - 1) / LARGE * LARGE;
+    if (most > SIZE_MAX / 2 - p->scratch_at)
+        return false;
+    p->arena_bytes = most ? p->scratch_at + most : p->arena_bytes;
+    return true;
+}
+
+static void write_places(placing *q) {
+    wg_program *p = q->program;
+    for (int64_t id = 1; id < p->count; id++) {
+        wg_value *v = &p->values[id];
+        if (v->base != id || v->space == WG_IN_TENSOR)
+            continue;
+        if (v->space == WG_IN_CONSTANTS) {
+            v->offset = p->constant_bytes;
+            p->constant_bytes += 8;
+            continue;
+        }
+        const wg_value *root = &p->values[q->root[id]];
+        v->space = root->space == WG_IN_OUTPUT ? WG_IN_OUTPUT : WG_IN_ARENA;
+        v->index = root->index;
+        v->offset = q->buffers[q->root[id]].offset;
+    }
+}
+
+wg_status wg__pass_place(wg_program *p, wg_error *error) {
+    size_t n = (size_t)p->count;
+    placing q = {.program = p};
+    q.buffers = wg__take0(p->memory, wg__size(n, sizeof *q.buffers, 0));
+    q.trial = wg__take0(p->memory, wg__size(n, sizeof *q.trial, 0));
+    q.root = wg__take0(p->memory, wg__size(n, 5 * sizeof *q.root, 0));
+    bool good = q.buffers && q.trial && q.root;
+    if (good) {
+        q.begin = q.root + n, q.end = q.begin + n, q.begin_next = q.end + n, q.end_next = q.begin_next + n;
+        p->arena_bytes = p->live_bytes = p->constant_bytes = 0;
+        place_outputs(&q);
+        find_buffers(&q);
+        list_times(&q);
+        good = place_region(&q, false) && place_region(&q, true) && place_scratch(p);
+    }
+    if (good)
+        write_places(&q);
+    wg__give(p->memory, q.buffers);
+    wg__give(p->memory, q.trial);
+    wg__give(p->memory, q.root);
+    return good ? WG_OK : wg__program_no_memory(p, error);
+}

@@ -1,0 +1,361 @@
+/* plan.c: a plan: the program as a flat list of kernels to call, with every address settled, one list a workspace. A run
+ * walks the list and allocates nothing. */
+#include "plan.h"
+
+#include "effect.h"
+#include "graph.h"
+
+#include <string.h>
+
+static wg_status no_memory(const wg_plan *plan, wg_error *error) {
+    return wg__program_no_memory(plan->program, error);
+}
+
+/* ---- the plan ---- */
+
+static void keep_constants(wg_plan *plan) {
+    const wg_program *p = plan->program;
+    for (int64_t id = 1; id < p->count; id++) {
+        if (p->values[id].base != id || p->values[id].space != WG_IN_CONSTANTS)
+            continue;
+        void *at = (char *)plan->constants + p->values[id].offset;
+        double value = p->list[id].value;
+        if (p->list[id].dtype == WG_F32)
+            *(float *)at = (float)value;
+        else if (p->list[id].dtype == WG_F64)
+            *(double *)at = value;
+        else
+            *(int32_t *)at = (int32_t)value;
+    }
+}
+
+/* The slot a value lies in, or -1. */
+static int64_t slot_of(const wg_program *p, uint32_t id) {
+    const wg_value *base = &p->values[p->values[id].base];
+    return base->space == WG_IN_TENSOR ? (int64_t)base->index : -1;
+}
+
+static bool is_scalar_map(const wg_instruction *i) {
+    return i->op->kind == WG_POINTWISE && i->shape->count == 1 && i->n <= 3 && i->op->map[i->dtype - WG_F32];
+}
+
+/* Counts what a workspace will need, and sorts the reads of tensors by slot. */
+static bool count_tasks(wg_plan *plan) {
+    const wg_program *p = plan->program;
+    int64_t total = 0, *fill = wg__take0(plan->memory, wg__size((size_t)p->tensor_count + 1, sizeof *fill, 0));
+    plan->use_from = wg__take0(plan->memory, wg__size((size_t)p->tensor_count + 1, sizeof *fill, 0));
+    for (int64_t id = 1; fill && id < p->count; id++)
+        for (uint32_t k = 0; wg__computes(p, id) && k < p->list[id].n; k++)
+            if (slot_of(p, wg__reads_const(&p->list[id])[k]) >= 0)
+                fill[slot_of(p, wg__reads_const(&p->list[id])[k]) + 1]++, total++;
+    plan->uses = wg__take(plan->memory, wg__size((size_t)total, sizeof *plan->uses, 0));
+    if (!fill || !plan->use_from || !plan->uses) {
+        wg__give(plan->memory, fill);
+        return false;
+    }
+    for (int64_t s = 0; s < p->tensor_count; s++)
+        plan->use_from[s + 1] = fill[s + 1] += fill[s];
+    for (int64_t id = 1; id < p->count; id++) {
+        const wg_instruction *i = &p->list[id];
+        if (!wg__computes(p, id))
+            continue;
+        for (uint32_t k = 0; k < i->n; k++) {
+            uint32_t in = wg__reads_const(i)[k];
+            int64_t slot = slot_of(p, in);
+            if (slot >= 0)
+                plan->uses[fill[slot]++] = (wg_tensor_use){(uint32_t)plan->task_count, k, in};
+        }
+        plan->task_count++;
+        if (!is_scalar_map(i))
+            plan->call_count++, plan->array_count += i->n;
+    }
+    wg__give(plan->memory, fill);
+    return true;
+}
+
+static bool note_stores(wg_plan *plan) {
+    const wg_program *p = plan->program;
+    plan->stored = wg__take0(plan->memory, (size_t)p->tensor_count + 1);
+    for (int i = 0; plan->stored && i < p->output_count; i++)
+        if (p->list[p->outputs[i]].op == &wg__op_store)
+            plan->stored[p->list[p->outputs[i]].slot - 1] = true;
+    return plan->stored;
+}
+
+wg_plan *wg__plan_new(wg_program *program, const wg_run_options *run, wg_error *error) {
+    wg_plan *plan = wg__take0(program->memory, sizeof *plan);
+    if (!plan) {
+        wg__program_no_memory(program, error);
+        wg__program_free(program);
+        return NULL;
+    }
+    plan->memory = program->memory;
+    plan->program = program;
+    plan->run = run ? *run : (wg_run_options){0};
+    plan->constants = wg__take0(plan->memory, program->constant_bytes);
+    if (plan->constants && count_tasks(plan) && note_stores(plan)) {
+        keep_constants(plan);
+        plan->own = wg_workspace_new(plan);
+    }
+    if (plan->own)
+        return plan;
+    no_memory(plan, error);
+    wg_plan_free(plan);
+    return NULL;
+}
+
+wg_plan *wg_compile(int n, const wg_var *y, const wg_compile_options *options, wg_error *error) {
+    wg_program *program = wg__compile(options, NULL, n, y, error);
+    return program ? wg__plan_new(program, options ? &options->run : NULL, error) : NULL;
+}
+
+void wg_plan_free(wg_plan *plan) {
+    if (!plan)
+        return;
+    wg_workspace_free(plan->own);
+    wg__program_free(plan->program);
+    wg__give(plan->memory, plan->constants);
+    wg__give(plan->memory, plan->uses);
+    wg__give(plan->memory, plan->use_from);
+    wg__give(plan->memory, plan->stored);
+    wg__give(plan->memory, plan);
+}
+
+/* ---- the workspace ---- */
+
+/* Where a value lies in this workspace. */
+static void *address(const wg_workspace *w, uint32_t id) {
+    const wg_program *p = w->plan->program;
+    const wg_value *v = &p->values[id], *base = &p->values[v->base];
+    char *start = NULL;
+    switch ((wg_space)base->space) {
+    case WG_IN_TENSOR: start = (char *)(uintptr_t)wg_tensor_data(w->bound[base->index]); break;
+    case WG_IN_CONSTANTS: start = (char *)w->plan->constants + base->offset; break;
+    case WG_IN_ARENA: start = w->arena + base->offset; break;
+    case WG_IN_OUTPUT: start = (char *)(uintptr_t)wg_tensor_data(w->outputs[base->index]); break;
+    case WG_NOWHERE: break;
+    }
+    return start + v->shift * (int64_t)wg_dtype_size((wg_dtype)p->list[id].dtype);
+}
+
+static wg_array array_of(const wg_workspace *w, uint32_t id) {
+    const wg_program *p = w->plan->program;
+    return (wg_array){address(w, id), p->list[id].shape, p->values[id].stride, (wg_dtype)p->list[id].dtype};
+}
+
+static void settle_call(wg_workspace *w, uint32_t id, wg_call *call, wg_array *in) {
+    const wg_program *p = w->plan->program;
+    const wg_instruction *i = &p->list[id];
+    for (uint32_t k = 0; k < i->n; k++)
+        in[k] = array_of(w, wg__reads_const(i)[k]);
+    *call = (wg_call){.op = i->op, .attr = i->attr, .n = (int)i->n, .in = in, .out = array_of(w, id),
+                      .scratch = w->arena + p->scratch_at, .team = &w->team, .text = w->text,
+                      .text_size = sizeof w->text};
+}
+
+/* Every address of every kernel. */
+static void settle(wg_workspace *w) {
+    const wg_program *p = w->plan->program;
+    wg_task *task = w->tasks;
+    wg_call *call = w->calls;
+    wg_array *in = w->arrays;
+    for (uint32_t id = 1; id < p->count; id++) {
+        const wg_instruction *i = &p->list[id];
+        if (!wg__computes(p, id))
+            continue;
+        if (is_scalar_map(i)) {
+            task->map = i->op->map[i->dtype - WG_F32];
+            for (uint32_t k = 0; k < i->n; k++)
+                task->in[k] = address(w, wg__reads_const(i)[k]);
+            task->out = address(w, id);
+        } else {
+            task->map = NULL;
+            task->call = call;
+            task->id = id;
+            settle_call(w, id, call++, in);
+            in += i->n;
+        }
+        task++;
+    }
+}
+
+static bool take_tensors(wg_workspace *w) {
+    const wg_program *p = w->plan->program;
+    for (int64_t s = 0; s < p->tensor_count; s++)
+        w->bound[s] = wg_tensor_retain(p->tensors[s]);
+    for (int i = 0; i < p->output_count; i++) {
+        const wg_instruction *y = &p->list[p->outputs[i]];
+        w->outputs[i] = wg_tensor_new(p->memory, (wg_dtype)y->dtype, y->shape->rank, y->shape->dim);
+        if (!w->outputs[i])
+            return false;
+    }
+    return true;
+}
+
+wg_workspace *wg_workspace_new(const wg_plan *plan) {
+    const wg_program *p = plan->program;
+    wg_workspace *w = wg__take0(plan->memory, sizeof *w);
+    if (!w)
+        return NULL;
+    w->plan = plan;
+    w->arena = wg__take(plan->memory, wg__size(p->arena_bytes, 1, 64));
+    w->tasks = wg__take0(plan->memory, wg__size((size_t)plan->task_count, sizeof *w->tasks, 0));
+    w->calls = wg__take0(plan->memory, wg__size((size_t)plan->call_count, sizeof *w->calls, 0));
+    w->arrays = wg__take0(plan->memory, wg__size((size_t)plan->array_count, sizeof *w->arrays, 0));
+    w->bound = wg__take0(plan->memory, wg__size((size_t)p->tensor_count, sizeof(wg_tensor *), 0));
+    w->outputs = wg__take0(plan->memory, wg__size((size_t)p->output_count, sizeof(wg_tensor *), 0));
+    if (w->arena && w->tasks && w->calls && w->arrays && w->bound && w->outputs && take_tensors(w)) {
+        settle(w);
+        return w;
+    }
+    wg_workspace_free(w);
+    return NULL;
+}
+
+void wg_workspace_free(wg_workspace *w) {
+    if (!w)
+        return;
+    const wg_plan *plan = w->plan;
+    for (int64_t s = 0; w->bound && s < plan->program->tensor_count; s++)
+        wg_tensor_free(w->bound[s]);
+    for (int i = 0; w->outputs && i < plan->program->output_count; i++)
+        wg_tensor_free(w->outputs[i]);
+    wg__give(plan->memory, w->arena);
+    wg__give(plan->memory, w->tasks);
+    wg__give(plan->memory, w->calls);
+    wg__give(plan->memory, w->arrays);
+    wg__give(plan->memory, w->bound);
+    wg__give(plan->memory, w->outputs);
+    wg__give(plan->memory, w);
+}
+
+static wg_status may_bind(const wg_workspace *w, int64_t slot, const wg_tensor *other, wg_error *error) {
+    const wg_tensor *now = w->bound[slot];
+    char a[96], b[96];
+    if (wg_tensor_dtype(other) != wg_tensor_dtype(now))
+        return wg_error_set(error, WG_DTYPE, "rebind: %s in the place of %s", wg_dtype_name(wg_tensor_dtype(other)),
+                            wg_dtype_name(wg_tensor_dtype(now)));
+    if (!wg__shape_same(wg_tensor_shape(other), wg_tensor_shape(now)))
+        return wg_error_set(error, WG_SHAPE, "rebind: %s in the place of %s",
+                            wg_shape_text(wg_tensor_shape(other), a, sizeof a),
+                            wg_shape_text(wg_tensor_shape(now), b, sizeof b));
+    for (int64_t s = 0; w->plan->stored[slot] && s < w->plan->program->tensor_count; s++)
+        if (s != slot && w->plan->stored[s] && w->bound[s] == other)
+            return wg_error_set(error, WG_CONFLICT, "rebind: two stores would go to one tensor");
+    return WG_OK;
+}
+
+wg_status wg__rebind(wg_workspace *w, int64_t slot, wg_tensor *other, wg_error *error) {
+    wg_status status = may_bind(w, slot, other, error);
+    if (status != WG_OK || w->bound[slot] == other)
+        return status;
+    wg_tensor *before = w->bound[slot];
+    w->bound[slot] = wg_tensor_retain(other);
+    wg_tensor_free(before);
+    for (int64_t u = w->plan->use_from[slot]; u < w->plan->use_from[slot + 1]; u++) {
+        const wg_tensor_use *use = &w->plan->uses[u];
+        wg_task *task = &w->tasks[use->task];
+        if (task->map)
+            task->in[use->operand] = address(w, use->value);
+        else
+            ((wg_array *)task->call->in)[use->operand].data = address(w, use->value);
+    }
+    return WG_OK;
+}
+
+wg_status wg_workspace_rebind(wg_workspace *w, const wg_tensor *tensor, wg_tensor *other, wg_error *error) {
+    const wg_program *p = w->plan->program;
+    for (int64_t s = 0; s < p->tensor_count; s++)
+        if (p->tensors[s] == tensor)
+            return other ? wg__rebind(w, s, other, error)
+                         : wg_error_set(error, WG_ARGUMENT, "rebind: the tensor is NULL");
+    return wg_error_set(error, WG_NOT_FOUND, "rebind: the plan does not read that tensor");
+}
+
+/* ---- a run ---- */
+
+static wg_status task_failed(const wg_workspace *w, uint32_t id, wg_status status, wg_error *error) {
+    const wg_program *p = w->plan->program;
+    const char *place = p->origins[p->list[id].origin];
+    return wg_error_set(error, status, "%s: %s%s%s%s", p->list[id].op->name,
+                        w->text[0] ? w->text : wg_status_sentence(status), place[0] ? " (" : "", place,
+                        place[0] ? ")" : "");
+}
+
+static wg_status run_tasks(wg_workspace *w, wg_error *error) {
+    const wg_task *end = w->tasks + w->plan->task_count;
+    for (const wg_task *task = w->tasks; task < end; task++) {
+        if (task->map) {
+            task->map(1, task->in, task->out);
+            continue;
+        }
+        wg_status status = task->call->op->run(task->call);
+        if (status != WG_OK)
+            return task_failed(w, task->id, status, error);
+    }
+    return WG_OK;
+}
+
+/* Outputs that are not computed in their place: views, leaves, one value given twice. All before any store. */
+static void finish_outputs(wg_workspace *w) {
+    const wg_program *p = w->plan->program;
+    for (int i = 0; i < p->output_count; i++) {
+        const wg_value *base = &p->values[p->values[p->outputs[i]].base];
+        void *to = wg_tensor_write(w->outputs[i]);
+        if (base->space == WG_IN_OUTPUT && base->index == (uint32_t)i)
+            continue;
+        wg_array from = array_of(w, p->outputs[i]);
+        wg__copy(&w->team, &from, to);
+    }
+}
+
+/* Guards first; then the stores, from the outputs, so that no store reads what another has written. */
+static wg_status commit(wg_workspace *w, wg_error *error) {
+    const wg_program *p = w->plan->program;
+    for (int i = 0; i < p->output_count; i++) {
+        wg_array value = {(void *)(uintptr_t)wg_tensor_data(w->outputs[i]), wg_tensor_shape(w->outputs[i]), NULL,
+                          wg_tensor_dtype(w->outputs[i])};
+        if (p->list[p->outputs[i]].op == &wg__op_guard && !wg__finite(&value))
+            return wg_error_set(error, WG_NONFINITE, "guard: a guarded value is NaN or infinite");
+    }
+    for (int i = 0; i < p->output_count; i++)
+        if (p->list[p->outputs[i]].op == &wg__op_store)
+            memcpy(wg_tensor_write(w->bound[p->list[p->outputs[i]].slot - 1]), wg_tensor_data(w->outputs[i]),
+                   wg_tensor_bytes(w->outputs[i]));
+    return WG_OK;
+}
+
+wg_status wg_run_in(const wg_plan *plan, wg_workspace *w, const wg_run_options *options, wg_error *error) {
+    if (w->plan != plan)
+        return wg_error_set(error, WG_ARGUMENT, "run: the workspace is another plan's");
+    options = options ? options : &plan->run;
+    w->team.threads = options->threads > 0 ? options->threads : wg__default_threads();
+    w->team.keep_subnormals = options->keep_subnormals;
+    w->text[0] = 0;
+    unsigned mode = wg__float_mode_enter(w->team.keep_subnormals);
+    wg_status status = run_tasks(w, error);
+    if (status == WG_OK) {
+        finish_outputs(w);
+        status = commit(w, error);
+    }
+    wg__float_mode_leave(mode);
+    return status;
+}
+
+wg_status wg_run(wg_plan *plan, wg_error *error) { return wg_run_in(plan, plan->own, NULL, error); }
+
+const wg_tensor *wg_workspace_output(const wg_workspace *w, int i) {
+    return i >= 0 && i < w->plan->program->output_count ? w->outputs[i] : NULL;
+}
+
+const wg_tensor *wg_plan_output(const wg_plan *plan, int i) { return wg_workspace_output(plan->own, i); }
+int wg_plan_output_count(const wg_plan *plan) { return plan->program->output_count; }
+wg_workspace *wg_plan_workspace(wg_plan *plan) { return plan->own; }
+
+wg_plan_size wg_plan_measure(const wg_plan *plan) {
+    const wg_program *p = plan->program;
+    wg_plan_size size = {p->count - 1, plan->task_count, p->arena_bytes, p->live_bytes, 0};
+    for (int i = 0; i < p->output_count; i++)
+        size.output_bytes += wg_tensor_bytes(plan->own->outputs[i]);
+    return size;
+}

@@ -1,0 +1,56 @@
+/* plan.h: a plan and its workspaces, as the library's own parts see them. Includes the program. */
+#ifndef WG_PLAN_H
+#define WG_PLAN_H
+
+#include "program.h"
+
+/* An operand of a kernel that lies in a tensor, to be set again when the tensor is another. */
+typedef struct wg_tensor_use {
+    uint32_t task, operand, value;
+} wg_tensor_use;
+
+struct wg_plan {
+    wg_memory *memory;
+    wg_program *program;
+    wg_run_options run;
+    int64_t task_count, call_count, array_count;
+    double *constants;      /* 8 bytes each, of any type */
+    wg_tensor_use *uses;    /* by slot */
+    int64_t *use_from;      /* of each slot, and one more */
+    bool *stored;           /* by slot: a store goes there */
+    wg_workspace *own;
+};
+
+/* One kernel to run. A pointwise one on scalars is called straight away. */
+typedef struct wg_task {
+    void (*map)(int64_t n, const void *const *in, void *out);
+    union {
+        struct {
+            const void *in[3];
+            void *out;
+        };
+        struct {
+            wg_call *call;
+            uint32_t id;
+        };
+    };
+} wg_task;
+
+struct wg_workspace {
+    const wg_plan *plan;
+    char *arena;
+    wg_task *tasks;
+    wg_call *calls;
+    wg_array *arrays;
+    wg_tensor **bound;   /* by slot: held */
+    wg_tensor **outputs;
+    wg_team team;
+    char text[512];
+};
+
+/* The plan of a finished program, which it takes over, even when it fails. */
+wg_plan *wg__plan_new(wg_program *program, const wg_run_options *run, wg_error *error);
+/* wg_workspace_rebind by the slot's index. */
+wg_status wg__rebind(wg_workspace *workspace, int64_t slot, wg_tensor *other, wg_error *error);
+
+#endif

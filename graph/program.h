@@ -1,0 +1,154 @@
+/* program.h: the compiler's own form of a tape: what the chosen outputs need, copied, so that it outlives the tape. Passes
+ * are functions from program to program; the plan is made from the last. Includes ops and core. */
+#ifndef WG_PROGRAM_H
+#define WG_PROGRAM_H
+
+#include "ops.h"
+
+/* One step of the program; what it computes is named by its index. Index 0 is none, inputs precede their readers. */
+typedef struct wg_instruction {
+    const wg_op *op;
+    const wg_shape *shape; /* interned in the program */
+    union {
+        const void *attr; /* op->attr_size bytes */
+        double value;     /* of a constant: every element */
+    };
+    union {
+        uint32_t in[2]; /* if n <= 2 */
+        uint32_t *more;
+    };
+    uint32_t n;
+    uint32_t slot; /* of a leaf or store: 1 + index into tensors; else 0 */
+    uint32_t dtype : 8, origin : 24; /* origin: index into origins */
+    uint32_t step; /* index into steps; 0: of no unroll */
+} wg_instruction;
+
+/* Where a buffer lies. */
+typedef enum wg_space {
+    WG_NOWHERE,      /* not placed (yet), or an alias: its base says */
+    WG_IN_TENSOR,    /* index: into tensors */
+    WG_IN_CONSTANTS, /* offset: into the plan's constants */
+    WG_IN_ARENA,     /* offset: into the workspace's arena */
+    WG_IN_OUTPUT     /* index: of the output, computed straight into its tensor */
+} wg_space;
+
+/* How an instruction's result is stored: decided by `layout`, `inplace` and `place`, in this order. */
+typedef struct wg_value {
+    const int64_t *stride; /* in elements; NULL: dense */
+    int64_t shift;         /* elements from the start of the base's buffer */
+    uint32_t base;         /* whose buffer it lies in: its own index, or that of what it is a view of */
+    uint32_t over;         /* of a base: the base whose buffer it takes over; 0: none */
+    uint32_t last;         /* of a base: the last instruction that reads it; WG_AT_END for an output's */
+    uint32_t space, index; /* of a base: where the buffer is */
+    size_t offset;         /* of a base: bytes */
+} wg_value;
+
+#define WG_AT_END UINT32_MAX
+
+typedef struct wg_program_step {
+    uint32_t unroll;
+    int64_t step;
+} wg_program_step;
+
+typedef struct wg_program {
+    wg_memory *memory;
+    wg_arena arena; /* attributes, long input lists, origins, strides, shapes */
+    wg_instruction *list;
+    int64_t count; /* index 0 included */
+    uint32_t *outputs;
+    int output_count;
+    wg_tensor **tensors; /* held; of leaves and stores, each once */
+    int64_t tensor_count, tensor_room;
+    const wg_shape **shapes;
+    int64_t shape_count, shape_room;
+    const char **origins; /* "lstm.cell:7"; the first is "" */
+    int64_t origin_count, origin_room;
+    wg_program_step *steps; /* the first stands for none */
+    int64_t step_count, step_room;
+    wg_value *values;    /* by index; NULL before layout */
+    int64_t value_room;
+    size_t arena_bytes;  /* of the workspace, scratch included */
+    size_t live_bytes;   /* the most bytes live across one instruction, outputs, leaves and constants not counted */
+    size_t scratch_at;   /* where in the arena the kernels' scratch is */
+    size_t constant_bytes;
+    const char *after;   /* the last pass that ran, or "record" */
+} wg_program;
+
+static inline uint32_t *wg__reads(wg_instruction *i) { return i->n <= 2 ? i->in : i->more; }
+static inline const uint32_t *wg__reads_const(const wg_instruction *i) { return i->n <= 2 ? i->in : i->more; }
+static inline size_t wg__instruction_bytes(const wg_instruction *i) {
+    return (size_t)i->shape->count * wg_dtype_size((wg_dtype)i->dtype);
+}
+
+/* Whether it computes something at run time into a buffer of its own (after layout). */
+static inline bool wg__computes(const wg_program *p, int64_t id) {
+    return p->values[id].base == id && p->list[id].op->kind != WG_LEAF;
+}
+
+/* The program of everything y needs. NULL on failure, the error set. */
+wg_program *wg__program_new(wg_memory *memory, int n, const wg_var *y, wg_error *error);
+void wg__program_free(wg_program *program);
+/* The interned copy; NULL when out of memory. */
+const wg_shape *wg__program_shape(wg_program *program, const wg_shape *shape);
+wg_status wg__program_no_memory(const wg_program *program, wg_error *error);
+/* How many bytes of scratch an instruction's kernel asks for; SIZE_MAX when out of memory. */
+size_t wg__program_scratch(const wg_program *program, const wg_instruction *instruction);
+
+/* ---- rewriting: a new list beside the old one ---- */
+typedef struct wg_rewrite {
+    wg_program *program;
+    wg_instruction *list;
+    int64_t count, room;
+    uint32_t *to; /* the new index of every old one; 0: dropped, or not yet kept */
+} wg_rewrite;
+bool wg__rewrite_begin(wg_rewrite *rewrite, wg_program *program);
+uint32_t wg__rewrite_add(wg_rewrite *rewrite, const wg_instruction *instruction); /* 0 when out of memory */
+uint32_t wg__rewrite_keep(wg_rewrite *rewrite, int64_t id); /* with its inputs renamed; 0 when out of memory */
+void wg__rewrite_end(wg_rewrite *rewrite, bool done);       /* done: the new list takes the old one's place */
+
+/* ---- passes ---- */
+#define PASS(name, needed, doc) wg_status wg__pass_##name(wg_program *program, wg_error *error);
+#include "passes.def"
+#undef PASS
+
+typedef struct wg_pass {
+    const char *name;
+    bool needed; /* cannot be switched off */
+    const char *doc;
+    wg_status (*run)(wg_program *program, wg_error *error);
+} wg_pass;
+extern const wg_pass wg__passes[];
+extern const int wg__pass_count;
+
+/* The program after the pass `after` (NULL: the last; "record": before the first). */
+wg_program *wg__compile(const wg_compile_options *options, const char *after, int n, const wg_var *y, wg_error *error);
+
+/* Checks a program against the ops' own rules, and what passes have decided about storage by following which value lies
+ * where. WG_CONFLICT, WG_SHAPE and the like, with what is wrong, by index. */
+wg_status wg__validate(const wg_program *program, wg_error *error);
+
+/* The copy of a strided operand to dense memory that `layout` puts in. */
+extern const wg_op wg__op_copy;
+
+/* ---- an ordered set of (high, low) keys with a value, for placing and for checking placement: O(log n) ---- */
+typedef struct wg_ordered_node {
+    uint64_t high, low;
+    uint64_t length;
+    uint32_t child[2], priority, owner;
+} wg_ordered_node;
+typedef struct wg_ordered {
+    wg_memory *memory;
+    wg_ordered_node *node; /* 0 is none */
+    int64_t count, room;
+    uint32_t root, spare; /* spare: list of unused nodes, through child[0] */
+    uint32_t seed;
+} wg_ordered;
+/* False when out of memory; the key must not be there yet. */
+bool wg__ordered_insert(wg_ordered *set, uint64_t high, uint64_t low, uint64_t length, uint32_t owner);
+void wg__ordered_remove(wg_ordered *set, uint64_t high, uint64_t low);
+/* The first key at or after (high, low), and the last before it; NULL if there is none. Good until the next insert. */
+const wg_ordered_node *wg__ordered_at_or_after(const wg_ordered *set, uint64_t high, uint64_t low);
+const wg_ordered_node *wg__ordered_before(const wg_ordered *set, uint64_t high, uint64_t low);
+void wg__ordered_free(wg_ordered *set);
+
+#endif
