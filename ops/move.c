@@ -82,3 +82,81 @@ const wg_op wg__op_concat = {.name = "concat", .arity = -1, .kind = WG_MOVE, .tr
     .examples = concat_examples};
 
 wg_var wg_concat(int n, const wg_var *x, int axis) { return wg_apply(&wg__op_concat, n, x, &axis); }
+
+/* ---- stack: operands with a new axis, side by side ---- */
+
+static wg_var stack_first(const wg_var *in) { return wg_stack(2, in, 0); }
+static wg_var stack_last(const wg_var *in) { return wg_stack(3, in, -1); }
+static const wg_example stack_examples[] = {{"2,3 2,3", -2, 2, stack_first},
+                                            {"() ()", -2, 2, stack_first},
+                                            {"2 2 2", -2, 2, stack_last},
+                                            {"2,1 2,1 2,1", -2, 2, stack_last},
+                                            {0}};
+
+const wg_op wg__op_stack = {.name = "stack", .arity = -1, .kind = WG_COMPOSITE, .examples = stack_examples};
+
+/* x with an axis of size 1 put in. */
+static wg_var with_axis(wg_var x, int axis) {
+    wg_dims from = wg__dims_of(x), to = {.rank = from.rank + 1}; /* one too many is for reshape to say */
+    for (int k = 0; k < from.rank && k < WG_MAX_RANK - 1; k++)
+        to.dim[k < axis ? k : k + 1] = from.dim[k];
+    if (axis < WG_MAX_RANK)
+        to.dim[axis] = 1;
+    return wg_reshape(x, to.rank, to.dim);
+}
+
+wg_var wg_stack(int n, const wg_var *x, int axis) {
+    wg_tape *tape = wg__tape_of(n, x);
+    char a[96], b[96];
+    for (int i = 0; i < n; i++)
+        if (!wg__operand(x[i], "stack"))
+            return wg__var(tape, 0);
+    int at = n ? wg__axis(axis, wg_rank(x[0]) + 1) : 0;
+    if (n && at < 0)
+        return wg__fail(tape, WG_RANGE, "stack", "no place %d for an axis in %s", axis,
+                        wg_shape_text(wg_var_shape(x[0]), a, sizeof a));
+    for (int i = 1; i < n; i++)
+        if (!wg__shape_same(wg_var_shape(x[i]), wg_var_shape(x[0])))
+            return wg__fail(tape, WG_SHAPE, "stack", "%s and %s differ", wg_shape_text(wg_var_shape(x[0]), a, sizeof a),
+                            wg_shape_text(wg_var_shape(x[i]), b, sizeof b));
+    wg_var *rows = tape ? wg__take(tape->memory, wg__size((size_t)n, sizeof *rows, 0)) : NULL;
+    if (!rows)
+        return tape ? wg__fail(tape, wg__refusal(tape->memory), "stack", "no memory for its operands") : (wg_var){0};
+    for (int i = 0; i < n; i++)
+        rows[i] = with_axis(x[i], at);
+    wg_var y = wg_concat(n, rows, at);
+    wg__give(tape->memory, rows);
+    return y;
+}
+
+/* ---- pad: constants on both sides ---- */
+
+static wg_var pad_last(const wg_var *in) { return wg_pad(in[0], -1, 1, 2, 0.5); }
+static wg_var pad_first(const wg_var *in) { return wg_pad(in[0], 0, 0, 1, 0); }
+static wg_var pad_none(const wg_var *in) { return wg_pad(in[0], 0, 0, 0, 0); }
+static const wg_example pad_examples[] = {
+    {"2,3", -2, 2, pad_last}, {"2,1", -2, 2, pad_first}, {"2", -2, 2, pad_none}, {0}};
+
+const wg_op wg__op_pad = {.name = "pad", .arity = 1, .kind = WG_COMPOSITE, .examples = pad_examples};
+
+wg_var wg_pad(wg_var x, int axis, int64_t before, int64_t after, double value) {
+    if (!wg__operand(x, "pad"))
+        return wg__var(wg__tape_of(1, &x), 0);
+    char text[96];
+    wg_dims dims = wg__dims_of(x);
+    int at = wg__axis(axis, dims.rank);
+    wg_shape_text(wg_var_shape(x), text, sizeof text);
+    if (at < 0)
+        return wg__fail(x.tape, WG_RANGE, "pad", "%s has no axis %d", text, axis);
+    if (before < 0 || after < 0)
+        return wg__fail(x.tape, WG_RANGE, "pad", "%lld before and %lld after axis %d of %s", (long long)before,
+                        (long long)after, axis, text);
+    wg_var parts[3];
+    int n = 0;
+    if ((dims.dim[at] = before))
+        parts[n++] = wg_full(x.tape, wg_var_dtype(x), dims.rank, dims.dim, value);
+    parts[n++] = x;
+    if ((dims.dim[at] = after))
+        parts[n++] = wg_full(x.tape, wg_var_dtype(x), dims.rank, dims.dim, value);
+    return n == 1 ? x : wg_concat(n, parts, at);
+}

@@ -258,8 +258,8 @@ static wg_status slice_shape(wg_infer *q) {
     if (axis < 0)
         return wg_infer_fail(q, WG_RANGE, "%s has no axis %d", text, s->axis);
     if (s->from < 0 || s->count < 0 || s->from > q->in[0]->dim[axis] - s->count)
-        return wg_infer_fail(q, WG_RANGE, "[%lld, %lld) lies outside axis %d of %s", (long long)s->from,
-                             (long long)(s->from + s->count), axis, text);
+        return wg_infer_fail(q, WG_RANGE, "%lld elements from %lld on lie outside axis %d of %s", (long long)s->count,
+                             (long long)s->from, axis, text);
     q->out = *q->in[0];
     q->out.dim[axis] = s->count;
     q->dtype = q->in_dtype[0];
@@ -303,54 +303,90 @@ static int merge_equal(int n, piece *pieces) {
     return kept;
 }
 
-/* One layer of the adjoint: the pieces of one axis, not yet placed, that do not overlap, side by side, with zeros in
- * the gaps. parts has room for 2n+1. */
-static wg_var concat_layer(wg_var x, int n, piece *pieces, int axis, wg_var *parts) {
+/* Zeros of x's shape but n along an axis. */
+static wg_var zeros_along(wg_var x, int axis, int64_t n) {
     wg_dims gap = wg__dims_of(x);
-    int64_t at = 0, size = gap.dim[axis];
-    int count = 0;
-    for (int i = 0; i <= n; i++) {
-        bool end = i == n;
-        if (!end && (pieces[i].placed || pieces[i].axis != axis || pieces[i].from < at))
-            continue;
-        int64_t next = end ? size : pieces[i].from;
-        if (next > at) {
-            gap.dim[axis] = next - at;
-            parts[count++] = wg_full(x.tape, wg_var_dtype(x), gap.rank, gap.dim, 0);
+    gap.dim[axis] = n;
+    return wg_full(x.tape, wg_var_dtype(x), gap.rank, gap.dim, 0);
+}
+
+static wg_var side_by_side(int n, const wg_var *parts, int axis) { return n == 1 ? parts[0] : wg_concat(n, parts, axis); }
+
+/* The places [low, high) of an axis, which n overlapping pieces cover: layers of pieces that do not overlap, side by side
+ * with zeros in the gaps, added up. parts has room for 2n+1. */
+static wg_var overlapping(wg_var x, int n, piece *pieces, int64_t low, int64_t high, wg_var *parts) {
+    int axis = pieces[0].axis, left = n;
+    wg_var sum = {0};
+    while (left) {
+        int64_t at = low;
+        int count = 0;
+        for (int i = 0; i < n; i++) {
+            if (pieces[i].placed || pieces[i].from < at)
+                continue;
+            if (pieces[i].from > at)
+                parts[count++] = zeros_along(x, axis, pieces[i].from - at);
+            parts[count++] = pieces[i].g;
+            pieces[i].placed = true;
+            left--;
+            at = pieces[i].from + pieces[i].count;
         }
-        if (end)
-            break;
-        parts[count++] = pieces[i].g;
-        pieces[i].placed = true;
-        at = pieces[i].from + pieces[i].count;
+        if (high > at)
+            parts[count++] = zeros_along(x, axis, high - at);
+        wg_var layer = side_by_side(count, parts, axis);
+        sum = sum.tape ? wg_add(sum, layer) : layer;
     }
-    return count == 1 ? parts[0] : wg_concat(count, parts, axis);
+    return sum;
+}
+
+/* The adjoint from the pieces along one axis, in order of place: stretches of overlapping pieces, and zeros between.
+ * parts and scratch have room for 2n+1. */
+static wg_var along_axis(wg_var x, int n, piece *pieces, wg_var *parts, wg_var *scratch) {
+    int axis = pieces[0].axis, count = 0;
+    int64_t at = 0, size = wg_dim(x, axis);
+    for (int i = 0, next; i < n; i = next) {
+        int64_t low = pieces[i].from, high = low + pieces[i].count;
+        for (next = i + 1; next < n && pieces[next].from < high; next++)
+            high = wg__max(high, pieces[next].from + pieces[next].count);
+        if (low > at)
+            parts[count++] = zeros_along(x, axis, low - at);
+        parts[count++] = next == i + 1 ? pieces[i].g : overlapping(x, next - i, pieces + i, low, high, scratch);
+        at = high;
+    }
+    if (size > at)
+        parts[count++] = zeros_along(x, axis, size - at);
+    return side_by_side(count, parts, axis);
+}
+
+/* The pieces in order of axis and place, those of one place added up, empty ones dropped; how many there are. */
+static int pieces_of(wg_var x, int n, const wg_rule *readers, piece *pieces) {
+    int kept = 0;
+    for (int i = 0; i < n; i++) {
+        const slice_attr *s = readers[i].attr;
+        if (wg_var_shape(readers[i].g)->count)
+            pieces[kept++] = (piece){wg__axis(s->axis, wg_rank(x)), false, s->from, s->count, readers[i].g};
+    }
+    qsort(pieces, (size_t)kept, sizeof *pieces, by_place);
+    return merge_equal(kept, pieces);
 }
 
 /* The adjoint of a value read in n slices, built once: cost linear in its size, not in size times n. */
 static wg_var slice_collect(wg_var x, int n, const wg_rule *readers) {
-    wg_tape *tape = x.tape;
-    piece *pieces = wg__take(tape->memory, wg__size((size_t)n, sizeof *pieces, 0));
-    wg_var *parts = wg__take(tape->memory, wg__size((size_t)n, 2 * sizeof *parts, sizeof *parts));
-    wg_var sum = {0};
+    wg_memory *memory = x.tape->memory;
+    piece *pieces = wg__take(memory, wg__size((size_t)n, sizeof *pieces, 0));
+    wg_var *parts = wg__take(memory, wg__size((size_t)n, 4 * sizeof *parts, 2 * sizeof *parts)), sum = {0};
     if (pieces && parts) {
-        for (int i = 0; i < n; i++) {
-            const slice_attr *s = readers[i].attr;
-            pieces[i] = (piece){wg__axis(s->axis, wg_rank(x)), s->count == 0, s->from, s->count, readers[i].g};
-        }
-        qsort(pieces, (size_t)n, sizeof *pieces, by_place);
-        n = merge_equal(n, pieces);
-        for (int i = 0; i < n; i++) {
-            if (pieces[i].placed)
-                continue;
-            wg_var layer = concat_layer(x, n, pieces, pieces[i].axis, parts);
-            sum = sum.tape ? wg_add(sum, layer) : layer;
+        int count = pieces_of(x, n, readers, pieces);
+        for (int i = 0, next; i < count; i = next) {
+            for (next = i + 1; next < count && pieces[next].axis == pieces[i].axis;)
+                next++;
+            wg_var part = along_axis(x, next - i, pieces + i, parts, parts + 2 * n + 1);
+            sum = sum.tape ? wg_add(sum, part) : part;
         }
     } else {
-        sum = wg__fail(tape, wg__refusal(tape->memory), "slice", "no memory for its adjoint");
+        sum = wg__fail(x.tape, wg__refusal(memory), "slice", "no memory for its adjoint");
     }
-    wg__give(tape->memory, pieces);
-    wg__give(tape->memory, parts);
+    wg__give(memory, pieces);
+    wg__give(memory, parts);
     return sum;
 }
 
@@ -369,6 +405,85 @@ wg_var wg_slice(wg_var x, int axis, int64_t from, int64_t count) {
     slice_attr s = {axis, from, count};
     return wg_apply(&wg__op_slice, 1, &x, &s);
 }
+
+/* ---- split: slices ---- */
+
+static wg_var split_example(const wg_var *in) {
+    wg_var part[3];
+    wg_split(in[0], -1, 3, NULL, part);
+    return wg_mul(part[0], wg_add(part[1], part[2]));
+}
+static wg_var split_sizes_example(const wg_var *in) {
+    wg_var part[3];
+    wg_split(in[0], 0, 3, (const int64_t[]){1, 2, 1}, part);
+    return wg_mul(part[0], wg_mul(part[1], part[2]));
+}
+static const wg_example split_examples[] = {
+    {"2,6", -2, 2, split_example}, {"3", -2, 2, split_example}, {"4,1", -2, 2, split_sizes_example}, {0}};
+
+const wg_op wg__op_split = {.name = "split", .arity = 1, .kind = WG_COMPOSITE, .examples = split_examples};
+
+wg_var wg_split(wg_var x, int axis, int n, const int64_t *size, wg_var *out) {
+    wg_var none = wg__var(wg__tape_of(1, &x), 0);
+    char text[96];
+    for (int i = 0; i < n; i++)
+        out[i] = none;
+    REQUIRE(x, "split")
+    int64_t whole = wg_dim(x, axis), at = 0;
+    wg_shape_text(wg_var_shape(x), text, sizeof text);
+    if (wg__axis(axis, wg_rank(x)) < 0)
+        return wg__fail(x.tape, WG_RANGE, "split", "%s has no axis %d", text, axis);
+    if (n < 1 || (!size && whole % n))
+        return wg__fail(x.tape, WG_SHAPE, "split", "axis %d of %s in %d equal parts", axis, text, n);
+    for (int i = 0; i < n; i++) {
+        int64_t count = size ? size[i] : whole / n;
+        if (count < 0 || count > whole - at)
+            return wg__fail(x.tape, WG_SHAPE, "split", "part %d, of size %lld, does not fit axis %d of %s", i + 1,
+                            (long long)count, axis, text);
+        out[i] = wg_slice(x, axis, at, count);
+        at += count;
+    }
+    if (at != whole)
+        return wg__fail(x.tape, WG_SHAPE, "split", "the parts of axis %d of %s add up to %lld", axis, text,
+                        (long long)at);
+    return out[0];
+}
+
+/* ---- flip ---- */
+
+static wg_status flip_shape(wg_infer *q) {
+    char text[96];
+    if (wg__axis(*(const int *)q->attr, q->in[0]->rank) < 0)
+        return wg_infer_fail(q, WG_RANGE, "%s has no axis %d", wg_shape_text(q->in[0], text, sizeof text),
+                             *(const int *)q->attr);
+    q->out = *q->in[0];
+    q->dtype = q->in_dtype[0];
+    return WG_OK;
+}
+
+static bool flip_view(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,
+                      int64_t *out_stride, int64_t *offset) {
+    int axis = wg__axis(*(const int *)attr, in->rank);
+    memcpy(out_stride, in_stride, sizeof *in_stride * (size_t)out->rank);
+    *offset = in->count ? (in->dim[axis] - 1) * in_stride[axis] : 0;
+    out_stride[axis] = -in_stride[axis];
+    return true;
+}
+
+static void flip_vjp(const wg_rule *r, wg_var *dx) { dx[0] = wg_flip(r->g, *(const int *)r->attr); }
+
+static wg_var flip_first(const wg_var *in) { return wg_flip(in[0], 0); }
+static wg_var flip_last(const wg_var *in) { return wg_flip(in[0], -1); }
+static const wg_example flip_examples[] = {{"3,2", -2, 2, flip_first},
+                                           {"2,3,4", -2, 2, flip_last},
+                                           {"1", -2, 2, flip_last},
+                                           {0}};
+
+const wg_op wg__op_flip = {.name = "flip", .arity = 1, .kind = WG_VIEW, .traits = WG_IS_LINEAR | WG_TAKES_STRIDES,
+    .attr_size = sizeof(int), .shape = flip_shape, .run = copy_run, .view = flip_view, .vjp = flip_vjp,
+    .examples = flip_examples};
+
+wg_var wg_flip(wg_var x, int axis) { return wg_apply(&wg__op_flip, 1, &x, &axis); }
 
 /* ---- copying, for an input that no strides can alias ---- */
 
