@@ -286,6 +286,13 @@ static void list_kind(wg_reader *reader, wg_symbol_kind kind, int *count, int **
             (*list)[(*count)++] = i;
 }
 
+static void list_names(wg_reader *reader) {
+    wg_lang *lang = reader->lang;
+    list_kind(reader, WG_SYMBOL_INPUT, &lang->inputs, &lang->input);
+    list_kind(reader, WG_SYMBOL_STATE, &lang->states, &lang->state);
+    list_kind(reader, WG_SYMBOL_PARAM, &lang->params, &lang->param);
+}
+
 static void check_settings(wg_reader *reader) {
     for (int i = 0; i < reader->settings && reader->parser.status == WG_OK; i++)
         if (!reader->setting_used[i]) {
@@ -305,14 +312,10 @@ static void read_cell(wg_reader *reader) {
         return;
     void (*const stages[])(wg_reader *) = {read_lines,      default_input,    check_settings,
                                            find_output,     check_y,          wg__resolve_names,
-                                           wg__infer_shapes, wg__check_inits, wg__check_used};
+                                           list_names,      wg__infer_shapes, wg__check_inits,
+                                           wg__check_used};
     for (int i = 0; i < WG_LEN(stages) && reader->parser.status == WG_OK; i++)
         stages[i](reader);
-    if (reader->parser.status == WG_OK) {
-        list_kind(reader, WG_SYMBOL_INPUT, &lang->inputs, &lang->input);
-        list_kind(reader, WG_SYMBOL_STATE, &lang->states, &lang->state);
-        list_kind(reader, WG_SYMBOL_PARAM, &lang->params, &lang->param);
-    }
 }
 
 /* The text must be something that a model file can carry. */
