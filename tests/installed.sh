@@ -35,5 +35,5 @@ fi
 # A BLAS with threads of its own would use these; the one closed in does not.
 for program in shared static; do
     echo "$program:"
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=4 "$place/$program"
+    OMP_NUM_THREADS=4 OPENBLAS_NUM_THREADS=4 "$place/$program"
 done

@@ -1,18 +1,19 @@
 /* test_blas.c: the OpenBLAS found here, as the library uses it: called by several OpenMP threads at once, each with one
- * product of its own. The serial build has no locks: it hands one work
- * buffer to two threads, and some products are wrong. */
+ * product of its own. The serial build has no locks: it hands one work buffer to two threads, and some products are
+ * wrong. */
 #include "suite.h"
 
-#include "blas.h"
+#include "core.h"
 
+#include <cblas.h>
 #include <stdlib.h>
 
 enum { SIZE = 100, THREADS = 4, ROUNDS = 200 };
 
 static void multiply(const double *a, const double *b, double *c) {
-    int threads = wg__blas_enter();
+    int threads = wg__alone_enter();
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, SIZE, SIZE, SIZE, 1, a, SIZE, b, SIZE, 0, c, SIZE);
-    wg__blas_leave(threads);
+    wg__alone_leave(threads);
 }
 
 /* The number of products, of ROUNDS, that differ from `right` times `scale`: powers of two, so no rounding. */
