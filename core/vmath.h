@@ -31,4 +31,8 @@ WG__VECTOR2(hypot)
 #undef WG__VECTOR2
 #endif
 
+/* x as arithmetic sees it: a subnormal is a zero where subnormals are flushed. Some functions of libmvec (log, pow, atan2) are
+ * wrong in that mode for operands that are not zero to integer instructions and are to the rest. */
+#define SEEN(x) ((x) == 0 ? (x) * 0 : (x))
+
 #endif
