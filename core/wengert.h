@@ -385,6 +385,29 @@ WG_API wg_status wg_vjp(int m, const wg_var *y, const wg_var *cotangent, int n, 
 /* Forward mode: out[j] = sum over i of (d y[j] / d x[i]) tangent[i]. tangent[i]: x[i]'s type and shape. */
 WG_API wg_status wg_jvp(int n, const wg_var *x, const wg_var *tangent, int m, const wg_var *y, wg_var *out);
 
+/* ---- checking derivatives --------------------------------------------------------------------- */
+
+/* Records a graph from x[0..n), vars of one tape, and returns its result (of any shape, float). Called several times: it
+ * must record the same each time. */
+typedef wg_var wg_check_graph(void *user, const wg_var *x);
+
+/* A zeroed struct is the default. */
+typedef struct wg_check_options {
+    int order;        /* 1, or 2: also the derivatives of the gradient; 0 is 2 */
+    double tolerance; /* of |rule - difference|, relative to the largest element of the array (at least 1); 0 is 1e-6 */
+    uint64_t seed;    /* of the random cotangents and tangents */
+} wg_check_options;
+
+/* Checks the derivatives of a graph, or of an op of one's own in it, at the point x (what PyTorch calls gradcheck and
+ * gradgradcheck): with random u and v, J^T u against central differences of <u, y>, extrapolated, with their own error
+ * estimated; <u, J v> by forward mode against <J^T u, v>; then the same of the gradient, in every mix of modes. x: copied; f32
+ * is taken to f64; i32 is left alone. The cost is some ten evaluations for every element of x. error->text says which
+ * derivative is wrong, at which element, and both numbers. options, memory and error may be NULL.
+ * Fails: WG_DERIVATIVE (a check does not hold, or an op has no derivative), WG_MEMORY, WG_LIMIT; else as recording and running the
+ * graph do. Source: Ridders 1982 (the differences). */
+WG_API wg_status wg_check_grad(const wg_check_options *options, wg_memory *memory, wg_check_graph *graph, void *user,
+                               int n, wg_tensor *const *x, wg_error *error);
+
 /* ---- running ---------------------------------------------------------------------------------- */
 
 /* How to run. A zeroed struct is the default. */

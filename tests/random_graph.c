@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
+
 enum { POOL = 256, MOST_INPUTS = 16, MOST_ELEMENTS = 6000 };
 
 /* The floats recorded so far, and the draws. */
@@ -137,33 +139,6 @@ static wg_var grow_pointwise(maker *m, const wg_op *op) {
     return wg__pointwise(op, op->arity, in);
 }
 
-/* One word of an example's inputs: "3,4", "i5:3" or "()". Returns what follows it, or NULL at the end. */
-static const char *read_word(const char *at, wg_shape *shape, double *top) {
-    int64_t dim[WG_MAX_RANK];
-    int rank = 0;
-    while (*at == ' ')
-        at++;
-    if (!*at)
-        return NULL;
-    *top = 0;
-    if (*at == 'i') {
-        char *end;
-        *top = (double)strtol(at + 1, &end, 10);
-        at = *end == ':' ? end + 1 : end;
-    }
-    while (*at && *at != ' ') {
-        if ((*at >= '0' && *at <= '9') && rank < WG_MAX_RANK) {
-            char *end;
-            dim[rank++] = strtoll(at, &end, 10);
-            at = end;
-        } else {
-            at++;
-        }
-    }
-    wg__shape_set(shape, rank, dim);
-    return at;
-}
-
 static wg_var grow_example(maker *m, const wg_op *op) {
     int examples = 0, n = 0;
     while (op->examples[examples].call)
@@ -173,9 +148,9 @@ static wg_var grow_example(maker *m, const wg_op *op) {
     const wg_example *example = &op->examples[below(m, examples)];
     wg_var in[MOST_INPUTS] = {{0}};
     wg_shape shape;
-    double top;
-    for (const char *at = example->inputs; n < MOST_INPUTS && (at = read_word(at, &shape, &top)); n++)
-        in[n] = top > 0 ? leaf(m, WG_I32, shape.rank, shape.dim, 0, top)
+    int64_t top;
+    for (const char *at = example->inputs; n < MOST_INPUTS && (at = wg__example_word(at, &shape, &top)); n++)
+        in[n] = top > 0 ? leaf(m, WG_I32, shape.rank, shape.dim, 0, (double)top)
                         : operand(m, &shape, example->low, example->high);
     return alive(m, wg_like(m->pool[0], 0)) ? example->call(in) : (wg_var){0};
 }
