@@ -410,11 +410,14 @@ static wg_status check_forward(bench *b) {
     wg_var pair[2] = {inner_one(b->u, dy), inner(b, b->g, b->v)};
     if (b->tape->status != WG_OK)
         return recording_failed(b, WG_CHECK_FORWARD);
-    wg_status status = compare_vars(&found, "the product of u, J and v", -1, pair[0], pair[1], 1e-9,
-                                    "in forward mode", "in reverse");
+    double value = 0; /* the mean of no elements is NaN, and so is its tangent: nothing to compare */
+    wg_status status = number_of(inner_one(b->u, b->y), &value, NULL);
+    if (status == WG_OK && isfinite(value))
+        status = compare_vars(&found, "the product of u, J and v", -1, pair[0], pair[1], 1e-9, "in forward mode",
+                              "in reverse");
     if (status == WG_OK)
         report(b, WG_CHECK_FORWARD, &found);
-    return status;
+    return refused(status) ? status : WG_OK;
 }
 
 /* H v three ways: hv is reverse over reverse. */
