@@ -122,13 +122,14 @@ Test(product, operands_may_be_views_of_any_strides) {
     for (int i = 0; i < WG_LEN(order); i++) {
         wg_var view = wg_permute(x, 4, order[i]);
         wg_tensor *dense = value(view);
-        wg_var same = wg_leaf(tape, dense), right = wg_leaf(tape, drawn(WG_F64, 1, (const int64_t[]){wg_dim(view, 3)}, 3));
+        wg_tensor *column = drawn(WG_F64, 1, (const int64_t[]){wg_dim(view, 3)}, 3);
+        wg_var same = wg_leaf(tape, dense), right = wg_leaf(tape, column);
         expect_same(wg_matmul(view, right, false, false), wg_matmul(same, right, false, false), 1e-13);
         expect_same(wg_matmul(view, view, false, true), wg_matmul(same, same, false, true), 1e-13);
         expect_same(wg_matmul(view, view, true, false), wg_matmul(same, same, true, false), 1e-13);
         wg_var part = wg_slice(view, 3, 1, 2), whole = wg_slice(same, 3, 1, 2);
         expect_same(wg_matmul(part, part, false, true), wg_matmul(whole, whole, false, true), 1e-13);
-        wg_tensor_free(dense);
+        wg_tensor_free(dense), wg_tensor_free(column);
     }
     wg_var row = wg_slice(w, 0, 2, 1), rows = wg_broadcast_to(row, 2, (const int64_t[]){6, 5});
     wg_var ones = wg_like(w, 1);
