@@ -82,7 +82,7 @@ typedef struct wg_parser {
     wg_token now, ahead;
     /* private */
     const char *at;
-    int line, column, nesting, last, brackets;
+    int line, column, nesting, last, last_line, last_column, brackets; /* last_: where the last token ends */
     wg_token bracket[WG_EXPR_DEPTH];
 } wg_parser;
 

@@ -192,6 +192,10 @@ static void lex_symbol(wg_parser *parser, wg_token *token) {
 
 static void lex_end(wg_parser *parser, wg_token *token) {
     token->kind = WG_TOKEN_END;
+    if (continues(parser->last)) { /* what is missing is missed there */
+        token->line = parser->last_line;
+        token->column = parser->last_column;
+    }
     if (parser->brackets) {
         const wg_token *open = &parser->bracket[parser->brackets - 1];
         wg__parser_fail(parser, open->line, open->column, "this '%c' is never closed", open->kind);
@@ -215,6 +219,8 @@ static wg_token lex(wg_parser *parser) {
     else
         lex_symbol(parser, &token);
     parser->last = token.kind;
+    parser->last_line = parser->line;
+    parser->last_column = parser->column;
     return parser->status == WG_OK ? token : parser->now;
 }
 
