@@ -57,8 +57,8 @@ static wg_status read_kind(wg_lang *lang, const wg_init_line *line, const wg_ast
     if (ast->n < kinds[kind].least || ast->n > kinds[kind].most)
         return wg__source_error(source, error, WG_SYNTAX, ast->line, ast->column,
                                 kinds[kind].least == kinds[kind].most ? "'%s' takes %d argument%s, not %d"
-                                                                      : "'%s' takes from %d to 2 argument%s, not %d",
-                                ast->name, kinds[kind].least, kinds[kind].least == 1 ? "" : "s", ast->n);
+                                                                      : "'%s' takes from %d to 2 arguments%s, not %d",
+                                ast->name, kinds[kind].least, kinds[kind].most == 1 || kinds[kind].least < kinds[kind].most ? "" : "s", ast->n);
     out->kind = (wg_init_kind)kind;
     out->n = ast->n;
     for (int i = 0; i < ast->n; i++) {

@@ -63,7 +63,7 @@ Test(shapes, the_right_side_of_a_product_is_known_by_its_line) {
     has("cell t\nparam V[5, input]\nstate h\nz = V @ x\nh' = tanh(W @ z + U @ h)\n", "W [hidden, 5]");
     has("cell t\nparam W[hidden, 5]\nstate h\nz = V @ x\nh' = tanh(W @ z + U @ h)\n", "V [5, input]; z [5]");
     has(RNN "r = sigmoid(V @ x)\nh' = tanh(W @ x + U @ (r*h))\n", "U [hidden, hidden]; V [hidden, input]");
-    has("cell t\nparam W[hidden, 5], V[7, 5]\nstate h\nh' = W @ p + sum(V @ p)\n" , "p [5]");
+    has("cell t\nparam W[hidden, 5], V[7, 5]\nstate h\nh' = W @ p + sum(V @ p) + sum(x)\n", "p [5]");
 }
 
 Test(shapes, rule_a_makes_operands_one) {
@@ -114,10 +114,10 @@ Test(shapes, contradictions_show_both_shapes_and_their_lines) {
     bad(RNN "h' = W @ 3\n", "4:10", "a vector", "number");
     bad(RNN "h' = W @ x + 2*W\n", "4:15", "matrix", "supported yet");
     bad(RNN "h' = W @ x + sum(W)\n", "4:18", "matrix", "supported yet");
-    bad(RNN "h' = b + W @ x\nz = b @ x\noutput z\n", "5:5", "'b' has shape", "matrix");
+    bad(RNN "h' = b + W @ x\nz = b @ x\noutput z\n", "4:8", "matrix", "supported yet");
     bad(RNN "h' = h + sum(slice(h, hidden, 1))\n", "4:14", "beyond", "[hidden]");
     bad(RNN "h' = h + sum(slice(x, 0 - 1, 1))\n", "4:25", "0 or later", "begins");
-    bad(RNN "h' = h + x*sum(slice(3, 0, 1))\n", "4:16", "vector", "number");
+    bad(RNN "h' = h + (W @ x)*sum(slice(3, 0, 1))\n", "4:22", "vector", "number");
     bad(RNN "h' = h + sum(index(0))\n", "4:20", "at least 1", "length");
 }
 
