@@ -218,6 +218,10 @@ typedef struct wg_mark {
 } wg_mark;
 WG_API wg_mark wg_tape_mark(const wg_tape *tape);
 WG_API void wg_tape_rewind(wg_tape *tape, wg_mark mark);
+/* Checks a whole tape: that inputs precede their readers, that every node's shape and type are what its op's own rule makes
+ * of its inputs, that attributes and tensors are there. WG_OK, or what is wrong with the first bad node, by number. For
+ * tests of ops of one's own, and after memory was damaged. */
+WG_API wg_status wg_tape_validate(const wg_tape *tape, wg_error *error);
 
 WG_API wg_var wg_c(double value);
 /* A leaf reads the tensor's current contents at each run. The tape holds a reference. */
@@ -577,6 +581,28 @@ WG_API wg_plan_size wg_plan_measure(const wg_plan *plan);
 /* The compiler's passes, in order: name and what it does. NULL at the end. */
 WG_API const char *wg_pass_name(int i);
 WG_API const char *wg_pass_doc(int i);
+
+/* ---- printing --------------------------------------------------------------------------------- */
+
+typedef enum wg_print_format { WG_PRINT_TEXT, WG_PRINT_DOT, WG_PRINT_JSON } wg_print_format;
+
+/* A zeroed struct is the default. */
+typedef struct wg_print_options {
+    wg_print_format format;
+    const char *after;      /* "record" (or NULL): what is recorded; or the name of a pass: the program after it */
+    const char *without;    /* passes left out, as in wg_compile_options */
+    const wg_params *names; /* names for leaf tensors that are among them; may be NULL */
+} wg_print_options;
+
+/* Prints what y[0..n) need, as text (one instruction a line), as a Graphviz graph, or as one JSON object: op, type, shape and
+ * inputs of each, tensor, unroll step and place it was recorded at; after `layout` how values are stored, and after `place`
+ * where, and how long they live. The text goes to write(user, text, size) in pieces; names are escaped.
+ * Fails: as wg_compile. */
+WG_API wg_status wg_print(int n, const wg_var *y, const wg_print_options *options,
+                          void (*write)(void *user, const char *text, size_t size), void *user, wg_error *error);
+/* The same for a plan's program; `after` and `without` are not read. */
+WG_API wg_status wg_plan_print(const wg_plan *plan, const wg_print_options *options,
+                               void (*write)(void *user, const char *text, size_t size), void *user);
 
 #ifdef __cplusplus
 }

@@ -220,6 +220,7 @@ wg_status wg__pass_place(wg_program *p, wg_error *error) {
     }
     if (good)
         write_places(&q);
+    p->placed = good;
     wg__give(p->memory, q.buffers);
     wg__give(p->memory, q.trial);
     wg__give(p->memory, q.root);

@@ -67,6 +67,7 @@ typedef struct wg_program {
     int64_t step_count, step_room;
     wg_value *values;    /* by index; NULL before layout */
     int64_t value_room;
+    bool placed;         /* `place` is done */
     size_t arena_bytes;  /* of the workspace, scratch included */
     size_t live_bytes;   /* the most bytes live across one instruction, outputs, leaves and constants not counted */
     size_t scratch_at;   /* where in the arena the kernels' scratch is */

@@ -1,8 +1,313 @@
-/* validate.c: checks of programs. (Only what the passes need to be called; the checks follow.) */
+/* validate.c: checks of tapes and of programs: that every node is what its op's own rule makes of its inputs; and, by
+ * following which value lies where, that every read finds what was written for it. Changes nothing. */
 #include "program.h"
 
-wg_status wg__validate(const wg_program *program, wg_error *error) {
-    if (program->count < 1)
-        return wg_error_set(error, WG_ARGUMENT, "program: it is empty");
+#include "effect.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { FEW = 16 };
+
+/* A node of a tape or of a program, as far as both have it. */
+typedef struct entry {
+    const wg_op *op;
+    const void *attr;
+    const wg_tensor *tensor;
+    const wg_shape *shape;
+    wg_dtype dtype;
+    uint32_t n;
+    const uint32_t *in;
+} entry;
+
+/* What is checked: the entries of a tape or of a program. */
+typedef struct subject {
+    const wg_tape *tape;
+    const wg_program *program;
+    wg_memory *memory;
+    wg_error *error;
+} subject;
+
+static bool holds_tensor(const wg_op *op) { return op == &wg__op_leaf || op == &wg__op_store; }
+
+static entry tape_entry(const wg_tape *tape, int64_t id) {
+    const wg_node *node = wg__node(tape, id);
+    entry e = {.op = node->op, .shape = node->shape, .dtype = (wg_dtype)node->dtype, .n = node->n, .in = wg__inputs(node)};
+    if (node->op && holds_tensor(node->op))
+        e.tensor = node->tensor;
+    else if (node->op && node->op != &wg__op_constant)
+        e.attr = node->attr;
+    return e;
+}
+
+static entry program_entry(const wg_program *p, int64_t id) {
+    const wg_instruction *i = &p->list[id];
+    entry e = {.op = i->op, .shape = i->shape, .dtype = (wg_dtype)i->dtype, .n = i->n, .in = wg__reads_const(i)};
+    if (i->op && holds_tensor(i->op))
+        e.tensor = i->slot && i->slot <= p->tensor_count ? p->tensors[i->slot - 1] : NULL;
+    else if (i->op && i->op != &wg__op_constant)
+        e.attr = i->attr;
+    return e;
+}
+
+static entry entry_of(const subject *s, int64_t id) {
+    return s->tape ? tape_entry(s->tape, id) : program_entry(s->program, id);
+}
+
+static wg_status wrong(const subject *s, wg_status status, int64_t id, const char *format, ...) WG_PRINTF(4, 5);
+static wg_status wrong(const subject *s, wg_status status, int64_t id, const char *format, ...) {
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    entry e = id ? entry_of(s, id) : (entry){0};
+    return wg_error_set(s->error, status, "%s: %%%lld %s: %s", s->tape ? "tape" : s->program->after, (long long)id,
+                        e.op && e.op->name ? e.op->name : "", text);
+}
+
+/* ---- each entry by itself ---- */
+
+static wg_status check_entry(const subject *s, int64_t id, const entry *e) {
+    if (!e->op || !e->op->name || !e->shape || e->dtype < WG_F32 || e->dtype > WG_I32)
+        return wrong(s, WG_ARGUMENT, id, "it has no op, shape or type");
+    if (e->op->kind == WG_LEAF ? e->n != 0 : e->op->arity >= 0 ? e->n != (uint32_t)e->op->arity : e->n == 0)
+        return wrong(s, WG_ARGUMENT, id, "it has %u operands, not %d", e->n, e->op->arity);
+    for (uint32_t k = 0; k < e->n; k++)
+        if (e->in[k] == 0 || e->in[k] >= id)
+            return wrong(s, WG_CONFLICT, id, "it reads %%%u, which does not precede it", e->in[k]);
+    if (holds_tensor(e->op) && !e->tensor)
+        return wrong(s, WG_ARGUMENT, id, "it has no tensor");
+    if (e->op->attr_size && !holds_tensor(e->op) && !e->attr)
+        return wrong(s, WG_ARGUMENT, id, "its attributes are missing");
     return WG_OK;
+}
+
+/* The op's own rule, applied again, gives the shape and type noted. */
+static wg_status check_rule(const subject *s, int64_t id, const entry *e, const wg_shape **shapes, wg_dtype *types) {
+    char text[512] = "", a[96], b[96];
+    for (uint32_t k = 0; k < e->n; k++) {
+        entry from = entry_of(s, e->in[k]);
+        shapes[k] = from.shape;
+        types[k] = from.dtype;
+    }
+    wg_infer infer = {.op = e->op, .attr = e->attr, .n = (int)e->n, .in = shapes, .in_dtype = types,
+                      .text = text, .text_size = sizeof text};
+    if (e->tensor)
+        infer.out = *wg_tensor_shape(e->tensor), infer.dtype = wg_tensor_dtype(e->tensor);
+    if (e->op->kind == WG_LEAF && !e->tensor)
+        return WG_OK; /* a constant has any */
+    wg_status status = e->op->kind == WG_LEAF ? WG_OK : wg__infer(&infer);
+    if (status != WG_OK)
+        return wrong(s, status, id, "%s", text[0] ? text : wg_status_sentence(status));
+    if (infer.dtype != e->dtype)
+        return wrong(s, WG_DTYPE, id, "it is %s, not %s", wg_dtype_name(infer.dtype), wg_dtype_name(e->dtype));
+    if (!wg__shape_same(&infer.out, e->shape))
+        return wrong(s, WG_SHAPE, id, "it is %s, not %s", wg_shape_text(&infer.out, a, sizeof a),
+                     wg_shape_text(e->shape, b, sizeof b));
+    if (e->tensor && !wg__shape_same(wg_tensor_shape(e->tensor), e->shape))
+        return wrong(s, WG_SHAPE, id, "its tensor is %s", wg_shape_text(wg_tensor_shape(e->tensor), a, sizeof a));
+    return WG_OK;
+}
+
+static wg_status check(const subject *s, int64_t id) {
+    const wg_shape *few_shapes[FEW], **shapes = few_shapes;
+    wg_dtype few_types[FEW], *types = few_types;
+    void *many = NULL;
+    entry e = entry_of(s, id);
+    wg_status status = check_entry(s, id, &e);
+    if (status != WG_OK)
+        return status;
+    if (e.n > FEW) {
+        many = wg__take(s->memory, wg__size(e.n, sizeof *shapes + sizeof *types, 0));
+        if (!many)
+            return wrong(s, wg__refusal(s->memory), id, "no memory to check it");
+        shapes = many;
+        types = (void *)(shapes + e.n);
+    }
+    status = check_rule(s, id, &e, shapes, types);
+    wg__give(s->memory, many);
+    return status;
+}
+
+wg_status wg_tape_validate(const wg_tape *tape, wg_error *error) {
+    subject s = {.tape = tape, .memory = tape->memory, .error = error};
+    wg_status status = WG_OK;
+    for (int64_t id = 1; id < tape->count && status == WG_OK; id++)
+        status = check(&s, id);
+    return status;
+}
+
+/* ---- layout ---- */
+
+/* The elements that a value touches lie within its base's buffer. */
+static bool within_base(const wg_program *p, int64_t id) {
+    const wg_value *v = &p->values[id], *base = &p->values[v->base];
+    const wg_shape *shape = p->list[id].shape;
+    int64_t dense[WG_MAX_RANK], low = v->shift, high = v->shift;
+    int64_t room = base->space == WG_IN_CONSTANTS ? 1 : p->list[v->base].shape->count;
+    wg__dense_strides(shape, dense);
+    for (int k = 0; k < shape->rank && shape->count; k++) {
+        int64_t reach = (shape->dim[k] - 1) * (v->stride ? v->stride : dense)[k];
+        low += reach < 0 ? reach : 0;
+        high += reach > 0 ? reach : 0;
+    }
+    return shape->count == 0 || (low >= 0 && high < room);
+}
+
+/* A view's strides are what its op makes of its input's. */
+static bool view_agrees(const wg_program *p, int64_t id) {
+    const wg_instruction *i = &p->list[id], *from = &p->list[wg__reads_const(i)[0]];
+    const wg_value *v = &p->values[id], *in = &p->values[wg__reads_const(i)[0]];
+    int64_t dense[WG_MAX_RANK], stride[WG_MAX_RANK], offset = 0;
+    if (v->base != in->base)
+        return false;
+    wg__dense_strides(from->shape, dense);
+    if (i->op->kind == WG_EFFECT)
+        return v->shift == in->shift && v->stride == in->stride;
+    if (!i->op->view || !i->op->view(i->attr, from->shape, in->stride ? in->stride : dense, i->shape, stride, &offset))
+        return false;
+    wg__dense_strides(i->shape, dense);
+    return v->shift == in->shift + offset &&
+           (i->shape->count == 0 || memcmp(stride, v->stride ? v->stride : dense, sizeof *stride * (size_t)i->shape->rank) == 0);
+}
+
+static wg_status check_layout(const subject *s, int64_t id) {
+    const wg_program *p = s->program;
+    const wg_instruction *i = &p->list[id];
+    const wg_value *v = &p->values[id];
+    if (v->base == 0 || v->base > id || p->values[v->base].base != v->base)
+        return wrong(s, WG_CONFLICT, id, "its base %%%u is no buffer made before it", v->base);
+    if (p->list[v->base].dtype != i->dtype)
+        return wrong(s, WG_DTYPE, id, "its base %%%u is of another type", v->base);
+    if (v->base != id && !view_agrees(p, id))
+        return wrong(s, WG_CONFLICT, id, "its strides are not what its op makes of its operand's");
+    if (!within_base(p, id))
+        return wrong(s, WG_RANGE, id, "it reaches outside the buffer of %%%u", v->base);
+    if (!wg__computes(p, id))
+        return WG_OK;
+    if (v->stride || v->shift)
+        return wrong(s, WG_CONFLICT, id, "its result is not dense");
+    if (!i->op->run)
+        return wrong(s, WG_ARGUMENT, id, "its op has no kernel");
+    for (uint32_t k = 0; k < i->n; k++)
+        if (p->values[wg__reads_const(i)[k]].stride && !i->op->view && !(i->op->traits & WG_TAKES_STRIDES))
+            return wrong(s, WG_CONFLICT, id, "operand %%%u is strided, and its op takes none such", wg__reads_const(i)[k]);
+    return WG_OK;
+}
+
+/* ---- places: the program is followed, noting which buffer each stretch of memory holds ---- */
+
+typedef struct region {
+    uint64_t space, from, bytes; /* space: 0 the arena, 1 + i output i */
+} region;
+
+static region region_of(const wg_program *p, uint32_t base) {
+    const wg_value *v = &p->values[base];
+    return (region){v->space == WG_IN_OUTPUT ? 1 + (uint64_t)v->index : 0, v->offset, wg__instruction_bytes(&p->list[base])};
+}
+
+static bool overlap(region a, region b) {
+    return a.space == b.space && a.bytes && b.bytes && a.from < b.from + b.bytes && b.from < a.from + a.bytes;
+}
+
+/* The buffer that now holds a byte of this region; NULL if none. */
+static const wg_ordered_node *holder(const wg_ordered *held, region r) {
+    const wg_ordered_node *node = wg__ordered_before(held, r.space, r.from + r.bytes);
+    return node && overlap(r, (region){node->high, node->low, node->length}) ? node : NULL;
+}
+
+static wg_status check_read(const subject *s, const wg_ordered *held, int64_t id, uint32_t value) {
+    const wg_program *p = s->program;
+    uint32_t base = p->values[value].base;
+    const wg_value *v = &p->values[base];
+    if (v->space == WG_IN_TENSOR)
+        return v->index < p->tensor_count ? WG_OK : wrong(s, WG_RANGE, id, "it reads a tensor that is not there");
+    if (v->space == WG_IN_CONSTANTS)
+        return v->offset + 8 <= p->constant_bytes ? WG_OK : wrong(s, WG_RANGE, id, "it reads outside the constants");
+    region r = region_of(p, base);
+    if (r.bytes == 0)
+        return WG_OK;
+    const wg_ordered_node *node = holder(held, r);
+    if (!node)
+        return wrong(s, WG_CONFLICT, id, "it reads %%%u before it is computed", base);
+    if (node->owner != base || node->low != r.from || node->length != r.bytes)
+        return wrong(s, WG_CONFLICT, id, "it reads %%%u, whose place %%%u has taken", base, node->owner);
+    return WG_OK;
+}
+
+/* A result may lie over an operand only where it takes it over, element for element. */
+static wg_status check_over(const subject *s, int64_t id) {
+    const wg_program *p = s->program;
+    const wg_instruction *i = &p->list[id];
+    region r = region_of(p, (uint32_t)id);
+    for (uint32_t k = 0; k < i->n; k++) {
+        uint32_t in = wg__reads_const(i)[k], base = p->values[in].base;
+        if (p->values[base].space == WG_IN_TENSOR || p->values[base].space == WG_IN_CONSTANTS ||
+            !overlap(r, region_of(p, base)))
+            continue;
+        region q = region_of(p, base);
+        if (p->values[id].over != base || i->op->run != wg__pointwise_run || p->values[in].stride || p->values[in].shift ||
+            r.from != q.from || r.bytes != q.bytes || i->dtype != p->list[base].dtype)
+            return wrong(s, WG_CONFLICT, id, "it writes over its operand %%%u while reading it", in);
+    }
+    return WG_OK;
+}
+
+static wg_status check_write(const subject *s, wg_ordered *held, int64_t id, size_t limit) {
+    const wg_program *p = s->program;
+    const wg_value *v = &p->values[id];
+    region r = region_of(p, (uint32_t)id);
+    size_t unit = r.bytes < 64 ? 8 : 64;
+    if (v->space != WG_IN_ARENA && v->space != WG_IN_OUTPUT)
+        return wrong(s, WG_CONFLICT, id, "its result has no place");
+    if (r.space == 0 && (r.from % unit || r.from + r.bytes > limit))
+        return wrong(s, WG_RANGE, id, "its place [%llu, %llu) is outside the arena or not aligned",
+                     (unsigned long long)r.from, (unsigned long long)(r.from + r.bytes));
+    if (r.space && (v->index >= (uint32_t)p->output_count || r.bytes != wg__instruction_bytes(&p->list[p->outputs[v->index]])))
+        return wrong(s, WG_RANGE, id, "it is no size for output %u", v->index);
+    wg_status status = check_over(s, id);
+    if (status != WG_OK || r.bytes == 0)
+        return status;
+    for (const wg_ordered_node *node; (node = holder(held, r));)
+        wg__ordered_remove(held, node->high, node->low);
+    if (!wg__ordered_insert(held, r.space, r.from, r.bytes, (uint32_t)id))
+        return wrong(s, wg__refusal(s->memory), id, "no memory to check it");
+    return WG_OK;
+}
+
+static wg_status check_places(const subject *s) {
+    const wg_program *p = s->program;
+    wg_ordered held = {.memory = s->memory};
+    wg_status status = WG_OK;
+    for (int64_t id = 1; id < p->count && status == WG_OK; id++) {
+        if (!wg__computes(p, id))
+            continue;
+        const wg_instruction *i = &p->list[id];
+        for (uint32_t k = 0; k < i->n && status == WG_OK; k++)
+            status = check_read(s, &held, id, wg__reads_const(i)[k]);
+        size_t scratch = wg__program_scratch(p, i);
+        if (status == WG_OK && scratch && (scratch > p->arena_bytes || p->scratch_at > p->arena_bytes - scratch))
+            status = wrong(s, WG_RANGE, id, "its scratch is outside the arena");
+        if (status == WG_OK)
+            status = check_write(s, &held, id, p->scratch_at);
+    }
+    for (int k = 0; k < p->output_count && status == WG_OK; k++)
+        status = check_read(s, &held, p->outputs[k], p->outputs[k]);
+    wg__ordered_free(&held);
+    return status;
+}
+
+wg_status wg__validate(const wg_program *p, wg_error *error) {
+    subject s = {.program = p, .memory = p->memory, .error = error};
+    wg_status status = WG_OK;
+    for (int64_t id = 1; id < p->count && status == WG_OK; id++) {
+        status = check(&s, id);
+        if (status == WG_OK && p->values)
+            status = check_layout(&s, id);
+    }
+    for (int i = 0; i < p->output_count && status == WG_OK; i++)
+        if (p->outputs[i] == 0 || p->outputs[i] >= p->count)
+            status = wrong(&s, WG_RANGE, 0, "output %d is no instruction", i + 1);
+    return status == WG_OK && p->placed ? check_places(&s) : status;
 }

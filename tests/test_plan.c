@@ -2,22 +2,16 @@
 #include "suite.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "failing.h"
 #include "plan.h"
-#include "tape.h"
+#include "random_graph.h"
+#include "taped.h"
 #include "wengert/notation.h"
 
 enum { MOST = 8 };
-
-static wg_tensor *drawn(wg_memory *memory, wg_dtype dtype, int rank, const int64_t *dim, uint64_t seed) {
-    wg_tensor *tensor = wg_tensor_new(memory, dtype, rank, dim);
-    wg_random random = {.seed = seed};
-    for (int64_t i = 0; tensor && i < wg_tensor_shape(tensor)->count; i++)
-        wg_tensor_set(tensor, i, wg_random_normal(&random));
-    return tensor;
-}
 
 /* Every output of the plan has the bits that wg_eval gives, run for run. */
 static void agrees(int n, const wg_var *y, const char *without) {
@@ -65,7 +59,7 @@ static int network(wg_tape *tape, wg_tensor *a, wg_tensor *b, wg_var *y) {
 Test(plan, agrees_with_evaluation_bit_for_bit_with_any_passes) {
     for (int type = WG_F32; type <= WG_F64; type++) {
         wg_tape *tape = wg_tape_new(NULL);
-        wg_tensor *a = drawn(NULL, type, 2, (const int64_t[]){4, 6}, 1), *b = drawn(NULL, type, 2, (const int64_t[]){4, 6}, 2);
+        wg_tensor *a = taped_random(NULL, type, 2, (const int64_t[]){4, 6}, 1), *b = taped_random(NULL, type, 2, (const int64_t[]){4, 6}, 2);
         wg_var y[MOST];
         agrees_in_every_way(network(tape, a, b, y), y);
         wg_tape_free(tape);
@@ -76,7 +70,7 @@ Test(plan, agrees_with_evaluation_bit_for_bit_with_any_passes) {
 
 Test(plan, takes_scalars_empty_arrays_and_bare_views_as_outputs) {
     wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *a = drawn(NULL, WG_F64, 0, NULL, 1), *none = drawn(NULL, WG_F64, 2, (const int64_t[]){0, 3}, 1);
+    wg_tensor *a = taped_random(NULL, WG_F64, 0, NULL, 1), *none = taped_random(NULL, WG_F64, 2, (const int64_t[]){0, 3}, 1);
     wg_var x = wg_leaf(tape, a), e = wg_leaf(tape, none);
     wg_var y[MOST] = {x, x, mul(x, x), broadcast_to(x, 2, ((const int64_t[]){2, 2})), tanh(e), sum_to(e, 1, ((const int64_t[]){3})),
                       wg_full(tape, WG_F32, 1, (const int64_t[]){5}, 0.1), add(mul(x, x), 1)};
@@ -88,7 +82,7 @@ Test(plan, takes_scalars_empty_arrays_and_bare_views_as_outputs) {
 
 Test(plan, outlives_its_tape_and_reads_current_contents) {
     wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *a = drawn(NULL, WG_F64, 1, (const int64_t[]){3}, 1);
+    wg_tensor *a = taped_random(NULL, WG_F64, 1, (const int64_t[]){3}, 1);
     wg_var y = sum_to(mul(wg_leaf(tape, a), 2), 0, NULL);
     wg_error error = {0};
     wg_plan *plan = wg_compile(1, &y, NULL, &error);
@@ -102,4 +96,350 @@ Test(plan, outlives_its_tape_and_reads_current_contents) {
     wg_tensor_free(a); /* the plan still holds it */
     cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
     wg_plan_free(plan);
+}
+
+/* ---- against evaluation on random graphs ---- */
+
+typedef struct made {
+    wg_tape *tape;
+    wg_var y[RANDOM_OUTPUTS];
+    int n;
+} made;
+
+static made make(uint64_t seed, wg_dtype dtype) {
+    made m = {.tape = wg_tape_new(NULL)};
+    m.n = random_graph(m.tape, seed, dtype, 16, m.y, NULL);
+    cr_assert_gt(m.n, 0);
+    return m;
+}
+
+static void free_all(int n, wg_tensor **tensors) {
+    for (int i = 0; i < n; i++)
+        wg_tensor_free(tensors[i]);
+}
+
+/* One graph as a plan, by the rule of the header, with these passes left out and this many threads. */
+static void one_graph(uint64_t seed, wg_dtype dtype, const char *without, int threads) {
+    char text[512] = "";
+    wg_error error = {0};
+    wg_tensor *exact[RANDOM_OUTPUTS], *single[RANDOM_OUTPUTS];
+    made d = make(seed, WG_F64), m = make(seed, dtype);
+    wg_status status = wg_eval(d.n, d.y, exact, &error);
+    if (status == WG_OK)
+        status = wg_eval(m.n, m.y, single, &error);
+    wg_compile_options options = {.without = without, .validate = true, .run.threads = threads};
+    wg_plan *plan = wg_compile(m.n, m.y, &options, &error);
+    cr_assert_not_null(plan, "seed %llu: %s", (unsigned long long)seed, error.text);
+    wg_tape_free(m.tape);
+    cr_assert_eq(status, WG_OK, "seed %llu: %s", (unsigned long long)seed, error.text);
+    for (int round = 0; round < 2; round++) {
+        cr_assert_eq(wg_run(plan, &error), WG_OK, "seed %llu: %s", (unsigned long long)seed, error.text);
+        for (int i = 0; i < m.n; i++)
+            cr_expect(random_graph_agree(exact[i], single[i], wg_plan_output(plan, i), text, sizeof text),
+                      "seed %llu, output %d, round %d, without %s: %s", (unsigned long long)seed, i, round,
+                      without ? without : "nothing", text);
+    }
+    wg_plan_free(plan);
+    wg_tape_free(d.tape);
+    free_all(m.n, exact);
+    free_all(m.n, single);
+}
+
+Test(plan, agrees_with_evaluation_on_random_graphs_in_f32) {
+    for (uint64_t seed = 1; seed <= 1000; seed++)
+        one_graph(seed, WG_F32, subsets[seed % (sizeof subsets / sizeof *subsets)], 1 + (int)(seed % 3));
+}
+
+Test(plan, agrees_with_evaluation_on_random_graphs_in_f64) {
+    for (uint64_t seed = 10001; seed <= 11000; seed++)
+        one_graph(seed, WG_F64, subsets[seed % (sizeof subsets / sizeof *subsets)], 1 + (int)(seed % 3));
+}
+
+/* ---- stores and guards ---- */
+
+static wg_tensor *number(double value) { return taped_scalar(NULL, WG_F64, value); }
+
+Test(plan, stores_see_the_values_at_the_start_and_commit_together) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *a = number(1), *b = number(2), *c = number(0);
+    wg_var x = wg_leaf(tape, a), z = wg_leaf(tape, b);
+    wg_var y[] = {wg_store(a, z), wg_store(b, x), wg_store(c, reshape(x, 0, NULL)), add(x, z)};
+    wg_plan *plan = wg_compile(4, y, NULL, NULL);
+    wg_tape_free(tape);
+    for (int k = 0; k < 3; k++) {
+        double first = wg_tensor_get(a, 0), second = wg_tensor_get(b, 0);
+        cr_assert_eq(wg_run(plan, NULL), WG_OK);
+        cr_assert_eq(wg_tensor_get(a, 0), second);
+        cr_assert_eq(wg_tensor_get(b, 0), first);
+        cr_assert_eq(wg_tensor_get(c, 0), first);
+        cr_assert_eq(wg_tensor_get(wg_plan_output(plan, 3), 0), 3);
+    }
+    wg_plan_free(plan);
+    wg_tensor_free(a);
+    wg_tensor_free(b);
+    wg_tensor_free(c);
+}
+
+Test(plan, failed_guard_stores_nothing) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *a = number(1), *b = number(1);
+    wg_var x = wg_leaf(tape, a);
+    wg_var y[] = {wg_store(b, add(x, wg_leaf(tape, b))), wg_guard(log(x))};
+    wg_error error = {0};
+    wg_plan *plan = wg_compile(2, y, NULL, &error);
+    cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+    cr_assert_eq(wg_tensor_get(b, 0), 2);
+    uint64_t version = wg_tensor_version(b);
+    for (int k = 0; k < 2; k++) {
+        wg_tensor_set(a, 0, k ? NAN : 0);
+        cr_assert_eq(wg_run(plan, NULL), WG_NONFINITE);
+        cr_assert_eq(wg_tensor_get(b, 0), 2);
+        cr_assert_eq(wg_tensor_version(b), version);
+    }
+    wg_tensor_set(a, 0, 2);
+    cr_assert_eq(wg_run(plan, NULL), WG_OK, "a run after a failed one is a run like any other");
+    cr_assert_eq(wg_tensor_get(b, 0), 4);
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+    wg_tensor_free(a);
+    wg_tensor_free(b);
+}
+
+Test(plan, says_what_cannot_be_compiled) {
+    wg_tape *tape = wg_tape_new(NULL), *other = wg_tape_new(NULL);
+    wg_tensor *a = number(1);
+    wg_var x = wg_leaf(tape, a), y[] = {wg_store(a, x), wg_store(a, neg(x))}, far[] = {x, wg_leaf(other, a)}, bare = wg_c(1);
+    wg_error error = {0};
+    cr_assert_null(wg_compile(2, y, NULL, &error));
+    cr_assert_eq(error.status, WG_CONFLICT, "%s", error.text);
+    error = (wg_error){0};
+    cr_assert_null(wg_compile(2, far, NULL, &error));
+    cr_assert_eq(error.status, WG_ARGUMENT, "%s", error.text);
+    error = (wg_error){0};
+    cr_assert_null(wg_compile(1, &bare, NULL, &error));
+    cr_assert_eq(error.status, WG_ARGUMENT, "%s", error.text);
+    cr_assert_null(wg_compile(0, NULL, NULL, NULL));
+    error = (wg_error){0};
+    cr_assert_null(wg_compile(1, &x, &(wg_compile_options){.without = "inplace,no such\npass"}, &error));
+    cr_assert_eq(error.status, WG_NOT_FOUND, "%s", error.text);
+    cr_assert_str_eq(error.text, "compile: there is no pass 'no such\\x0Apass'");
+    error = (wg_error){0};
+    cr_assert_null(wg_compile(1, &x, &(wg_compile_options){.without = "place"}, &error));
+    cr_assert_eq(error.status, WG_ARGUMENT, "%s", error.text);
+    wg_slice(x, 0, 0, 1);
+    error = (wg_error){0};
+    cr_assert_null(wg_compile(1, &x, NULL, &error));
+    cr_assert_eq(error.status, wg_tape_status(tape), "the tape's own failure: %s", error.text);
+    wg_tape_free(tape);
+    wg_tape_free(other);
+    wg_tensor_free(a);
+}
+
+/* ---- what a run and a compilation take ---- */
+
+Test(plan, run_allocates_nothing) {
+    wg_memory *memory = wg_memory_new(NULL, 0);
+    wg_tape *tape = wg_tape_new(memory);
+    wg_tensor *a = taped_random(memory, WG_F32, 2, (const int64_t[]){4, 6}, 1), *b = taped_random(memory, WG_F32, 2, (const int64_t[]){4, 6}, 2);
+    wg_var y[MOST];
+    int n = network(tape, a, b, y);
+    wg_plan *plan = wg_compile(n, y, NULL, NULL);
+    wg_tape_free(tape);
+    size_t calls = wg_memory_calls(memory), used = wg_memory_used(memory);
+    for (int k = 0; k < 10; k++)
+        cr_assert_eq(wg_run(plan, NULL), WG_OK);
+    cr_assert_eq(wg_memory_calls(memory), calls);
+    cr_assert_eq(wg_memory_used(memory), used);
+    wg_plan_free(plan);
+    wg_tensor_free(a);
+    wg_tensor_free(b);
+    cr_assert_eq(wg_memory_used(memory), 0);
+    wg_memory_free(memory);
+}
+
+Test(plan, survives_every_refused_allocation) {
+    long k = 0;
+    bool done = false;
+    while (!done) {
+        failing f;
+        wg_memory *memory = failing_memory(&f, 0);
+        wg_tape *tape = wg_tape_new(memory);
+        wg_tensor *a = taped_random(NULL, WG_F32, 2, (const int64_t[]){4, 6}, 1), *b = taped_random(NULL, WG_F32, 2, (const int64_t[]){4, 6}, 2);
+        wg_var y[MOST];
+        wg_error error = {0};
+        int n = network(tape, a, b, y);
+        long live = f.live;
+        f.calls = 0, f.fail = ++k;
+        wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true}, &error);
+        wg_workspace *more = plan ? wg_workspace_new(plan) : NULL;
+        done = !failing_failed(&f);
+        cr_assert((plan && more) || !done, "nothing was refused, yet: %s", error.text);
+        cr_assert(plan || error.status == WG_MEMORY, "refusal %ld: %s", k, error.text);
+        if (plan)
+            cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+        wg_workspace_free(more);
+        wg_plan_free(plan);
+        cr_assert_eq(f.live, live, "refusal %ld leaks", k);
+        wg_tape_free(tape);
+        wg_tensor_free(a);
+        wg_tensor_free(b);
+        wg_memory_free(memory);
+    }
+    cr_assert_gt(k, 30);
+}
+
+/* A chain of scalar ops and its gradient. */
+static wg_plan *chain(wg_memory *memory, int64_t ops, wg_tensor *a, wg_error *error) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var x = wg_leaf(tape, a), y[2] = {x};
+    for (int64_t i = 0; i < ops; i += 4)
+        y[0] = add(mul(tanh(add(y[0], 0.6)), -0.016771), 1.0927326);
+    wg_grad(y[0], 1, &x, &y[1]);
+    tape->memory = memory; /* what is counted is the compiler's */
+    wg_plan *plan = wg_compile(2, y, NULL, error);
+    tape->memory = NULL;
+    wg_tape_free(tape);
+    return plan;
+}
+
+Test(plan, memory_and_calls_of_a_compilation_are_linear_in_the_tape) {
+    size_t peak[3], calls[3];
+    int64_t ops[3] = {1000, 10000, 100000};
+    for (int k = 0; k < 3; k++) {
+        wg_memory *memory = wg_memory_new(NULL, 0);
+        wg_tensor *a = number(0.3);
+        wg_error error = {0};
+        wg_plan *plan = chain(memory, ops[k], a, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+        peak[k] = wg_memory_peak(memory);
+        calls[k] = wg_memory_calls(memory);
+        wg_plan_free(plan);
+        wg_tensor_free(a);
+        wg_memory_free(memory);
+    }
+    cr_expect_lt(peak[1], 14 * peak[0], "%zu bytes after %zu", peak[1], peak[0]);
+    cr_expect_lt(peak[2], 14 * peak[1], "%zu bytes after %zu", peak[2], peak[1]);
+    cr_expect_lt(calls[2], 2 * calls[1], "blocks grow geometrically");
+}
+
+Test(plan, workspace_is_close_to_what_is_live_at_once) {
+    size_t arena = 0, live = 0;
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        made m = make(seed, WG_F32);
+        wg_plan *plan = wg_compile(m.n, m.y, NULL, NULL);
+        wg_plan_size size = wg_plan_measure(plan);
+        cr_assert_leq(size.live_bytes, size.workspace_bytes);
+        arena += plan->program->scratch_at;
+        live += size.live_bytes;
+        wg_plan_free(plan);
+        wg_tape_free(m.tape);
+    }
+    cr_expect_leq((double)arena, 1.15 * (double)live, "%zu bytes for %zu live", arena, live);
+}
+
+/* ---- threads and workspaces ---- */
+
+Test(plan, gives_the_same_bits_on_any_number_of_threads) {
+    static const int threads[] = {1, 2, 3, 4, 8};
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *a = taped_random(NULL, WG_F32, 2, (const int64_t[]){300, 200}, 1), *b = taped_random(NULL, WG_F32, 2, (const int64_t[]){200, 170}, 2);
+    wg_var x = wg_leaf(tape, a), w = wg_leaf(tape, b), wrt[2] = {x, w}, y[3];
+    wg_var h = tanh(wg_matmul(sigmoid(x), w, false, false));
+    y[0] = sum_to(square(wg_matmul(h, w, false, true)), 0, NULL);
+    wg_grad(y[0], 2, wrt, y + 1);
+    wg_error error = {0};
+    wg_plan *plan = wg_compile(3, y, NULL, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    wg_tensor *first[3] = {0};
+    for (size_t t = 0; t < sizeof threads / sizeof *threads; t++) {
+        wg_run_options options = {.threads = threads[t]};
+        cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &options, &error), WG_OK, "%s", error.text);
+        for (int i = 0; i < 3; i++) {
+            const wg_tensor *got = wg_plan_output(plan, i);
+            if (!first[i])
+                first[i] = wg_tensor_copy(NULL, got);
+            cr_expect(memcmp(wg_tensor_data(first[i]), wg_tensor_data(got), wg_tensor_bytes(got)) == 0,
+                      "output %d on %d threads", i, threads[t]);
+        }
+    }
+    free_all(3, first);
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+    wg_tensor_free(a);
+    wg_tensor_free(b);
+}
+
+typedef struct caller {
+    const wg_plan *plan;
+    wg_workspace *workspace;
+    double factor;
+    int wrong;
+} caller;
+
+static void *call_often(void *user) {
+    caller *c = user;
+    wg_run_options options = {.threads = 1};
+    for (int k = 0; k < 200; k++) {
+        if (wg_run_in(c->plan, c->workspace, &options, NULL) != WG_OK)
+            c->wrong++;
+        for (int64_t i = 0; i < 64; i++)
+            c->wrong += wg_tensor_get(wg_workspace_output(c->workspace, 0), i) != c->factor * c->factor + (double)i;
+    }
+    return NULL;
+}
+
+Test(plan, several_threads_run_one_plan_each_in_its_workspace) {
+    enum { CALLERS = 4 };
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *a = number(1), *own[CALLERS], *ramp = wg_tensor_new(NULL, WG_F64, 1, (const int64_t[]){64});
+    for (int i = 0; i < 64; i++)
+        wg_tensor_set(ramp, i, i);
+    wg_var x = wg_leaf(tape, a), y = add(mul(x, x), wg_leaf(tape, ramp));
+    wg_plan *plan = wg_compile(1, &y, NULL, NULL);
+    wg_tape_free(tape);
+    caller callers[CALLERS];
+    pthread_t threads[CALLERS];
+    for (int k = 0; k < CALLERS; k++) {
+        wg_error error = {0};
+        own[k] = number(k + 2);
+        callers[k] = (caller){plan, wg_workspace_new(plan), k + 2, 0};
+        cr_assert_eq(wg_workspace_rebind(callers[k].workspace, a, own[k], &error), WG_OK, "%s", error.text);
+        cr_assert_eq(pthread_create(&threads[k], NULL, call_often, &callers[k]), 0);
+    }
+    for (int k = 0; k < CALLERS; k++) {
+        pthread_join(threads[k], NULL);
+        cr_expect_eq(callers[k].wrong, 0);
+        wg_workspace_free(callers[k].workspace);
+        wg_tensor_free(own[k]);
+    }
+    wg_plan_free(plan);
+    wg_tensor_free(a);
+    wg_tensor_free(ramp);
+}
+
+Test(plan, rebinding_checks_what_it_is_given) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *a = number(1), *b = number(2), *c = number(3), *f = wg_tensor_new(NULL, WG_F32, 0, NULL);
+    wg_tensor *v = wg_tensor_new(NULL, WG_F64, 1, (const int64_t[]){1});
+    wg_var x = wg_leaf(tape, a);
+    wg_var y[] = {wg_store(a, add(x, 1)), wg_store(b, reshape(x, 0, NULL)), wg_store(b, x), x};
+    wg_plan *plan = wg_compile(2, y, NULL, NULL), *other = wg_compile(1, y + 3, NULL, NULL);
+    wg_workspace *w = wg_plan_workspace(plan);
+    cr_assert_eq(wg_workspace_rebind(w, c, a, NULL), WG_NOT_FOUND);
+    cr_assert_eq(wg_workspace_rebind(w, a, f, NULL), WG_DTYPE);
+    cr_assert_eq(wg_workspace_rebind(w, a, v, NULL), WG_SHAPE);
+    cr_assert_eq(wg_workspace_rebind(w, a, b, NULL), WG_CONFLICT);
+    cr_assert_eq(wg_workspace_rebind(w, a, NULL, NULL), WG_ARGUMENT);
+    cr_assert_eq(wg_run_in(other, w, NULL, NULL), WG_ARGUMENT);
+    cr_assert_eq(wg_workspace_rebind(w, a, c, NULL), WG_OK);
+    cr_assert_eq(wg_run(plan, NULL), WG_OK);
+    cr_assert_eq(wg_tensor_get(a, 0), 1);
+    cr_assert_eq(wg_tensor_get(c, 0), 4);
+    cr_assert_eq(wg_tensor_get(b, 0), 3);
+    wg_plan_free(plan);
+    wg_plan_free(other);
+    wg_tape_free(tape);
+    wg_tensor *all[] = {a, b, c, f, v};
+    free_all(5, all);
 }
