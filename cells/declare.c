@@ -1,5 +1,5 @@
-/* declare.c: the declarations of a cell's text: cell cite input size const state param fixed output init. Touches only the
- * text and the names. */
+/* declare.c: the declarations of a cell's text: cell cite input size const state param fixed output
+ * init. Touches only the text and the names. */
 #include "reader.h"
 
 #include <string.h>
@@ -29,22 +29,26 @@ static bool read_extent(wg_reader *reader, int most, wg_extent *extent) {
                             "families of names are not supported yet");
         if (extent->rank == most)
             wg__reader_fail(reader, most == 1 ? WG_UNSUPPORTED : WG_SYNTAX, at.line, at.column,
-                            most == 1 ? "only vectors can stand here: matrices are not supported yet"
-                                      : "a parameter has at most two lengths");
+                            most == 1
+                                ? "only vectors can stand here: matrices are not supported yet"
+                                : "a parameter has at most two lengths");
         if (parser->status != WG_OK)
             return false;
-        const wg_formula *formula = wg__lang_length(reader->lang, &reader->lang->source, length, reader->error);
+        const wg_formula *formula =
+            wg__lang_length(reader->lang, &reader->lang->source, length, reader->error);
         int64_t value;
         if (!formula)
             return wg__reader_failed(reader, reader->error->status);
         if (wg__formula_constant(formula, &value) && value < 1)
-            return wg__reader_fail(reader, WG_RANGE, length->line, length->column, "a length is at least 1") != NULL;
+            return wg__reader_fail(reader, WG_RANGE, length->line, length->column,
+                                   "a length is at least 1") != NULL;
         extent->dim[extent->rank++] = formula;
     } while (wg__parser_accept(parser, ','));
     if (!wg__parser_expect(parser, ']', "',' or ']'"))
         return false;
     if (parser->now.kind == '[')
-        wg__reader_fail(reader, WG_UNSUPPORTED, open.line, open.column, "families of names are not supported yet");
+        wg__reader_fail(reader, WG_UNSUPPORTED, open.line, open.column,
+                        "families of names are not supported yet");
     return parser->status == WG_OK;
 }
 
@@ -87,15 +91,18 @@ static void read_inputs(wg_reader *reader) {
         const wg_formula *input = lang->symbol[0].size;
         if (first && extent.rank && !wg__formula_equal(extent.dim[0], input)) {
             wg__reader_fail(reader, WG_SHAPE, at.line, at.column,
-                            "the first input comes from the layer below: its length is 'input' and cannot be given");
+                            "the first input comes from the layer below: its length is 'input' and "
+                            "cannot be given");
             return;
         }
         lang->symbol[symbol].extent = extent.rank ? extent : (wg_extent){1, {input, NULL}};
     } while (wg__parser_accept(&reader->parser, ','));
 }
 
-/* The expression that a size or const has: its own, or the one set from outside, with its source. */
-static const wg_ast *overridden(wg_reader *reader, const char *name, const wg_ast *ast, wg_source *source) {
+/* The expression that a size or const has: its own, or the one set from outside, with its source.
+ */
+static const wg_ast *overridden(wg_reader *reader, const char *name, const wg_ast *ast,
+                                wg_source *source) {
     *source = reader->lang->source;
     for (int i = 0; i < reader->settings; i++) {
         const wg_setting *setting = &reader->setting[i];
@@ -120,9 +127,11 @@ static const wg_ast *overridden(wg_reader *reader, const char *name, const wg_as
 static void read_tie(wg_reader *reader) {
     wg_parser *parser = &reader->parser;
     wg__parser_next(parser);
-    if (wg__parser_expect(parser, '=', "'='") && !(wg__parser_is(parser, "input") && parser->ahead.kind == WG_TOKEN_LINE))
-        wg__reader_fail(reader, WG_SYNTAX, parser->now.line, parser->now.column,
-                        "hidden is given from outside: only 'size hidden = input' can be said of it");
+    if (wg__parser_expect(parser, '=', "'='") &&
+        !(wg__parser_is(parser, "input") && parser->ahead.kind == WG_TOKEN_LINE))
+        wg__reader_fail(
+            reader, WG_SYNTAX, parser->now.line, parser->now.column,
+            "hidden is given from outside: only 'size hidden = input' can be said of it");
     wg__parser_next(parser);
 }
 
@@ -146,8 +155,8 @@ static void read_size(wg_reader *reader) {
     if (!size)
         wg__reader_failed(reader, reader->error->status);
     else if (wg__formula_constant(size, &value) && value < 1)
-        wg__reader_failed(reader, wg__source_error(&source, reader->error, WG_RANGE, ast->line, ast->column,
-                                                   "a size is at least 1"));
+        wg__reader_failed(reader, wg__source_error(&source, reader->error, WG_RANGE, ast->line,
+                                                   ast->column, "a size is at least 1"));
     int symbol = size ? wg__reader_add(reader, WG_SYMBOL_SIZE, name, at.line, at.column) : -1;
     if (symbol >= 0)
         reader->lang->symbol[symbol].size = size;
@@ -157,7 +166,8 @@ static void read_size(wg_reader *reader) {
 static bool uses_size(const wg_lang *lang, const wg_ast *ast) {
     int at = ast->kind == WG_AST_NAME ? wg__lang_find(lang, ast->name) : -1;
     if (at >= 0)
-        return lang->symbol[at].kind == WG_SYMBOL_SIZE || lang->symbol[at].value->kind != WG_AST_NUMBER;
+        return lang->symbol[at].kind == WG_SYMBOL_SIZE ||
+               lang->symbol[at].value->kind != WG_AST_NUMBER;
     for (int i = 0; i < ast->n; i++)
         if (uses_size(lang, ast->arg[i]))
             return true;
@@ -180,8 +190,13 @@ static const wg_ast *settle(wg_reader *reader, const wg_source *source, const wg
     wg_ast *number = wg__arena_take(&lang->arena, sizeof *number);
     if (!number)
         return wg__parser_refused(&reader->parser);
-    *number = (wg_ast){.kind = WG_AST_NUMBER, .line = ast->line, .column = ast->column, .depth = 1,
-                       .value = value, .symbol = -1, .shape = -1};
+    *number = (wg_ast){.kind = WG_AST_NUMBER,
+                       .line = ast->line,
+                       .column = ast->column,
+                       .depth = 1,
+                       .value = value,
+                       .symbol = -1,
+                       .shape = -1};
     return number;
 }
 
@@ -218,7 +233,8 @@ static void read_start(wg_reader *reader, int state) {
     if (!ast)
         return;
     int found = ast->kind == WG_AST_NAME ? wg__lang_find(lang, ast->name) : -1;
-    bool param = ast->kind == WG_AST_NAME && (found < 0 || lang->symbol[found].kind == WG_SYMBOL_PARAM);
+    bool param =
+        ast->kind == WG_AST_NAME && (found < 0 || lang->symbol[found].kind == WG_SYMBOL_PARAM);
     if (!param) {
         wg_status status = wg__lang_is_number(lang, &lang->source, ast, reader->error);
         if (status != WG_OK)
@@ -243,13 +259,15 @@ static void read_states(wg_reader *reader) {
         wg_extent extent;
         if (symbol < 0 || !read_extent(reader, 1, &extent))
             return;
-        lang->symbol[symbol].extent = extent.rank ? extent : (wg_extent){1, {lang->symbol[1].size, NULL}};
+        lang->symbol[symbol].extent =
+            extent.rank ? extent : (wg_extent){1, {lang->symbol[1].size, NULL}};
         if (wg__parser_accept(&reader->parser, '='))
             read_start(reader, symbol);
     } while (wg__parser_accept(&reader->parser, ','));
 }
 
-/* param W[rows, cols], p[n], and the same for fixed ones, where a parameter declared before may be named again. */
+/* param W[rows, cols], p[n], and the same for fixed ones, where a parameter declared before may be
+ * named again. */
 static void read_params_as(wg_reader *reader, bool fixed) {
     wg_lang *lang = reader->lang;
     wg_token at;
@@ -260,8 +278,8 @@ static void read_params_as(wg_reader *reader, bool fixed) {
         if (symbol < 0 || !read_extent(reader, 2, &extent))
             return;
         if ((extent.rank || !fixed) && lang->symbol[symbol].declared) {
-            wg__reader_fail(reader, WG_CONFLICT, at.line, at.column, "'%s' is already declared (line %d)", name,
-                            lang->symbol[symbol].line);
+            wg__reader_fail(reader, WG_CONFLICT, at.line, at.column,
+                            "'%s' is already declared (line %d)", name, lang->symbol[symbol].line);
             return;
         }
         if (extent.rank)
@@ -281,8 +299,8 @@ static void read_fixed(wg_reader *reader) { read_params_as(reader, true); }
 static void read_output(wg_reader *reader) {
     wg_token at = reader->parser.now;
     if (reader->output.kind)
-        wg__reader_fail(reader, WG_SYNTAX, at.line, at.column, "a cell has one output, and line %d names it",
-                        reader->output.line);
+        wg__reader_fail(reader, WG_SYNTAX, at.line, at.column,
+                        "a cell has one output, and line %d names it", reader->output.line);
     else if (wg__parser_expect(&reader->parser, WG_TOKEN_NAME, "the name of a value or state"))
         wg__parser_accept(&reader->parser, '\'');
     reader->output = at;
@@ -293,11 +311,14 @@ static void read_init(wg_reader *reader) {
     wg_parser *parser = &reader->parser;
     wg_lang *lang = reader->lang;
     wg_token pattern = parser->now;
-    for (wg_token last = {0}; parser->status == WG_OK && parser->now.kind != '='; last = parser->now, wg__parser_next(parser)) {
+    for (wg_token last = {0}; parser->status == WG_OK && parser->now.kind != '=';
+         last = parser->now, wg__parser_next(parser)) {
         int kind = parser->now.kind;
-        bool part = kind == WG_TOKEN_NAME || kind == WG_TOKEN_NUMBER || kind == '*' || kind == WG_TOKEN_POW;
+        bool part =
+            kind == WG_TOKEN_NAME || kind == WG_TOKEN_NUMBER || kind == '*' || kind == WG_TOKEN_POW;
         if (!part || (last.start && parser->now.start != last.start + last.size)) {
-            wg__parser_unexpected(parser, last.start ? "'=' after the pattern" : "a pattern of names, like b_* or U_f");
+            wg__parser_unexpected(parser, last.start ? "'=' after the pattern"
+                                                     : "a pattern of names, like b_* or U_f");
             return;
         }
         pattern.size = (size_t)(parser->now.start - pattern.start) + parser->now.size;
@@ -316,20 +337,24 @@ static void read_init(wg_reader *reader) {
         return;
     }
     lang->init = list;
-    lang->init[lang->inits++] = (wg_init_line){.pattern = name, .value = value, .source = lang->source,
-                                               .line = pattern.line, .column = pattern.column};
+    lang->init[lang->inits++] = (wg_init_line){.pattern = name,
+                                               .value = value,
+                                               .source = lang->source,
+                                               .line = pattern.line,
+                                               .column = pattern.column};
 }
 
-/* The words that begin a line; whether they stand before the equations. Those that nothing reads come later. */
+/* The words that begin a line; whether they stand before the equations. Those that nothing reads
+ * come later. */
 static const struct {
     const char *word;
     declaration *read;
     bool first;
 } words[] = {
-    {"cell", read_cell_name, true}, {"cite", read_cite, false},     {"input", read_inputs, true},
-    {"size", read_size, true},      {"const", read_const, true},    {"state", read_states, true},
-    {"param", read_params, true},   {"fixed", read_fixed, true},    {"output", read_output, false},
-    {"init", read_init, false},     {"for", NULL, false},           {"end", NULL, false},
+    {"cell", read_cell_name, true}, {"cite", read_cite, false},  {"input", read_inputs, true},
+    {"size", read_size, true},      {"const", read_const, true}, {"state", read_states, true},
+    {"param", read_params, true},   {"fixed", read_fixed, true}, {"output", read_output, false},
+    {"init", read_init, false},     {"for", NULL, false},        {"end", NULL, false},
     {"use", NULL, false},
 };
 

@@ -1,18 +1,19 @@
-/* draw.c: the values that initialisers give: random draws, orthogonal matrices by QR, spectral radii by eigenvalues.
- * Touches random numbers and LAPACK only. */
+/* draw.c: the values that initialisers give: random draws, orthogonal matrices by QR, spectral
+ * radii by eigenvalues. Touches random numbers and LAPACK only. */
 #include "initialisers.h"
 
 #include <math.h>
 #include <string.h>
 
 /* LAPACK, in Fortran's calling convention. */
-extern void dgeqrf_(const int *m, const int *n, double *a, const int *lda, double *tau, double *work, const int *lwork,
-                    int *info);
-extern void dorgqr_(const int *m, const int *n, const int *k, double *a, const int *lda, const double *tau, double *work,
-                    const int *lwork, int *info);
-extern void dgeev_(const char *jobvl, const char *jobvr, const int *n, double *a, const int *lda, double *wr, double *wi,
-                   double *vl, const int *ldvl, double *vr, const int *ldvr, double *work, const int *lwork, int *info,
-                   size_t jobvl_length, size_t jobvr_length);
+extern void dgeqrf_(const int *m, const int *n, double *a, const int *lda, double *tau,
+                    double *work, const int *lwork, int *info);
+extern void dorgqr_(const int *m, const int *n, const int *k, double *a, const int *lda,
+                    const double *tau, double *work, const int *lwork, int *info);
+extern void dgeev_(const char *jobvl, const char *jobvr, const int *n, double *a, const int *lda,
+                   double *wr, double *wi, double *vl, const int *ldvl, double *vr, const int *ldvr,
+                   double *work, const int *lwork, int *info, size_t jobvl_length,
+                   size_t jobvr_length);
 
 static int64_t count(const wg_drawing *d) { return d->rows * d->columns; }
 
@@ -103,7 +104,9 @@ static void pytorch(wg_drawing *d) {
             d->value[i] += k * (2 * wg_random_uniform(&d->random) - 1);
 }
 
-/* ---- matrices ------------------------------------------------------------------------------------------------ */
+/* ---- matrices
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* Work space for LAPACK, in doubles; NULL, with the status, when refused. */
 static double *space(wg_drawing *d, int64_t doubles, wg_status *status) {
@@ -113,9 +116,10 @@ static double *space(wg_drawing *d, int64_t doubles, wg_status *status) {
     return block;
 }
 
-/* The Q of a normal matrix (m by n, m >= n, column by column), each column with the sign of R's diagonal, so that it is
- * uniform (Haar) over the orthonormal ones. Source: Mezzadri 2007. */
-static void orthonormal(wg_drawing *d, int m, int n, double *q, double *tau, double *work, int room) {
+/* The Q of a normal matrix (m by n, m >= n, column by column), each column with the sign of R's
+ * diagonal, so that it is uniform (Haar) over the orthonormal ones. Source: Mezzadri 2007. */
+static void orthonormal(wg_drawing *d, int m, int n, double *q, double *tau, double *work,
+                        int room) {
     int info;
     for (int64_t i = 0; i < (int64_t)m * n; i++)
         q[i] = wg_random_normal(&d->random);
@@ -129,7 +133,8 @@ static void orthonormal(wg_drawing *d, int m, int n, double *q, double *tau, dou
             q[j * m + i] *= sign[j];
 }
 
-/* gain * the part-th of `parts` blocks of rows of an orthogonal matrix; a wide block alone has orthonormal rows. */
+/* gain * the part-th of `parts` blocks of rows of an orthogonal matrix; a wide block alone has
+ * orthonormal rows. */
 static const char *orthogonal(wg_drawing *d, double gain, int part, int parts, wg_status *status) {
     int64_t rows = d->rows * parts, m = wg__max(rows, d->columns), n = wg__min(rows, d->columns);
     if (m > INT32_MAX / 64)
@@ -142,7 +147,8 @@ static const char *orthogonal(wg_drawing *d, double gain, int part, int parts, w
     for (int64_t i = 0; i < d->rows; i++)
         for (int64_t j = 0; j < d->columns; j++) {
             int64_t row = part * d->rows + i;
-            d->value[i * d->columns + j] = gain * (rows >= d->columns ? q[j * m + row] : q[row * m + j]);
+            d->value[i * d->columns + j] =
+                gain * (rows >= d->columns ? q[j * m + row] : q[row * m + j]);
         }
     wg__give(d->memory, q);
     return NULL;
@@ -178,7 +184,9 @@ static const char *spectral(wg_drawing *d, wg_status *status) {
     return NULL;
 }
 
-/* ---- all kinds ------------------------------------------------------------------------------------------------ */
+/* ---- all kinds
+ * ------------------------------------------------------------------------------------------------
+ */
 
 const char *wg__draw(wg_drawing *d, wg_status *status) {
     double in = (double)d->columns, out = (double)d->rows;
@@ -190,7 +198,9 @@ const char *wg__draw(wg_drawing *d, wg_status *status) {
     case WG_INIT_normal: draw_normal(d, d->arg[0]); break;
     case WG_INIT_log_uniform: return log_uniform(d);
     case WG_INIT_linspace: return linspace(d);
-    case WG_INIT_glorot_uniform: draw_uniform(d, -sqrt(6 / (in + out)), sqrt(6 / (in + out))); break;
+    case WG_INIT_glorot_uniform:
+        draw_uniform(d, -sqrt(6 / (in + out)), sqrt(6 / (in + out)));
+        break;
     case WG_INIT_glorot_normal: draw_normal(d, sqrt(2 / (in + out))); break;
     case WG_INIT_he_uniform: draw_uniform(d, -sqrt(6 / in), sqrt(6 / in)); break;
     case WG_INIT_he_normal: draw_normal(d, sqrt(2 / in)); break;

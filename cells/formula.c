@@ -1,8 +1,9 @@
-/* formula.c: quotients of polynomials in input and hidden with whole coefficients, exact and checked. Touches only core.
+/* formula.c: quotients of polynomials in input and hidden with whole coefficients, exact and
+ * checked. Touches only core.
  *
- * A formula is kept reduced as far as it shows: no common whole factor, no common power, a positive leading
- * coefficient below, and a polynomial where the division has no rest. Equality multiplies out, so it does not rest on
- * the reduction. */
+ * A formula is kept reduced as far as it shows: no common whole factor, no common power, a positive
+ * leading coefficient below, and a polynomial where the division has no rest. Equality multiplies
+ * out, so it does not rest on the reduction. */
 #include "formula.h"
 
 #include <stdio.h>
@@ -11,7 +12,8 @@
 typedef __int128 wide;
 
 enum { TERMS = 16, DEGREE = 15, WORK = TERMS * TERMS };
-static const int64_t LARGEST = (int64_t)1 << 53; /* of a coefficient: products of two sums of them fit in `wide` */
+static const int64_t LARGEST =
+    (int64_t)1 << 53; /* of a coefficient: products of two sums of them fit in `wide` */
 
 /* coefficient * input**power[0] * hidden**power[1] */
 typedef struct term {
@@ -35,7 +37,8 @@ static const wg_formula bad_formula = {{0, 0}};
 
 bool wg__formula_bad(const wg_formula *formula) { return formula == &bad_formula; }
 
-/* ---- polynomials ---------------------------------------------------------------------------------- */
+/* ---- polynomials
+ * ---------------------------------------------------------------------------------- */
 
 /* The order of terms: by degree, then by input's power. */
 static int compare(const term *a, const term *b) {
@@ -81,7 +84,8 @@ static wide gcd(wide a, wide b) {
     return a;
 }
 
-/* Divides both by their common whole factor and powers; makes the leading coefficient below positive. */
+/* Divides both by their common whole factor and powers; makes the leading coefficient below
+ * positive. */
 static void reduce(sum *above, sum *below) {
     wide common = 0;
     int power[2] = {DEGREE * 4, DEGREE * 4};
@@ -121,7 +125,8 @@ static bool divide(const sum *above, const sum *below, sum *quotient) {
     return true;
 }
 
-/* ---- formulas -------------------------------------------------------------------------------------- */
+/* ---- formulas
+ * -------------------------------------------------------------------------------------- */
 
 static bool fits(const sum *part) {
     for (int i = 0; i < part->n; i++) {
@@ -235,7 +240,8 @@ bool wg__formula_constant(const wg_formula *formula, int64_t *value) {
     const term *bottom = below(formula);
     if (formula->n[1] != 1 || bottom->coefficient != 1 || bottom->power[0] || bottom->power[1])
         return false;
-    if (formula->n[0] > 1 || (formula->n[0] && (formula->term[0].power[0] || formula->term[0].power[1])))
+    if (formula->n[0] > 1 ||
+        (formula->n[0] && (formula->term[0].power[0] || formula->term[0].power[1])))
         return false;
     *value = formula->n[0] ? (int64_t)formula->term[0].coefficient : 0;
     return true;
@@ -269,11 +275,13 @@ static bool evaluate(int n, const term *terms, const int64_t length[2], wide *va
     return true;
 }
 
-wg_status wg__formula_value(const wg_formula *formula, int64_t input, int64_t hidden, int64_t *value) {
+wg_status wg__formula_value(const wg_formula *formula, int64_t input, int64_t hidden,
+                            int64_t *value) {
     const int64_t length[2] = {input, hidden};
     wide top, bottom;
     if (!evaluate(formula->n[0], above(formula), length, &top) ||
-        !evaluate(formula->n[1], below(formula), length, &bottom) || bottom == 0 || top % bottom != 0)
+        !evaluate(formula->n[1], below(formula), length, &bottom) || bottom == 0 ||
+        top % bottom != 0)
         return WG_RANGE;
     wide whole = top / bottom;
     if (whole > INT64_MAX || whole < INT64_MIN)
@@ -282,7 +290,8 @@ wg_status wg__formula_value(const wg_formula *formula, int64_t input, int64_t hi
     return WG_OK;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------- */
+/* ---- text
+ * ------------------------------------------------------------------------------------------- */
 
 typedef struct writer {
     char *text;
@@ -322,7 +331,9 @@ static void put_sum(writer *out, int n, const term *terms, bool product_needs_br
     if (n == 0)
         put(out, "0");
     for (int i = 0; i < n; i++) {
-        put(out, i ? (terms[i].coefficient < 0 ? " - " : " + ") : terms[i].coefficient < 0 ? "-" : "");
+        put(out, i                          ? (terms[i].coefficient < 0 ? " - " : " + ")
+                 : terms[i].coefficient < 0 ? "-"
+                                            : "");
         factors = put_term(out, &terms[i]);
     }
     if (n <= 1 && !(product_needs_brackets && factors > 1))
@@ -337,7 +348,8 @@ static void put_sum(writer *out, int n, const term *terms, bool product_needs_br
 char *wg__formula_text(const wg_formula *formula, char *text, size_t size) {
     writer out = {text, size, 0};
     const term *bottom = below(formula);
-    bool whole = formula->n[1] == 1 && bottom->coefficient == 1 && !bottom->power[0] && !bottom->power[1];
+    bool whole =
+        formula->n[1] == 1 && bottom->coefficient == 1 && !bottom->power[0] && !bottom->power[1];
     text[0] = 0;
     if (whole) {
         for (int i = 0; i < formula->n[0]; i++) {

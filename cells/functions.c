@@ -1,5 +1,5 @@
-/* functions.c: the functions of the cell language: those that are no pointwise op, in a table; the pointwise ones from
- * the list of ops. Touches the list of ops only. */
+/* functions.c: the functions of the cell language: those that are no pointwise op, in a table; the
+ * pointwise ones from the list of ops. Touches the list of ops only. */
 #include "lang.h"
 
 #include <limits.h>

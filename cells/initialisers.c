@@ -1,5 +1,5 @@
-/* initialisers.c: init lines to an initialiser for every parameter: patterns, the table of kinds, the default rule, the
- * schemes of other libraries. Touches only the checked tree. */
+/* initialisers.c: init lines to an initialiser for every parameter: patterns, the table of kinds,
+ * the default rule, the schemes of other libraries. Touches only the checked tree. */
 #include "initialisers.h"
 
 #include "reader.h"
@@ -17,9 +17,11 @@ static const struct {
 #undef ROW
 };
 
-/* ---- patterns ------------------------------------------------------------------------------------------- */
+/* ---- patterns
+ * ------------------------------------------------------------------------------------------- */
 
-/* `*` stands for any characters. Linear in the product of the lengths: one star is reconsidered at a time. */
+/* `*` stands for any characters. Linear in the product of the lengths: one star is reconsidered at
+ * a time. */
 static bool matches(const char *pattern, const char *name) {
     const char *star = NULL, *from = NULL;
     while (*name) {
@@ -41,7 +43,8 @@ static bool matches(const char *pattern, const char *name) {
     return *pattern == 0;
 }
 
-/* ---- one line -------------------------------------------------------------------------------------------- */
+/* ---- one line
+ * -------------------------------------------------------------------------------------------- */
 
 static int find_kind(const char *name) {
     for (int i = 0; i < WG_INIT_NAMED; i++)
@@ -55,10 +58,12 @@ static wg_status read_kind(wg_lang *lang, const wg_init_line *line, const wg_ast
                            wg_initialiser *out, wg_error *error) {
     const wg_source *source = &line->source;
     if (ast->n < kinds[kind].least || ast->n > kinds[kind].most)
-        return wg__source_error(source, error, WG_SYNTAX, ast->line, ast->column,
-                                kinds[kind].least == kinds[kind].most ? "'%s' takes %d argument%s, not %d"
-                                                                      : "'%s' takes from %d to 2 arguments%s, not %d",
-                                ast->name, kinds[kind].least, kinds[kind].most == 1 || kinds[kind].least < kinds[kind].most ? "" : "s", ast->n);
+        return wg__source_error(
+            source, error, WG_SYNTAX, ast->line, ast->column,
+            kinds[kind].least == kinds[kind].most ? "'%s' takes %d argument%s, not %d"
+                                                  : "'%s' takes from %d to 2 arguments%s, not %d",
+            ast->name, kinds[kind].least,
+            kinds[kind].most == 1 || kinds[kind].least < kinds[kind].most ? "" : "s", ast->n);
     out->kind = (wg_init_kind)kind;
     out->n = ast->n;
     for (int i = 0; i < ast->n; i++) {
@@ -76,7 +81,8 @@ static int find_param(const wg_lang *lang, const wg_ast *ast) {
 }
 
 /* The right side of an init line. */
-static wg_status read_value(wg_lang *lang, const wg_init_line *line, wg_initialiser *out, wg_error *error) {
+static wg_status read_value(wg_lang *lang, const wg_init_line *line, wg_initialiser *out,
+                            wg_error *error) {
     const wg_ast *ast = line->value;
     *out = (wg_initialiser){.source = line->source, .line = line->line, .of = -1};
     bool named = ast->kind == WG_AST_NAME || ast->kind == WG_AST_CALL;
@@ -98,7 +104,8 @@ static wg_status read_value(wg_lang *lang, const wg_init_line *line, wg_initiali
 }
 
 /* Sets the initialiser of every parameter that the line's pattern matches. */
-static wg_status apply_line(wg_inits *inits, const wg_init_line *line, bool outside, wg_error *error) {
+static wg_status apply_line(wg_inits *inits, const wg_init_line *line, bool outside,
+                            wg_error *error) {
     wg_lang *lang = inits->lang;
     wg_initialiser value;
     wg_status status = read_value(lang, line, &value, error);
@@ -118,14 +125,16 @@ static wg_status apply_line(wg_inits *inits, const wg_init_line *line, bool outs
                             "no parameter of cell %s matches '%s'", lang->name, line->pattern);
 }
 
-/* ---- the default rule and the schemes -------------------------------------------------------------------- */
+/* ---- the default rule and the schemes
+ * -------------------------------------------------------------------- */
 
 typedef enum scheme { DEFAULT, FAN_IN, PYTORCH, KERAS, FLAX } scheme;
 
 static const char *const schemes[] = {"", "fan_in", "pytorch", "keras", "flax"};
 
 static bool is_square(const wg_symbol *symbol) {
-    return symbol->extent.rank == 2 && wg__formula_equal(symbol->extent.dim[0], symbol->extent.dim[1]);
+    return symbol->extent.rank == 2 &&
+           wg__formula_equal(symbol->extent.dim[0], symbol->extent.dim[1]);
 }
 
 static wg_init_kind choose(const wg_symbol *symbol, const wg_use *use, scheme from) {
@@ -145,14 +154,16 @@ static wg_init_kind choose(const wg_symbol *symbol, const wg_use *use, scheme fr
     return use->factor ? WG_INIT_NONE : WG_INIT_zeros;
 }
 
-/* Keras draws the matrices of all gates as one: counts those of a kind and size, and where this one stands. */
+/* Keras draws the matrices of all gates as one: counts those of a kind and size, and where this one
+ * stands. */
 static void count_parts(wg_inits *inits, int param) {
     const wg_lang *lang = inits->lang;
     wg_initialiser *own = &inits->of[param];
     own->part = own->parts = 0;
     for (int i = 0; i < lang->params; i++)
-        if (inits->of[i].kind == own->kind && wg__extent_equal(&lang->symbol[lang->param[i]].extent,
-                                                               &lang->symbol[lang->param[param]].extent)) {
+        if (inits->of[i].kind == own->kind &&
+            wg__extent_equal(&lang->symbol[lang->param[i]].extent,
+                             &lang->symbol[lang->param[param]].extent)) {
             own->part += i < param;
             own->parts++;
         }
@@ -163,22 +174,27 @@ static void apply_scheme(wg_inits *inits, const wg_use *use, scheme from) {
     for (int i = 0; i < lang->params; i++) {
         int at = lang->param[i], products = use[at].products;
         bool bias = lang->symbol[at].extent.rank == 1 && use[at].added && !use[at].factor;
-        inits->of[i] = (wg_initialiser){.kind = choose(&lang->symbol[at], &use[at], from), .of = -1,
-                                        .outside = from != DEFAULT, .draws = bias && products > 1 ? 2 : 1};
+        inits->of[i] = (wg_initialiser){.kind = choose(&lang->symbol[at], &use[at], from),
+                                        .of = -1,
+                                        .outside = from != DEFAULT,
+                                        .draws = bias && products > 1 ? 2 : 1};
     }
     for (int i = 0; i < lang->params; i++)
         count_parts(inits, i);
 }
 
-/* ---- all lines --------------------------------------------------------------------------------------------- */
+/* ---- all lines
+ * --------------------------------------------------------------------------------------------- */
 
 /* "PATTERN=INITIALISER" from outside. */
-static wg_status read_outside(wg_inits *inits, const char *text, wg_init_line *line, wg_error *error) {
+static wg_status read_outside(wg_inits *inits, const char *text, wg_init_line *line,
+                              wg_error *error) {
     const char *equals = strchr(text, '=');
     size_t size = equals ? (size_t)(equals - text) : 0;
     char shown[100];
     if (!equals)
-        return wg_error_set(error, WG_SYNTAX, "init %s: neither PATTERN=INITIALISER nor one of pytorch, keras, flax",
+        return wg_error_set(error, WG_SYNTAX,
+                            "init %s: neither PATTERN=INITIALISER nor one of pytorch, keras, flax",
                             wg__quote(text, shown, sizeof shown));
     while (size && (text[size - 1] == ' ' || text[size - 1] == '\t'))
         size--;
@@ -188,14 +204,18 @@ static wg_status read_outside(wg_inits *inits, const char *text, wg_init_line *l
                             wg_status_sentence(wg__refusal(inits->arena.memory)));
     memcpy(pattern, text, size);
     pattern[size] = 0;
-    *line = (wg_init_line){.pattern = pattern, .source = {"init", equals + 1, strlen(equals + 1)}, .line = 1, .column = 1};
+    *line = (wg_init_line){.pattern = pattern,
+                           .source = {"init", equals + 1, strlen(equals + 1)},
+                           .line = 1,
+                           .column = 1};
     wg_ast *ast;
     wg_status status = wg__expr_parse(&line->source, &inits->arena, &ast, error);
     line->value = ast;
     return status;
 }
 
-static wg_status apply_outside(wg_inits *inits, const wg_use *use, const char *text, wg_error *error) {
+static wg_status apply_outside(wg_inits *inits, const wg_use *use, const char *text,
+                               wg_error *error) {
     for (int i = 1; i < WG_LEN(schemes); i++)
         if (strcmp(schemes[i], text) == 0) {
             apply_scheme(inits, use, (scheme)i);
@@ -225,10 +245,11 @@ static wg_status wrong(const wg_inits *inits, int param, wg_error *error, const 
     const wg_initialiser *own = &inits->of[param];
     const wg_symbol *symbol = &inits->lang->symbol[inits->lang->param[param]];
     if (own->outside && own->n)
-        return wg__source_error(&own->source, error, WG_RANGE, own->arg[0]->line, own->arg[0]->column,
-                                "%s ('%s')", message, symbol->name);
-    return wg__source_error(&inits->lang->source, error, WG_RANGE, own->line ? own->line : symbol->line,
-                            own->line ? 1 : symbol->column, "%s ('%s')", message, symbol->name);
+        return wg__source_error(&own->source, error, WG_RANGE, own->arg[0]->line,
+                                own->arg[0]->column, "%s ('%s')", message, symbol->name);
+    return wg__source_error(&inits->lang->source, error, WG_RANGE,
+                            own->line ? own->line : symbol->line, own->line ? 1 : symbol->column,
+                            "%s ('%s')", message, symbol->name);
 }
 
 /* The last matches: do they fit their parameters? */
@@ -257,7 +278,8 @@ static wg_status fill(wg_inits *inits, int lines, const char *const *line, wg_er
     inits->of = wg__arena_take(&inits->arena, ((size_t)lang->params + 1) * sizeof *inits->of);
     if (!use || !inits->of) {
         wg_status refusal = wg__refusal(inits->arena.memory);
-        return wg_error_set(error, refusal, "%s: %s", lang->source.name, wg_status_sentence(refusal));
+        return wg_error_set(error, refusal, "%s: %s", lang->source.name,
+                            wg_status_sentence(refusal));
     }
     apply_scheme(inits, use, DEFAULT);
     wg_status status = WG_OK;
@@ -270,10 +292,12 @@ static wg_status fill(wg_inits *inits, int lines, const char *const *line, wg_er
     return status;
 }
 
-wg_inits *wg__inits_new(wg_memory *memory, wg_lang *lang, int lines, const char *const *line, wg_error *error) {
+wg_inits *wg__inits_new(wg_memory *memory, wg_lang *lang, int lines, const char *const *line,
+                        wg_error *error) {
     wg_inits *inits = wg__take0(memory, sizeof *inits);
     if (!inits) {
-        wg_error_set(error, wg__refusal(memory), "%s: %s", lang->source.name, wg_status_sentence(wg__refusal(memory)));
+        wg_error_set(error, wg__refusal(memory), "%s: %s", lang->source.name,
+                     wg_status_sentence(wg__refusal(memory)));
         return NULL;
     }
     inits->arena.memory = memory;
@@ -293,7 +317,8 @@ void wg__inits_free(wg_inits *inits) {
 }
 
 void wg__check_inits(wg_reader *reader) {
-    wg_inits *inits = wg__inits_new(reader->lang->arena.memory, reader->lang, 0, NULL, reader->error);
+    wg_inits *inits =
+        wg__inits_new(reader->lang->arena.memory, reader->lang, 0, NULL, reader->error);
     if (!inits)
         wg__reader_failed(reader, reader->error->status);
     wg__inits_free(inits);
@@ -304,14 +329,17 @@ wg_status wg__inits_complete(const wg_inits *inits, wg_error *error) {
     for (int i = 0; i < lang->params; i++) {
         const wg_symbol *symbol = &lang->symbol[lang->param[i]];
         if (inits->of[i].kind == WG_INIT_NONE)
-            return wg__source_error(&lang->source, error, WG_NOT_FOUND, symbol->line, symbol->column,
-                                    "'%s' is a factor, which has no default: add a line 'init %s = …'",
-                                    symbol->name, symbol->name);
+            return wg__source_error(
+                &lang->source, error, WG_NOT_FOUND, symbol->line, symbol->column,
+                "'%s' is a factor, which has no default: add a line 'init %s = …'", symbol->name,
+                symbol->name);
     }
     return WG_OK;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------- */
+/* ---- text
+ * -------------------------------------------------------------------------------------------------
+ */
 
 char *wg__inits_text(const wg_inits *inits, int param, char *text, size_t size) {
     const wg_initialiser *own = &inits->of[param];
@@ -330,12 +358,18 @@ char *wg__inits_text(const wg_inits *inits, int param, char *text, size_t size) 
     case WG_INIT_KERAS_INPUT:
     case WG_INIT_KERAS_STATE: snprintf(text, size, "keras"); break;
     default:
-        snprintf(text, size, own->n == 2 ? "%s(%s, %s)" : own->n == 1 ? "%s(%s)" : "%s", kinds[own->kind].name, a, b);
+        snprintf(text, size,
+                 own->n == 2   ? "%s(%s, %s)"
+                 : own->n == 1 ? "%s(%s)"
+                               : "%s",
+                 kinds[own->kind].name, a, b);
     }
     return text;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------ */
+/* ---- values
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* FNV-1a, so that a parameter's values follow from its name and not from its place. */
 static uint64_t hash(const char *name) {
@@ -346,18 +380,27 @@ static uint64_t hash(const char *name) {
 }
 
 /* Draws for one parameter what its initialiser, found through negatives, says. */
-static wg_status draw(const wg_inits *inits, int param, const wg_shape *shape, int64_t input, int64_t hidden,
-                      wg_random random, wg_drawing *drawing, wg_error *error) {
+static wg_status draw(const wg_inits *inits, int param, const wg_shape *shape, int64_t input,
+                      int64_t hidden, wg_random random, wg_drawing *drawing, wg_error *error) {
     const wg_lang *lang = inits->lang;
     const wg_initialiser *own = &inits->of[param];
     bool joint = own->kind == WG_INIT_KERAS_STATE;
-    *drawing = (wg_drawing){.kind = own->kind, .rank = shape->rank, .rows = shape->rank ? shape->dim[0] : 1,
-                            .columns = shape->rank == 2 ? shape->dim[1] : 1, .n = own->n, .draws = own->draws,
-                            .part = own->part, .parts = own->parts, .hidden = hidden, .random = random,
-                            .memory = inits->arena.memory, .value = drawing->value};
+    *drawing = (wg_drawing){.kind = own->kind,
+                            .rank = shape->rank,
+                            .rows = shape->rank ? shape->dim[0] : 1,
+                            .columns = shape->rank == 2 ? shape->dim[1] : 1,
+                            .n = own->n,
+                            .draws = own->draws,
+                            .part = own->part,
+                            .parts = own->parts,
+                            .hidden = hidden,
+                            .random = random,
+                            .memory = inits->arena.memory,
+                            .value = drawing->value};
     drawing->random.stream += joint ? 0 : hash(lang->symbol[lang->param[param]].name);
     for (int i = 0; i < own->n; i++) {
-        wg_status status = wg__lang_number(lang, &own->source, own->arg[i], input, hidden, &drawing->arg[i], error);
+        wg_status status = wg__lang_number(lang, &own->source, own->arg[i], input, hidden,
+                                           &drawing->arg[i], error);
         if (status != WG_OK)
             return status;
     }
@@ -365,11 +408,13 @@ static wg_status draw(const wg_inits *inits, int param, const wg_shape *shape, i
     const char *why = wg__draw(drawing, &status);
     if (why)
         return wrong(inits, param, error, why);
-    return status == WG_OK ? WG_OK : wg_error_set(error, status, "%s: %s", lang->source.name, wg_status_sentence(status));
+    return status == WG_OK ? WG_OK
+                           : wg_error_set(error, status, "%s: %s", lang->source.name,
+                                          wg_status_sentence(status));
 }
 
-wg_status wg__inits_draw(const wg_inits *inits, int param, int64_t input, int64_t hidden, uint64_t seed,
-                         uint64_t layer, wg_tensor *tensor, wg_error *error) {
+wg_status wg__inits_draw(const wg_inits *inits, int param, int64_t input, int64_t hidden,
+                         uint64_t seed, uint64_t layer, wg_tensor *tensor, wg_error *error) {
     const wg_lang *lang = inits->lang;
     double sign = 1;
     wg_shape shape;
@@ -379,13 +424,15 @@ wg_status wg__inits_draw(const wg_inits *inits, int param, int64_t input, int64_
     if (status != WG_OK)
         return status;
     if (!wg__shape_same(&shape, wg_tensor_shape(tensor)) || wg_tensor_dtype(tensor) == WG_I32)
-        return wg_error_set(error, WG_SHAPE, "%s: '%s' cannot be drawn into a tensor of another shape or type",
+        return wg_error_set(error, WG_SHAPE,
+                            "%s: '%s' cannot be drawn into a tensor of another shape or type",
                             lang->source.name, lang->symbol[lang->param[param]].name);
     for (; inits->of[param].kind == WG_INIT_NEGATIVE; sign = -sign)
         param = position(lang, inits->of[param].of);
     drawing.value = wg__take(inits->arena.memory, wg__size((size_t)shape.count, sizeof(double), 8));
     status = drawing.value ? draw(inits, param, &shape, input, hidden, random, &drawing, error)
-                           : wg_error_set(error, wg__refusal(inits->arena.memory), "%s: %s", lang->source.name,
+                           : wg_error_set(error, wg__refusal(inits->arena.memory), "%s: %s",
+                                          lang->source.name,
                                           wg_status_sentence(wg__refusal(inits->arena.memory)));
     void *data = status == WG_OK ? wg_tensor_write(tensor) : NULL;
     bool single = wg_tensor_dtype(tensor) == WG_F32;

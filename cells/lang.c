@@ -1,11 +1,12 @@
-/* lang.c: reads a cell's text line by line: equations here, declarations in declare.c; then names, shapes and initialisers
- * are checked. Touches only the text. */
+/* lang.c: reads a cell's text line by line: equations here, declarations in declare.c; then names,
+ * shapes and initialisers are checked. Touches only the text. */
 #include "reader.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* ---- the reader -------------------------------------------------------------------------------------- */
+/* ---- the reader
+ * -------------------------------------------------------------------------------------- */
 
 void *wg__reader_fail(wg_reader *reader, wg_status status, int line, int column, const char *format,
                       ...) {
@@ -63,17 +64,18 @@ void wg__reader_warn(wg_reader *reader, int line, int column, const char *format
     va_start(arguments, format);
     const char *message = format_text(reader, format, arguments);
     va_end(arguments);
-    const char *text = message ? wg__reader_text(reader, "%.200s:%d:%d: %s", lang->source.name, line,
-                                                 column, message)
+    const char *text = message ? wg__reader_text(reader, "%.200s:%d:%d: %s", lang->source.name,
+                                                 line, column, message)
                                : NULL;
-    if (text && room(reader, &lang->warning, lang->warnings, &reader->warning_room, sizeof *lang->warning))
+    if (text &&
+        room(reader, &lang->warning, lang->warnings, &reader->warning_room, sizeof *lang->warning))
         lang->warning[lang->warnings++] = (wg_warning){line, column, text};
 }
 
 const char *wg__symbol_what(wg_symbol_kind kind) {
     static const char *const what[] = {
-        [WG_SYMBOL_INPUT] = "an input", [WG_SYMBOL_SIZE] = "a size",
-        [WG_SYMBOL_CONST] = "a const",  [WG_SYMBOL_STATE] = "a state",
+        [WG_SYMBOL_INPUT] = "an input",    [WG_SYMBOL_SIZE] = "a size",
+        [WG_SYMBOL_CONST] = "a const",     [WG_SYMBOL_STATE] = "a state",
         [WG_SYMBOL_PARAM] = "a parameter", [WG_SYMBOL_VALUE] = "a value"};
     return what[kind];
 }
@@ -101,23 +103,27 @@ int wg__reader_add(wg_reader *reader, wg_symbol_kind kind, const char *name, int
     int found = wg__lang_find(lang, name);
     const char *why = reserved(name);
     if (found >= 0 && lang->symbol[found].line == 0)
-        wg__reader_fail(reader, WG_CONFLICT, line, column, "'%s' is a length of every cell and cannot be a name", name);
+        wg__reader_fail(reader, WG_CONFLICT, line, column,
+                        "'%s' is a length of every cell and cannot be a name", name);
     else if (found >= 0)
         wg__reader_fail(reader, WG_CONFLICT, line, column, "'%s' is already %s (line %d)", name,
                         wg__symbol_what(lang->symbol[found].kind), lang->symbol[found].line);
     else if (why)
-        wg__reader_fail(reader, WG_SYNTAX, line, column, "'%s' is %s and cannot be a name", name, why);
+        wg__reader_fail(reader, WG_SYNTAX, line, column, "'%s' is %s and cannot be a name", name,
+                        why);
     else if (lang->symbols == WG_LANG_NAMES)
-        wg__reader_fail(reader, WG_LIMIT, line, column, "a cell has at most %d names", WG_LANG_NAMES);
+        wg__reader_fail(reader, WG_LIMIT, line, column, "a cell has at most %d names",
+                        WG_LANG_NAMES);
     if (reader->parser.status != WG_OK ||
         !room(reader, &lang->symbol, lang->symbols, &reader->symbol_room, sizeof *lang->symbol))
         return -1;
-    lang->symbol[lang->symbols] = (wg_symbol){.kind = kind, .name = name, .line = line, .column = column,
-                                              .equation = -1, .start = -1};
+    lang->symbol[lang->symbols] = (wg_symbol){
+        .kind = kind, .name = name, .line = line, .column = column, .equation = -1, .start = -1};
     return (int)lang->symbols++;
 }
 
-/* ---- equations ----------------------------------------------------------------------------------------- */
+/* ---- equations
+ * ----------------------------------------------------------------------------------------- */
 
 /* The symbol that an equation for `name` defines, or -1. */
 static int define(wg_reader *reader, const wg_token *at, const char *name, bool next) {
@@ -126,7 +132,8 @@ static int define(wg_reader *reader, const wg_token *at, const char *name, bool 
     wg_symbol *symbol = found >= 0 ? &lang->symbol[found] : NULL;
     bool state = symbol && symbol->kind == WG_SYMBOL_STATE;
     if (next && !state) {
-        wg__reader_fail(reader, WG_SYNTAX, at->line, at->column, "'%s' is no state: only a state has a next value", name);
+        wg__reader_fail(reader, WG_SYNTAX, at->line, at->column,
+                        "'%s' is no state: only a state has a next value", name);
         return -1;
     }
     if (state && !next) {
@@ -137,8 +144,9 @@ static int define(wg_reader *reader, const wg_token *at, const char *name, bool 
     if (!next)
         return wg__reader_add(reader, WG_SYMBOL_VALUE, name, at->line, at->column);
     if (symbol->equation >= 0) {
-        wg__reader_fail(reader, WG_CONFLICT, at->line, at->column, "%s' is already defined (line %d)",
-                        name, lang->equation[symbol->equation].line);
+        wg__reader_fail(reader, WG_CONFLICT, at->line, at->column,
+                        "%s' is already defined (line %d)", name,
+                        lang->equation[symbol->equation].line);
         return -1;
     }
     return found;
@@ -165,7 +173,8 @@ static void read_equation(wg_reader *reader) {
         return;
     int symbol = define(reader, &at, name, next);
     wg_ast *value = symbol >= 0 ? wg__parse_expression(parser) : NULL;
-    if (!value || !room(reader, &lang->equation, lang->equations, &reader->equation_room, sizeof *lang->equation))
+    if (!value || !room(reader, &lang->equation, lang->equations, &reader->equation_room,
+                        sizeof *lang->equation))
         return;
     lang->symbol[symbol].equation = (int)lang->equations;
     lang->equation[lang->equations++] = (wg_equation){symbol, next, value, at.line, at.column};
@@ -189,9 +198,11 @@ static void read_lines(wg_reader *reader) {
         wg__reader_fail(reader, WG_SYNTAX, 1, 1, "the first line of a cell is 'cell NAME'");
 }
 
-/* ---- the whole text ---------------------------------------------------------------------------------- */
+/* ---- the whole text
+ * ---------------------------------------------------------------------------------- */
 
-/* True if a line says size hidden = …: known before any length is read. Errors are left for the reading itself. */
+/* True if a line says size hidden = …: known before any length is read. Errors are left for the
+ * reading itself. */
 static bool find_tie(const wg_source *source, wg_memory *memory) {
     wg_parser parser;
     wg_arena arena = {.memory = memory};
@@ -221,9 +232,12 @@ static bool add_lengths(wg_reader *reader) {
             wg__formula_length(&lang->arena, lang->tied ? WG_LENGTH_INPUT : lengths[i].length);
         if (!size)
             return wg__parser_refused(&reader->parser) != NULL;
-        lang->symbol[lang->symbols++] =
-            (wg_symbol){.kind = WG_SYMBOL_SIZE, .name = lengths[i].name, .equation = -1, .start = -1,
-                        .used = true, .size = size};
+        lang->symbol[lang->symbols++] = (wg_symbol){.kind = WG_SYMBOL_SIZE,
+                                                    .name = lengths[i].name,
+                                                    .equation = -1,
+                                                    .start = -1,
+                                                    .used = true,
+                                                    .size = size};
     }
     return true;
 }
@@ -269,8 +283,10 @@ static void find_output(wg_reader *reader) {
 static void check_y(wg_reader *reader) {
     int at = wg__lang_find(reader->lang, "y");
     if (at >= 0 && at != reader->lang->output)
-        wg__reader_fail(reader, WG_SYNTAX, reader->lang->symbol[at].line, reader->lang->symbol[at].column,
-                        "'y' names the output in files: only a value or state that is the output can be called so");
+        wg__reader_fail(reader, WG_SYNTAX, reader->lang->symbol[at].line,
+                        reader->lang->symbol[at].column,
+                        "'y' names the output in files: only a value or state that is the output "
+                        "can be called so");
 }
 
 /* The indices of all symbols of a kind. */
@@ -298,8 +314,9 @@ static void check_settings(wg_reader *reader) {
         if (!reader->setting_used[i]) {
             char name[80];
             wg_status status = wg_error_set(reader->error, WG_NOT_FOUND,
-                                            "%s: cell %s has no size or const %s to set", reader->lang->source.name,
-                                            reader->lang->name, wg__quote(reader->setting[i].name, name, sizeof name));
+                                            "%s: cell %s has no size or const %s to set",
+                                            reader->lang->source.name, reader->lang->name,
+                                            wg__quote(reader->setting[i].name, name, sizeof name));
             wg__reader_failed(reader, status);
         }
 }
@@ -310,10 +327,9 @@ static void read_cell(wg_reader *reader) {
     wg__parser_begin(&reader->parser, &lang->source, &lang->arena, reader->error);
     if (!add_lengths(reader))
         return;
-    void (*const stages[])(wg_reader *) = {read_lines,      default_input,    check_settings,
-                                           find_output,     check_y,          wg__resolve_names,
-                                           list_names,      wg__infer_shapes, wg__check_inits,
-                                           wg__check_used};
+    void (*const stages[])(wg_reader *) = {
+        read_lines,        default_input, check_settings,   find_output,     check_y,
+        wg__resolve_names, list_names,    wg__infer_shapes, wg__check_inits, wg__check_used};
     for (int i = 0; i < WG_LEN(stages) && reader->parser.status == WG_OK; i++)
         stages[i](reader);
 }
@@ -321,7 +337,8 @@ static void read_cell(wg_reader *reader) {
 /* The text must be something that a model file can carry. */
 static wg_status check_bytes(const wg_source *source, wg_error *error) {
     if (source->size > WG_LANG_SIZE)
-        return wg_error_set(error, WG_LIMIT, "%s: a cell's text has at most %d bytes", source->name, WG_LANG_SIZE);
+        return wg_error_set(error, WG_LIMIT, "%s: a cell's text has at most %d bytes", source->name,
+                            WG_LANG_SIZE);
     const char *zero = memchr(source->text, 0, source->size);
     size_t bad = zero ? (size_t)(zero - source->text) : wg__utf8_check(source->text, source->size);
     if (bad == source->size)
@@ -331,7 +348,8 @@ static wg_status check_bytes(const wg_source *source, wg_error *error) {
         column = source->text[i] == '\n' ? 1 : column + ((source->text[i] & 0xC0) != 0x80);
         line += source->text[i] == '\n';
     }
-    return wg__source_error(source, error, WG_SYNTAX, line, column, "the byte 0x%02X is not text (UTF-8)",
+    return wg__source_error(source, error, WG_SYNTAX, line, column,
+                            "the byte 0x%02X is not text (UTF-8)",
                             (unsigned char)source->text[bad]);
 }
 
@@ -375,7 +393,8 @@ wg_lang *wg__lang_parse(wg_memory *memory, const char *name, const char *text, s
         read_cell(reader);
         status = reader->parser.status;
     } else {
-        status = wg_error_set(&own, wg__refusal(memory), "%s: %s", name, wg_status_sentence(wg__refusal(memory)));
+        status = wg_error_set(&own, wg__refusal(memory), "%s: %s", name,
+                              wg_status_sentence(wg__refusal(memory)));
     }
     wg__give(memory, reader);
     wg__give(memory, used);
@@ -399,7 +418,8 @@ void wg__lang_free(wg_lang *lang) {
     }
 }
 
-/* ---- extents ------------------------------------------------------------------------------------------- */
+/* ---- extents
+ * ------------------------------------------------------------------------------------------- */
 
 const wg_extent *wg__lang_extent(const wg_lang *lang, const wg_ast *ast) {
     return ast->shape >= 0 ? &lang->extent[ast->shape] : NULL;

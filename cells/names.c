@@ -1,10 +1,11 @@
-/* names.c: says of every name in every equation what it is, finds the parameters, and checks that nothing is used before its
- * line or defined in vain. Touches only the tree and the names. */
+/* names.c: says of every name in every equation what it is, finds the parameters, and checks that
+ * nothing is used before its line or defined in vain. Touches only the tree and the names. */
 #include "reader.h"
 
 #include <string.h>
 
-/* ---- near misses --------------------------------------------------------------------------------------- */
+/* ---- near misses
+ * --------------------------------------------------------------------------------------- */
 
 /* True if one letter put in, taken out or changed makes a into b. */
 static bool one_edit(const char *a, const char *b) {
@@ -16,7 +17,8 @@ static bool one_edit(const char *a, const char *b) {
            (*b && strcmp(a, b + 1) == 0);
 }
 
-/* Names of one or two letters are one edit from each other by nature (`b` and `x`, `U` and `Uh`). */
+/* Names of one or two letters are one edit from each other by nature (`b` and `x`, `U` and `Uh`).
+ */
 static bool looks_like(const char *a, const char *b) {
     size_t n = strlen(a), m = strlen(b);
     return n >= 2 && m >= 2 && n + m > 4 && one_edit(a, b);
@@ -32,13 +34,14 @@ static void warn_near_misses(wg_reader *reader) {
             const wg_symbol *other = &lang->symbol[k];
             if (other->kind != WG_SYMBOL_PARAM && looks_like(free->name, other->name))
                 wg__reader_warn(reader, free->line, free->column,
-                                "'%s' becomes a parameter; is '%s' (%s) meant?", free->name, other->name,
-                                wg__symbol_what(other->kind));
+                                "'%s' becomes a parameter; is '%s' (%s) meant?", free->name,
+                                other->name, wg__symbol_what(other->kind));
         }
     }
 }
 
-/* ---- names in equations -------------------------------------------------------------------------------- */
+/* ---- names in equations
+ * -------------------------------------------------------------------------------- */
 
 static void resolve(wg_reader *reader, wg_ast *ast, int equation);
 
@@ -60,14 +63,17 @@ static void add_free(wg_reader *reader, wg_ast *ast) {
 }
 
 /* Fails if a value, or a state's next value, is used in or before the line that defines it. */
-static void check_order(wg_reader *reader, const wg_ast *ast, const wg_symbol *symbol, int equation) {
+static void check_order(wg_reader *reader, const wg_ast *ast, const wg_symbol *symbol,
+                        int equation) {
     const char *prime = symbol->kind == WG_SYMBOL_STATE ? "'" : "";
     if (symbol->equation < 0)
-        wg__reader_fail(reader, WG_NOT_FOUND, ast->line, ast->column, "%s%s is never defined", symbol->name, prime);
+        wg__reader_fail(reader, WG_NOT_FOUND, ast->line, ast->column, "%s%s is never defined",
+                        symbol->name, prime);
     else if (symbol->equation >= equation)
-        wg__reader_fail(reader, WG_SYNTAX, ast->line, ast->column,
-                        "%s%s is used before its line (line %d): it can be used from the next line on",
-                        symbol->name, prime, reader->lang->equation[symbol->equation].line);
+        wg__reader_fail(
+            reader, WG_SYNTAX, ast->line, ast->column,
+            "%s%s is used before its line (line %d): it can be used from the next line on",
+            symbol->name, prime, reader->lang->equation[symbol->equation].line);
 }
 
 static void resolve_name(wg_reader *reader, wg_ast *ast, int equation) {
@@ -103,7 +109,9 @@ static void resolve_next(wg_reader *reader, wg_ast *ast, int equation) {
 /* An argument that is a number or a length: names in it are sizes and consts. */
 static void resolve_number(wg_reader *reader, wg_ast *ast, bool length) {
     wg_lang *lang = reader->lang;
-    wg_status status = length ? wg__lang_length(lang, &lang->source, ast, reader->error) ? WG_OK : reader->error->status
+    wg_status status = length ? wg__lang_length(lang, &lang->source, ast, reader->error)
+                                    ? WG_OK
+                                    : reader->error->status
                               : wg__lang_is_number(lang, &lang->source, ast, reader->error);
     if (status != WG_OK)
         wg__reader_failed(reader, status);
@@ -123,16 +131,18 @@ static char argument_kind(const wg_function *function, int i) {
 static bool check_call(wg_reader *reader, const wg_ast *ast, const wg_function *function) {
     if (ast->symbol < 0) {
         int param = wg__lang_find(reader->lang, ast->name);
-        wg__reader_fail(reader, WG_NOT_FOUND, ast->line, ast->column, "there is no function '%s'%s", ast->name,
-                        param >= 0 ? " (a product is written with * or @)" : "");
+        wg__reader_fail(reader, WG_NOT_FOUND, ast->line, ast->column, "there is no function '%s'%s",
+                        ast->name, param >= 0 ? " (a product is written with * or @)" : "");
     } else if (function->kind == WG_FUNCTION_LATER) {
-        wg__reader_fail(reader, WG_UNSUPPORTED, ast->line, ast->column, "'%s' is not supported yet", ast->name);
+        wg__reader_fail(reader, WG_UNSUPPORTED, ast->line, ast->column, "'%s' is not supported yet",
+                        ast->name);
     } else if (ast->n && ast->arg[0]->kind == WG_AST_BINDING) {
         not_yet(reader, ast->arg[0], "a running index is");
     } else if (ast->n < function->least || (function->most >= 0 && ast->n > function->most)) {
         bool exact = function->least == function->most;
-        wg__reader_fail(reader, WG_SYNTAX, ast->line, ast->column, "'%s' takes %s%d argument%s, not %d", ast->name,
-                        exact ? "" : "at least ", function->least, function->least == 1 ? "" : "s", ast->n);
+        wg__reader_fail(reader, WG_SYNTAX, ast->line, ast->column,
+                        "'%s' takes %s%d argument%s, not %d", ast->name, exact ? "" : "at least ",
+                        function->least, function->least == 1 ? "" : "s", ast->n);
     }
     return reader->parser.status == WG_OK;
 }
@@ -176,7 +186,8 @@ void wg__resolve_names(wg_reader *reader) {
         const wg_symbol *symbol = &lang->symbol[i];
         if (symbol->kind == WG_SYMBOL_STATE && symbol->equation < 0)
             wg__reader_fail(reader, WG_NOT_FOUND, symbol->line, symbol->column,
-                            "state '%s' has no next value: %s' = … is missing", symbol->name, symbol->name);
+                            "state '%s' has no next value: %s' = … is missing", symbol->name,
+                            symbol->name);
     }
     if (reader->parser.status == WG_OK)
         warn_near_misses(reader);
@@ -189,9 +200,11 @@ void wg__check_used(wg_reader *reader) {
         if (symbol->used)
             continue;
         if (symbol->kind == WG_SYMBOL_STATE)
-            wg__reader_warn(reader, symbol->line, symbol->column, "state '%s' is never used", symbol->name);
+            wg__reader_warn(reader, symbol->line, symbol->column, "state '%s' is never used",
+                            symbol->name);
         else
-            wg__reader_fail(reader, WG_SYNTAX, symbol->line, symbol->column, "'%s' is %s that nothing uses",
-                            symbol->name, wg__symbol_what(symbol->kind));
+            wg__reader_fail(reader, WG_SYNTAX, symbol->line, symbol->column,
+                            "'%s' is %s that nothing uses", symbol->name,
+                            wg__symbol_what(symbol->kind));
     }
 }

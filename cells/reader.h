@@ -1,4 +1,5 @@
-/* reader.h: what the parts that build a checked cell share: lang.c, declare.c, names.c, shapes.c, initialisers.c. */
+/* reader.h: what the parts that build a checked cell share: lang.c, declare.c, names.c, shapes.c,
+ * initialisers.c. */
 #ifndef WG_READER_H
 #define WG_READER_H
 
@@ -12,20 +13,22 @@ typedef struct wg_reader {
     const wg_setting *setting;
     bool *setting_used;
     int64_t symbol_room, equation_room, init_room, warning_room;
-    bool named; /* the cell line was read */
+    bool named;      /* the cell line was read */
     wg_token output; /* of the output line; kind 0 if there was none */
 } wg_reader;
 
 /* Fails at a place of the cell's text; returns NULL. */
-void *wg__reader_fail(wg_reader *reader, wg_status status, int line, int column, const char *format, ...)
-    WG_PRINTF(5, 6);
+void *wg__reader_fail(wg_reader *reader, wg_status status, int line, int column, const char *format,
+                      ...) WG_PRINTF(5, 6);
 /* Takes over the failure that a call left in reader->error; returns false. */
 bool wg__reader_failed(wg_reader *reader, wg_status status);
-void wg__reader_warn(wg_reader *reader, int line, int column, const char *format, ...) WG_PRINTF(4, 5);
+void wg__reader_warn(wg_reader *reader, int line, int column, const char *format, ...)
+    WG_PRINTF(4, 5);
 /* A new symbol's index; -1, with an error, if the name is taken, reserved, or one too many. */
 int wg__reader_add(wg_reader *reader, wg_symbol_kind kind, const char *name, int line, int column);
 const char *wg__symbol_what(wg_symbol_kind kind); /* "a state" */
-char *wg__reader_text(wg_reader *reader, const char *format, ...) WG_PRINTF(2, 3); /* in the arena */
+char *wg__reader_text(wg_reader *reader, const char *format, ...)
+    WG_PRINTF(2, 3); /* in the arena */
 
 /* declare.c: if a declaration stands at `now`, reads it. */
 bool wg__read_declaration(wg_reader *reader);

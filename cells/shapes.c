@@ -1,5 +1,6 @@
-/* shapes.c: the shape of every name and node of a cell: step 1 of the shape rule (the lines in order), then solve.c's steps;
- * and the reason for each parameter. Touches only the tree and the solver. */
+/* shapes.c: the shape of every name and node of a cell: step 1 of the shape rule (the lines in
+ * order), then solve.c's steps; and the reason for each parameter. Touches only the tree and the
+ * solver. */
 #include "solve.h"
 
 #include <stdio.h>
@@ -18,7 +19,8 @@ static int fail(shaping *s, wg_status status, const wg_ast *ast, const char *mes
     return -1;
 }
 
-/* ---- step 1: names and numbers -------------------------------------------------------------------------- */
+/* ---- step 1: names and numbers
+ * -------------------------------------------------------------------------- */
 
 static int read_name(shaping *s, const wg_ast *ast) {
     wg_symbol_kind kind = s->reader->lang->symbol[ast->symbol].kind;
@@ -30,7 +32,8 @@ static int read_name(shaping *s, const wg_ast *ast) {
 /* A vector of a length that is written out. */
 static int read_length(shaping *s, const wg_ast *ast) {
     wg_reader *reader = s->reader;
-    const wg_formula *length = wg__lang_length(reader->lang, &reader->lang->source, ast, reader->error);
+    const wg_formula *length =
+        wg__lang_length(reader->lang, &reader->lang->source, ast, reader->error);
     int64_t value;
     if (!length) {
         wg__reader_failed(reader, reader->error->status);
@@ -41,7 +44,8 @@ static int read_length(shaping *s, const wg_ast *ast) {
     return wg__solve_known(&s->solver, 1, length, ast->line);
 }
 
-/* ---- step 1: operations ----------------------------------------------------------------------------------- */
+/* ---- step 1: operations
+ * ----------------------------------------------------------------------------------- */
 
 /* The unknowns of a node's arguments, from the first to the n-th, in `out`. */
 static bool read_arguments(shaping *s, const wg_ast *ast, int n, int *out) {
@@ -51,7 +55,8 @@ static bool read_arguments(shaping *s, const wg_ast *ast, int n, int *out) {
     return true;
 }
 
-static int read_operation(shaping *s, const wg_ast *ast, wg_constraint_kind kind, int n, const char *name) {
+static int read_operation(shaping *s, const wg_ast *ast, wg_constraint_kind kind, int n,
+                          const char *name) {
     int *operand = wg__arena_take(&s->reader->lang->arena, (size_t)n * sizeof *operand);
     if (!operand) {
         wg__parser_refused(&s->reader->parser);
@@ -61,7 +66,8 @@ static int read_operation(shaping *s, const wg_ast *ast, wg_constraint_kind kind
     if (result < 0)
         return -1;
     s->solver.unknown[result].sum_of_lengths = kind == WG_CONCAT_CONSTRAINT;
-    bool good = wg__solve_add(&s->solver, kind, name, ast->line, ast->column, result, n, ast->arg, operand);
+    bool good =
+        wg__solve_add(&s->solver, kind, name, ast->line, ast->column, result, n, ast->arg, operand);
     return good ? result : -1;
 }
 
@@ -77,7 +83,8 @@ static int read_left(shaping *s, wg_ast *left) {
     const wg_lang *lang = s->reader->lang;
     char text[120];
     if (left->kind != WG_AST_NAME)
-        return fail(s, WG_UNSUPPORTED, left, "a computed matrix to the left of '@' is not supported yet");
+        return fail(s, WG_UNSUPPORTED, left,
+                    "a computed matrix to the left of '@' is not supported yet");
     const wg_symbol *symbol = &lang->symbol[left->symbol];
     int at = read_node(s, left);
     if (at < 0)
@@ -96,7 +103,8 @@ static int read_left(shaping *s, wg_ast *left) {
 /* Both shapes are known: do they fit? */
 static bool check_product(shaping *s, const wg_ast *ast, int left, int right) {
     char a[120], b[120];
-    const wg_unknown *matrix = wg__solve_class(&s->solver, left), *vector = wg__solve_class(&s->solver, right);
+    const wg_unknown *matrix = wg__solve_class(&s->solver, left),
+                     *vector = wg__solve_class(&s->solver, right);
     wg_extent shown = matrix->extent;
     const wg_unknown *rows = wg__solve_class(&s->solver, matrix->rows);
     if (rows->why != WG_WHY_OPEN)
@@ -115,9 +123,11 @@ static void unknown_right(shaping *s, const wg_ast *ast) {
     char left[60], right[80];
     wg__ast_text(ast->arg[0], left, sizeof left);
     wg__ast_text(ast->arg[1], right, sizeof right);
-    wg__reader_fail(s->reader, WG_SHAPE, ast->line, ast->column,
-                    "the length of '%s' is not known by this line, so the size of '%s' has to be given: "
-                    "param %s[rows, columns]", right, left, left);
+    wg__reader_fail(
+        s->reader, WG_SHAPE, ast->line, ast->column,
+        "the length of '%s' is not known by this line, so the size of '%s' has to be given: "
+        "param %s[rows, columns]",
+        right, left, left);
 }
 
 /* P @ v makes P a matrix [len(result), len(v)]. */
@@ -136,7 +146,8 @@ static int read_product(shaping *s, const wg_ast *ast) {
     if (matrix && !vector) {
         wg_extent columns = {1, {wg__solve_class(solver, left)->extent.dim[1], NULL}};
         return wg__solve_set(solver, right, &columns, WG_WHY_OPERAND, -1, ast->line)
-                   ? wg__solve_class(solver, left)->rows : -1;
+                   ? wg__solve_class(solver, left)->rows
+                   : -1;
     }
     if (matrix)
         return check_product(s, ast, left, right) ? wg__solve_class(solver, left)->rows : -1;
@@ -185,17 +196,20 @@ static int read_node(shaping *s, wg_ast *ast) {
     case WG_AST_MATMUL: ast->shape = read_product(s, ast); break;
     case WG_AST_CALL: ast->shape = read_call(s, ast); break;
     default:
-        ast->shape = read_operation(s, ast, WG_POINTWISE_CONSTRAINT, ast->n, wg__ast_spelling(ast->kind));
+        ast->shape =
+            read_operation(s, ast, WG_POINTWISE_CONSTRAINT, ast->n, wg__ast_spelling(ast->kind));
     }
     return ast->shape;
 }
 
-/* ---- step 1: declarations, then the lines ----------------------------------------------------------------- */
+/* ---- step 1: declarations, then the lines
+ * ----------------------------------------------------------------- */
 
 static bool start_symbol(shaping *s, int at) {
     const wg_symbol *symbol = &s->reader->lang->symbol[at];
     s->of[at] = -1;
-    if (symbol->kind == WG_SYMBOL_SIZE || symbol->kind == WG_SYMBOL_CONST || symbol->kind == WG_SYMBOL_VALUE)
+    if (symbol->kind == WG_SYMBOL_SIZE || symbol->kind == WG_SYMBOL_CONST ||
+        symbol->kind == WG_SYMBOL_VALUE)
         return true;
     const wg_extent *extent = &symbol->extent;
     s->of[at] = extent->rank == 1 ? wg__solve_known(&s->solver, 1, extent->dim[0], symbol->line)
@@ -214,8 +228,8 @@ static bool start_state(shaping *s, int at) {
     const wg_symbol *state = &s->reader->lang->symbol[at];
     if (state->kind != WG_SYMBOL_STATE || state->start < 0)
         return true;
-    return wg__solve_add(&s->solver, WG_EQUATION_CONSTRAINT, state->name, state->line, state->column, s->of[at], 1,
-                         NULL, (int[]){s->of[state->start]});
+    return wg__solve_add(&s->solver, WG_EQUATION_CONSTRAINT, state->name, state->line,
+                         state->column, s->of[at], 1, NULL, (int[]){s->of[state->start]});
 }
 
 static bool read_equation(shaping *s, wg_equation *equation) {
@@ -228,8 +242,9 @@ static bool read_equation(shaping *s, wg_equation *equation) {
         return true;
     }
     const char *name = wg__reader_text(s->reader, "%s'", symbol->name);
-    return name && wg__solve_add(&s->solver, WG_EQUATION_CONSTRAINT, name, equation->line, equation->column,
-                                 s->of[equation->symbol], 1, &equation->value, &value);
+    return name &&
+           wg__solve_add(&s->solver, WG_EQUATION_CONSTRAINT, name, equation->line, equation->column,
+                         s->of[equation->symbol], 1, &equation->value, &value);
 }
 
 static bool read_all(shaping *s) {
@@ -246,7 +261,8 @@ static bool read_all(shaping *s) {
     return wg__solve_rest(&s->solver);
 }
 
-/* ---- what was found ---------------------------------------------------------------------------------------- */
+/* ---- what was found
+ * ---------------------------------------------------------------------------------------- */
 
 static wg_extent extent_of(shaping *s, int at) {
     const wg_unknown *class = wg__solve_class(&s->solver, at);
@@ -265,12 +281,17 @@ static char *describe(shaping *s, int at, char *text, size_t size) {
     const wg_constraint *joined = self->joined >= 0 ? &s->solver.constraint[self->joined] : NULL;
     char like[160] = "";
     if (joined)
-        snprintf(like, sizeof like, "like the result of '%s' on line %d; ", joined->name, joined->line);
+        snprintf(like, sizeof like, "like the result of '%s' on line %d; ", joined->name,
+                 joined->line);
     switch (class->why) {
     case WG_WHY_GIVEN: snprintf(text, size, "%sgiven on line %d", like, class->line); break;
     case WG_WHY_PRODUCT: snprintf(text, size, "left of '@' on line %d", class->line); break;
-    case WG_WHY_ONE: snprintf(text, size, "%s'%s' on line %d has length 1", like, by->name, by->line); break;
-    case WG_WHY_RESULT: snprintf(text, size, "%sfrom the operands of '%s' on line %d", like, by->name, by->line); break;
+    case WG_WHY_ONE:
+        snprintf(text, size, "%s'%s' on line %d has length 1", like, by->name, by->line);
+        break;
+    case WG_WHY_RESULT:
+        snprintf(text, size, "%sfrom the operands of '%s' on line %d", like, by->name, by->line);
+        break;
     case WG_WHY_OPERAND:
         if (by)
             snprintf(text, size, "%sfrom the result of '%s' on line %d", like, by->name, by->line);
@@ -300,7 +321,8 @@ static void explain_param(shaping *s, int at) {
 
 static void publish(shaping *s) {
     wg_lang *lang = s->reader->lang;
-    lang->extent = wg__take(lang->arena.memory, ((size_t)s->solver.unknowns + 1) * sizeof *lang->extent);
+    lang->extent =
+        wg__take(lang->arena.memory, ((size_t)s->solver.unknowns + 1) * sizeof *lang->extent);
     if (!lang->extent) {
         wg__parser_refused(&s->reader->parser);
         return;
@@ -316,7 +338,8 @@ static void publish(shaping *s) {
     }
 }
 
-/* ---- what only finished shapes can tell ------------------------------------------------------------------ */
+/* ---- what only finished shapes can tell
+ * ------------------------------------------------------------------ */
 
 /* slice(v, from, n): from + n <= len(v), wherever the formulas can tell. */
 static void check_slice(shaping *s, const wg_ast *ast) {
@@ -334,7 +357,8 @@ static void check_slice(shaping *s, const wg_ast *ast) {
         fail(s, WG_RANGE, ast->arg[1], "a slice begins at 0 or later");
     if (whole->rank != 1) {
         fail(s, whole->rank ? WG_UNSUPPORTED : WG_SHAPE, ast,
-             whole->rank ? "a slice of a matrix is not supported yet" : "a slice is of a vector, not of a number");
+             whole->rank ? "a slice of a matrix is not supported yet"
+                         : "a slice is of a vector, not of a number");
         return;
     }
     const wg_formula *end = wg__formula_add(&lang->arena, from, n);
@@ -342,7 +366,8 @@ static void check_slice(shaping *s, const wg_ast *ast) {
     if (!left)
         wg__parser_refused(&s->reader->parser);
     else if (!wg__formula_bad(left) && wg__formula_constant(left, &value) && value < 0)
-        wg__reader_fail(s->reader, WG_RANGE, ast->line, ast->column, "this slice ends beyond its vector of shape %s",
+        wg__reader_fail(s->reader, WG_RANGE, ast->line, ast->column,
+                        "this slice ends beyond its vector of shape %s",
                         wg__extent_text(whole, text, sizeof text));
 }
 
@@ -351,7 +376,8 @@ static void check_node(shaping *s, const wg_ast *ast, bool left) {
     if (s->reader->parser.status != WG_OK || ast->shape < 0)
         return;
     if (!left && s->reader->lang->extent[ast->shape].rank == 2) {
-        fail(s, WG_UNSUPPORTED, ast, "a matrix can stand only to the left of '@': more is not supported yet");
+        fail(s, WG_UNSUPPORTED, ast,
+             "a matrix can stand only to the left of '@': more is not supported yet");
         return;
     }
     for (int i = 0; i < ast->n; i++)

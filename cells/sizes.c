@@ -1,5 +1,5 @@
-/* sizes.c: what stands for a number outside equations: lengths as formulas, consts, and both when input and hidden are
- * known. Touches only the checked tree. */
+/* sizes.c: what stands for a number outside equations: lengths as formulas, consts, and both when
+ * input and hidden are known. Touches only the checked tree. */
 #include "lang.h"
 
 #include <math.h>
@@ -8,7 +8,8 @@
 
 enum { MOST_STEPS = 100000 }; /* of arithmetic: consts of consts of consts can double each time */
 
-static const char *const what[] = {"an input", "a size", "a const", "a state", "a parameter", "a value"};
+static const char *const what[] = {"an input", "a size",      "a const",
+                                   "a state",  "a parameter", "a value"};
 
 /* A name of a size or const, marked as used; -1, with an error, if it is none. */
 static int find_number(const wg_lang *lang, const wg_source *source, const wg_ast *ast,
@@ -26,7 +27,8 @@ static int find_number(const wg_lang *lang, const wg_source *source, const wg_as
     return -1;
 }
 
-/* ---- lengths ---------------------------------------------------------------------------------------- */
+/* ---- lengths
+ * ---------------------------------------------------------------------------------------- */
 
 static const wg_formula *refuse(const wg_source *source, const wg_ast *ast, wg_error *error) {
     wg__source_error(source, error, WG_SYNTAX, ast->line, ast->column,
@@ -78,8 +80,8 @@ static const wg_formula *length(wg_lang *lang, const wg_source *source, const wg
     if (!op)
         return refuse(source, ast, error);
     bool one = ast->kind == WG_AST_NEGATE;
-    const wg_formula *a = one ? wg__formula_number(&lang->arena, 0)
-                              : length(lang, source, ast->arg[0], error);
+    const wg_formula *a =
+        one ? wg__formula_number(&lang->arena, 0) : length(lang, source, ast->arg[0], error);
     const wg_formula *b = length(lang, source, ast->arg[one ? 0 : 1], error);
     const wg_formula *result = op(&lang->arena, a, b);
     if (result && wg__formula_bad(result)) {
@@ -102,7 +104,8 @@ const wg_formula *wg__lang_length(wg_lang *lang, const wg_source *source, const 
     return error->status == WG_OK ? result : NULL;
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------------- */
+/* ---- numbers
+ * ---------------------------------------------------------------------------------------- */
 
 static double square(double x) { return x * x; }
 static double inverse(double x) { return 1 / x; }
@@ -113,10 +116,21 @@ static const struct {
     double (*one)(double);
     double (*two)(double, double);
 } functions[] = {
-    {"sqrt", sqrt, NULL},   {"exp", exp, NULL},     {"log", log, NULL},       {"abs", fabs, NULL},
-    {"tanh", tanh, NULL},   {"sin", sin, NULL},     {"cos", cos, NULL},       {"square", square, NULL},
-    {"inv", inverse, NULL}, {"floor", floor, NULL}, {"rsqrt", reciprocal_root, NULL},
-    {"expm1", expm1, NULL}, {"log1p", log1p, NULL}, {"min", NULL, fmin},      {"max", NULL, fmax},
+    {"sqrt", sqrt, NULL},
+    {"exp", exp, NULL},
+    {"log", log, NULL},
+    {"abs", fabs, NULL},
+    {"tanh", tanh, NULL},
+    {"sin", sin, NULL},
+    {"cos", cos, NULL},
+    {"square", square, NULL},
+    {"inv", inverse, NULL},
+    {"floor", floor, NULL},
+    {"rsqrt", reciprocal_root, NULL},
+    {"expm1", expm1, NULL},
+    {"log1p", log1p, NULL},
+    {"min", NULL, fmin},
+    {"max", NULL, fmax},
     {"pow", NULL, pow},
 };
 
@@ -174,7 +188,8 @@ static wg_status evaluate_size(evaluation *e, const wg_symbol *symbol, int64_t *
                             (long long)e->input, (long long)e->hidden);
 }
 
-static wg_status evaluate_name(evaluation *e, const wg_source *source, const wg_ast *ast, double *value) {
+static wg_status evaluate_name(evaluation *e, const wg_source *source, const wg_ast *ast,
+                               double *value) {
     int at = find_number(e->lang, source, ast, e->error);
     if (at < 0)
         return WG_SYNTAX;
@@ -201,7 +216,8 @@ static double apply(const wg_ast *ast, const double *x) {
     return functions[at].one ? functions[at].one(x[0]) : functions[at].two(x[0], x[1]);
 }
 
-static wg_status evaluate(evaluation *e, const wg_source *source, const wg_ast *ast, double *value) {
+static wg_status evaluate(evaluation *e, const wg_source *source, const wg_ast *ast,
+                          double *value) {
     *value = ast->value;
     if (e->steps++ > MOST_STEPS)
         return wg__source_error(source, e->error, WG_RANGE, ast->line, ast->column,
@@ -232,12 +248,14 @@ wg_status wg__lang_number(const wg_lang *lang, const wg_source *source, const wg
     return evaluate(&e, source, ast, value);
 }
 
-/* ---- sizes in numbers --------------------------------------------------------------------------------- */
+/* ---- sizes in numbers
+ * --------------------------------------------------------------------------------- */
 
 static wg_status check_tie(const wg_lang *lang, int64_t input, int64_t hidden, wg_error *error) {
     if (!lang->tied || input == hidden)
         return WG_OK;
-    return wg_error_set(error, WG_SHAPE, "%s: cell %s ties hidden to input, but hidden is %lld and input %lld",
+    return wg_error_set(error, WG_SHAPE,
+                        "%s: cell %s ties hidden to input, but hidden is %lld and input %lld",
                         lang->source.name, lang->name, (long long)hidden, (long long)input);
 }
 
@@ -253,11 +271,11 @@ wg_status wg__lang_shape(const wg_lang *lang, int symbol, int64_t input, int64_t
         const wg_formula *length = s->extent.dim[i];
         bool good = wg__formula_value(length, input, hidden, &dim[i]) == WG_OK;
         if (!good || dim[i] < 1)
-            return wg__source_error(&lang->source, error, WG_RANGE, s->line, s->column,
-                                    "'%s' has length %s, which is %s for input %lld and hidden %lld",
-                                    s->name, wg__formula_text(length, text, sizeof text),
-                                    good ? "less than 1" : "not a whole number", (long long)input,
-                                    (long long)hidden);
+            return wg__source_error(
+                &lang->source, error, WG_RANGE, s->line, s->column,
+                "'%s' has length %s, which is %s for input %lld and hidden %lld", s->name,
+                wg__formula_text(length, text, sizeof text),
+                good ? "less than 1" : "not a whole number", (long long)input, (long long)hidden);
     }
     status = wg__shape_set(shape, s->extent.rank, dim);
     if (status != WG_OK)
@@ -267,15 +285,17 @@ wg_status wg__lang_shape(const wg_lang *lang, int symbol, int64_t input, int64_t
     return WG_OK;
 }
 
-wg_status wg__lang_check_sizes(const wg_lang *lang, int64_t input, int64_t hidden, wg_error *error) {
+wg_status wg__lang_check_sizes(const wg_lang *lang, int64_t input, int64_t hidden,
+                               wg_error *error) {
     evaluation e = {lang, input, hidden, 0, error};
     wg_status status = WG_OK;
     wg_shape shape;
     int64_t size;
     for (int i = 0; i < lang->symbols && status == WG_OK; i++) {
         const wg_symbol *symbol = &lang->symbol[i];
-        status = symbol->kind == WG_SYMBOL_SIZE ? evaluate_size(&e, symbol, &size)
-                                                : wg__lang_shape(lang, i, input, hidden, &shape, error);
+        status = symbol->kind == WG_SYMBOL_SIZE
+                     ? evaluate_size(&e, symbol, &size)
+                     : wg__lang_shape(lang, i, input, hidden, &shape, error);
     }
     return status;
 }

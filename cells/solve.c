@@ -1,5 +1,6 @@
-/* solve.c: steps 2 to 4 of the shape rule, over unknowns and constraints. An unknown is looked at again only when something
- * it stands beside becomes known, so the work is linear in the text. Touches nothing but the solver. */
+/* solve.c: steps 2 to 4 of the shape rule, over unknowns and constraints. An unknown is looked at
+ * again only when something it stands beside becomes known, so the work is linear in the text.
+ * Touches nothing but the solver. */
 #include "solve.h"
 
 #include <stdio.h>
@@ -18,11 +19,13 @@ static bool refused(wg_solver *solver) {
     return false;
 }
 
-/* ---- unknowns ------------------------------------------------------------------------------------------ */
+/* ---- unknowns
+ * ------------------------------------------------------------------------------------------ */
 
 int wg__solve_new(wg_solver *solver) {
     void *list = solver->unknown;
-    if (!wg__room(arena(solver)->memory, &list, solver->unknowns, &solver->unknown_room, sizeof *solver->unknown)) {
+    if (!wg__room(arena(solver)->memory, &list, solver->unknowns, &solver->unknown_room,
+                  sizeof *solver->unknown)) {
         refused(solver);
         return -1;
     }
@@ -70,7 +73,8 @@ static void enqueue(wg_solver *solver, int at) {
 }
 
 /* Makes an open unknown known, and queues the constraints it takes part in. */
-static void settle(wg_solver *solver, int at, const wg_extent *extent, wg_why why, int by, int line) {
+static void settle(wg_solver *solver, int at, const wg_extent *extent, wg_why why, int by,
+                   int line) {
     wg_unknown *class = wg__solve_class(solver, at);
     class->extent = *extent;
     class->why = why;
@@ -95,7 +99,8 @@ static void unite(wg_solver *solver, int at, int with, int by) {
     b->last = a->last ? a->last : b->last;
 }
 
-/* ---- contradictions ------------------------------------------------------------------------------------ */
+/* ---- contradictions
+ * ------------------------------------------------------------------------------------ */
 
 static const char *shape_text(wg_solver *solver, int at, char *text, size_t size) {
     return wg__extent_text(&wg__solve_class(solver, at)->extent, text, size);
@@ -122,19 +127,22 @@ static bool contradiction(wg_solver *solver, const wg_constraint *c, int operand
     shape_text(solver, operand, a, sizeof a);
     shape_text(solver, other, b, sizeof b);
     if (c->kind == WG_EQUATION_CONSTRAINT)
-        wg__reader_fail(solver->reader, WG_SHAPE, c->line, c->column, "%s has shape %s, but its value has shape %s",
-                        c->name, b, a);
+        wg__reader_fail(solver->reader, WG_SHAPE, c->line, c->column,
+                        "%s has shape %s, but its value has shape %s", c->name, b, a);
     else if (other == c->result)
-        wg__reader_fail(solver->reader, WG_SHAPE, c->line, c->column, "'%s' gives shape %s, but shape %s is needed%s",
-                        c->name, a, b, since(solver, other, since_b, sizeof since_b));
+        wg__reader_fail(solver->reader, WG_SHAPE, c->line, c->column,
+                        "'%s' gives shape %s, but shape %s is needed%s", c->name, a, b,
+                        since(solver, other, since_b, sizeof since_b));
     else
-        wg__reader_fail(solver->reader, WG_SHAPE, c->line, c->column, "'%s' of shapes %s%s and %s%s: they differ",
-                        c->name, b, since(solver, other, since_b, sizeof since_b), a,
+        wg__reader_fail(solver->reader, WG_SHAPE, c->line, c->column,
+                        "'%s' of shapes %s%s and %s%s: they differ", c->name, b,
+                        since(solver, other, since_b, sizeof since_b), a,
                         since(solver, operand, since_a, sizeof since_a));
     return false;
 }
 
-/* ---- step 2 --------------------------------------------------------------------------------------------- */
+/* ---- step 2
+ * --------------------------------------------------------------------------------------------- */
 
 /* (a) R is one: so are all operands. */
 static bool rule_a(wg_solver *solver, int at) {
@@ -179,7 +187,8 @@ static bool rule_c(wg_solver *solver, int at) {
             widest = c->operand[i];
     }
     if (!wg__solve_is_known(solver, c->result))
-        settle(solver, c->result, &wg__solve_class(solver, widest)->extent, WG_WHY_RESULT, at, c->line);
+        settle(solver, c->result, &wg__solve_class(solver, widest)->extent, WG_WHY_RESULT, at,
+               c->line);
     else if (!is_one(solver, c->result))
         return contradiction(solver, c, widest);
     return true;
@@ -197,7 +206,8 @@ static bool rule_d(wg_solver *solver, int at) {
         open = c->operand[i];
     }
     if (open >= 0)
-        settle(solver, open, &wg__solve_class(solver, c->result)->extent, WG_WHY_OPERAND, at, c->line);
+        settle(solver, open, &wg__solve_class(solver, c->result)->extent, WG_WHY_OPERAND, at,
+               c->line);
     return true;
 }
 
@@ -220,17 +230,21 @@ static bool rule_concat(wg_solver *solver, int at) {
     wg_extent sum = {1, {total, NULL}};
     char a[120], b[120], line[24];
     if (wg__formula_bad(total))
-        wg__reader_fail(solver->reader, WG_RANGE, c->line, c->column, "this length is too large a formula");
+        wg__reader_fail(solver->reader, WG_RANGE, c->line, c->column,
+                        "this length is too large a formula");
     else if (!wg__solve_is_known(solver, c->result))
         settle(solver, c->result, &sum, WG_WHY_RESULT, at, c->line);
     else if (!wg__extent_equal(&sum, &wg__solve_class(solver, c->result)->extent))
-        wg__reader_fail(solver->reader, WG_SHAPE, c->line, c->column, "'concat' gives shape %s, but shape %s is needed%s",
-                        wg__extent_text(&sum, a, sizeof a), shape_text(solver, c->result, b, sizeof b),
+        wg__reader_fail(solver->reader, WG_SHAPE, c->line, c->column,
+                        "'concat' gives shape %s, but shape %s is needed%s",
+                        wg__extent_text(&sum, a, sizeof a),
+                        shape_text(solver, c->result, b, sizeof b),
                         since(solver, c->result, line, sizeof line));
     return solver->reader->parser.status == WG_OK;
 }
 
-/* Everything that one constraint says now. (e), a vector beside a matrix, comes with matrices as values. */
+/* Everything that one constraint says now. (e), a vector beside a matrix, comes with matrices as
+ * values. */
 static bool look_at(wg_solver *solver, int at) {
     const wg_constraint *c = &solver->constraint[at];
     if (c->kind == WG_CONCAT_CONSTRAINT)
@@ -239,7 +253,8 @@ static bool look_at(wg_solver *solver, int at) {
         return false;
     if (!rule_b(solver, at) || !rule_c(solver, at))
         return false;
-    return !wg__solve_is_known(solver, c->result) || is_one(solver, c->result) || rule_d(solver, at);
+    return !wg__solve_is_known(solver, c->result) || is_one(solver, c->result) ||
+           rule_d(solver, at);
 }
 
 static bool propagate(wg_solver *solver) {
@@ -253,12 +268,14 @@ static bool propagate(wg_solver *solver) {
     return true;
 }
 
-bool wg__solve_set(wg_solver *solver, int at, const wg_extent *extent, wg_why why, int by, int line) {
+bool wg__solve_set(wg_solver *solver, int at, const wg_extent *extent, wg_why why, int by,
+                   int line) {
     settle(solver, at, extent, why, by, line);
     return propagate(solver);
 }
 
-/* ---- constraints ---------------------------------------------------------------------------------------- */
+/* ---- constraints
+ * ---------------------------------------------------------------------------------------- */
 
 static bool add_user(wg_solver *solver, int unknown, int constraint) {
     wg_user *user = wg__arena_take(arena(solver), sizeof *user);
@@ -274,18 +291,25 @@ static bool add_user(wg_solver *solver, int unknown, int constraint) {
     return true;
 }
 
-bool wg__solve_add(wg_solver *solver, wg_constraint_kind kind, const char *name, int line, int column,
-                   int result, int n, wg_ast **ast, const int *operand) {
+bool wg__solve_add(wg_solver *solver, wg_constraint_kind kind, const char *name, int line,
+                   int column, int result, int n, wg_ast **ast, const int *operand) {
     void *list = solver->constraint;
     int *copy = wg__arena_take(arena(solver), (size_t)n * sizeof *copy);
-    if (!copy || !wg__room(arena(solver)->memory, &list, solver->constraints, &solver->constraint_room,
-                           sizeof *solver->constraint))
+    if (!copy || !wg__room(arena(solver)->memory, &list, solver->constraints,
+                           &solver->constraint_room, sizeof *solver->constraint))
         return refused(solver);
     solver->constraint = list;
     memcpy(copy, operand, (size_t)n * sizeof *copy);
     int at = (int)solver->constraints++;
-    solver->constraint[at] = (wg_constraint){.kind = kind, .name = name, .line = line, .column = column,
-                                             .result = result, .n = n, .operand = copy, .ast = ast, .next = -1};
+    solver->constraint[at] = (wg_constraint){.kind = kind,
+                                             .name = name,
+                                             .line = line,
+                                             .column = column,
+                                             .result = result,
+                                             .n = n,
+                                             .operand = copy,
+                                             .ast = ast,
+                                             .next = -1};
     for (int i = 0; i < n; i++)
         if (!add_user(solver, operand[i], at))
             return false;
@@ -295,7 +319,8 @@ bool wg__solve_add(wg_solver *solver, wg_constraint_kind kind, const char *name,
     return propagate(solver);
 }
 
-/* ---- steps 3 and 4 -------------------------------------------------------------------------------------- */
+/* ---- steps 3 and 4
+ * -------------------------------------------------------------------------------------- */
 
 static bool all_beside_are_one(wg_solver *solver, const wg_constraint *c, int operand) {
     for (int i = 0; i < c->n; i++)
@@ -314,12 +339,16 @@ static bool close_operands(wg_solver *solver, int at) {
             continue;
         const wg_ast *ast = c->ast ? c->ast[i] : NULL;
         if (ast && ast->kind == WG_AST_NAME &&
-            solver->reader->lang->symbol[ast->symbol].kind == WG_SYMBOL_PARAM && all_beside_are_one(solver, c, i))
-            return wg__reader_fail(solver->reader, WG_SHAPE, ast->line, ast->column,
-                                   "the size of '%s' has to be given, as everything beside it has length 1: "
-                                   "param %s[1], or param %s[n]", ast->name, ast->name, ast->name) != NULL;
+            solver->reader->lang->symbol[ast->symbol].kind == WG_SYMBOL_PARAM &&
+            all_beside_are_one(solver, c, i))
+            return wg__reader_fail(
+                       solver->reader, WG_SHAPE, ast->line, ast->column,
+                       "the size of '%s' has to be given, as everything beside it has length 1: "
+                       "param %s[1], or param %s[n]",
+                       ast->name, ast->name, ast->name) != NULL;
         if (wg__solve_is_known(solver, c->result))
-            settle(solver, operand, &wg__solve_class(solver, c->result)->extent, WG_WHY_OPERAND, at, c->line);
+            settle(solver, operand, &wg__solve_class(solver, c->result)->extent, WG_WHY_OPERAND, at,
+                   c->line);
         else
             unite(solver, operand, c->result, at);
         if (!propagate(solver))

@@ -1,5 +1,5 @@
-/* solve.h: shapes as unknowns, and the constraints between them: steps 2 to 4 of the shape rule. Used by shapes.c, which
- * reads the lines (step 1). */
+/* solve.h: shapes as unknowns, and the constraints between them: steps 2 to 4 of the shape rule.
+ * Used by shapes.c, which reads the lines (step 1). */
 #ifndef WG_SOLVE_H
 #define WG_SOLVE_H
 
@@ -21,10 +21,10 @@ typedef struct wg_unknown {
     int parent; /* itself: it speaks for its class */
     wg_extent extent;
     wg_why why;
-    int by;     /* the constraint that made it known, or -1 */
-    int joined; /* the constraint by which it joined another's class, or -1 */
-    int line;   /* of a given shape, or of the @ */
-    int rows;   /* of a matrix: the unknown whose length is the number of rows */
+    int by;              /* the constraint that made it known, or -1 */
+    int joined;          /* the constraint by which it joined another's class, or -1 */
+    int line;            /* of a given shape, or of the @ */
+    int rows;            /* of a matrix: the unknown whose length is the number of rows */
     bool sum_of_lengths; /* the result of a concat: not `hidden` while the parts are open */
     struct wg_user *first, *last;
 } wg_unknown;
@@ -61,10 +61,11 @@ int wg__solve_known(wg_solver *solver, int rank, const wg_formula *a, int line);
 wg_unknown *wg__solve_class(wg_solver *solver, int unknown);
 bool wg__solve_is_known(wg_solver *solver, int unknown);
 /* Adds a constraint and draws its consequences (step 2); false on a contradiction. */
-bool wg__solve_add(wg_solver *solver, wg_constraint_kind kind, const char *name, int line, int column,
-                   int result, int n, wg_ast **ast, const int *operand);
+bool wg__solve_add(wg_solver *solver, wg_constraint_kind kind, const char *name, int line,
+                   int column, int result, int n, wg_ast **ast, const int *operand);
 /* Gives an open unknown a shape, and draws the consequences. */
-bool wg__solve_set(wg_solver *solver, int unknown, const wg_extent *extent, wg_why why, int by, int line);
+bool wg__solve_set(wg_solver *solver, int unknown, const wg_extent *extent, wg_why why, int by,
+                   int line);
 /* Steps 3 and 4. */
 bool wg__solve_rest(wg_solver *solver);
 

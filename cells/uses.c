@@ -1,4 +1,5 @@
-/* uses.c: how a cell's equations use each parameter, for the default initialisers. Touches only the checked tree. */
+/* uses.c: how a cell's equations use each parameter, for the default initialisers. Touches only the
+ * checked tree. */
 #include "initialisers.h"
 
 #include <string.h>
@@ -49,7 +50,8 @@ static void visit(walk *w, const wg_ast *ast, int added) {
     if (ast->kind == WG_AST_NEXT)
         return;
     int inside = ast->kind == WG_AST_NEGATE || (is_sum(ast) && added >= 0) ? added
-               : is_sum(ast) ? count_products(ast) : -1;
+                 : is_sum(ast)                                             ? count_products(ast)
+                                                                           : -1;
     bool product = ast->kind == WG_AST_MATMUL;
     if (product && ast->arg[0]->kind == WG_AST_NAME)
         w->use[ast->arg[0]->symbol].on_state |= depends_on_state(w, ast->arg[1]);

@@ -1,4 +1,5 @@
-/* expr.c: expressions by recursive descent, and their text. Knows nothing of cells; touches only core and the lexer. */
+/* expr.c: expressions by recursive descent, and their text. Knows nothing of cells; touches only
+ * core and the lexer. */
 #include "expr.h"
 
 #include <stdio.h>
@@ -15,10 +16,13 @@ static const struct {
 const char *wg__ast_op(wg_ast_kind kind) { return kinds[kind].op; }
 const char *wg__ast_spelling(wg_ast_kind kind) { return kinds[kind].spelling; }
 
-/* ---- nodes ------------------------------------------------------------------------------------------ */
+/* ---- nodes
+ * ------------------------------------------------------------------------------------------ */
 
-/* A node over n arguments (copied), or NULL: refused, too deep, or an argument is NULL because it failed. */
-static wg_ast *node(wg_parser *parser, wg_ast_kind kind, const wg_token *at, int n, wg_ast *const *arg) {
+/* A node over n arguments (copied), or NULL: refused, too deep, or an argument is NULL because it
+ * failed. */
+static wg_ast *node(wg_parser *parser, wg_ast_kind kind, const wg_token *at, int n,
+                    wg_ast *const *arg) {
     int depth = 0;
     for (int i = 0; i < n; i++) {
         if (!arg[i])
@@ -34,8 +38,14 @@ static wg_ast *node(wg_parser *parser, wg_ast_kind kind, const wg_token *at, int
     wg_ast **copy = n ? wg__arena_take(parser->arena, (size_t)n * sizeof *copy) : NULL;
     if (!ast || (n && !copy))
         return wg__parser_refused(parser);
-    *ast = (wg_ast){.kind = kind, .line = at->line, .column = at->column, .depth = depth + 1,
-                    .n = n, .arg = copy, .symbol = -1, .shape = -1};
+    *ast = (wg_ast){.kind = kind,
+                    .line = at->line,
+                    .column = at->column,
+                    .depth = depth + 1,
+                    .n = n,
+                    .arg = copy,
+                    .symbol = -1,
+                    .shape = -1};
     if (n)
         memcpy(copy, arg, (size_t)n * sizeof *copy);
     return ast;
@@ -45,7 +55,8 @@ static wg_ast *unary(wg_parser *parser, wg_ast_kind kind, const wg_token *at, wg
     return node(parser, kind, at, 1, &x);
 }
 
-static wg_ast *binary(wg_parser *parser, wg_ast_kind kind, const wg_token *at, wg_ast *x, wg_ast *y) {
+static wg_ast *binary(wg_parser *parser, wg_ast_kind kind, const wg_token *at, wg_ast *x,
+                      wg_ast *y) {
     return node(parser, kind, at, 2, (wg_ast *[]){x, y});
 }
 
@@ -54,11 +65,13 @@ static bool enter(wg_parser *parser) {
     if (++parser->nesting <= 2 * WG_EXPR_DEPTH) /* an expression and its sign count one each */
         return true;
     wg__parser_fail(parser, parser->now.line, parser->now.column,
-                    "this expression is nested deeper than %d: give parts of it names", WG_EXPR_DEPTH);
+                    "this expression is nested deeper than %d: give parts of it names",
+                    WG_EXPR_DEPTH);
     return false;
 }
 
-/* ---- the grammar, loosest last --------------------------------------------------------------------- */
+/* ---- the grammar, loosest last
+ * --------------------------------------------------------------------- */
 
 typedef wg_ast *rule(wg_parser *parser);
 
@@ -89,7 +102,8 @@ static wg_ast *parse_argument(wg_parser *parser) {
     return ast;
 }
 
-/* The rest of a bracketed list: items up to the closing bracket, as a node whose first arguments are given. */
+/* The rest of a bracketed list: items up to the closing bracket, as a node whose first arguments
+ * are given. */
 static wg_ast *parse_list(wg_parser *parser, wg_ast_kind kind, const wg_token *at, wg_ast *first,
                           rule *item, int close) {
     int64_t n = 0, capacity = 0;
@@ -107,7 +121,8 @@ static wg_ast *parse_list(wg_parser *parser, wg_ast_kind kind, const wg_token *a
         bool more = (first && n == 1) || wg__parser_accept(parser, ',');
         next = more ? item(parser) : NULL;
     }
-    if (parser->status == WG_OK && wg__parser_expect(parser, close, close == ')' ? "',' or ')'" : "',' or ']'"))
+    if (parser->status == WG_OK &&
+        wg__parser_expect(parser, close, close == ')' ? "',' or ')'" : "',' or ']'"))
         ast = node(parser, kind, at, (int)n, list);
     wg__give(memory, list);
     return ast;
@@ -195,7 +210,8 @@ static wg_ast *parse_term(wg_parser *parser) {
     while (ast && (parser->now.kind == '*' || parser->now.kind == '/')) {
         wg_token at = parser->now;
         wg__parser_next(parser);
-        ast = binary(parser, at.kind == '*' ? WG_AST_MUL : WG_AST_DIV, &at, ast, parse_unary(parser));
+        ast =
+            binary(parser, at.kind == '*' ? WG_AST_MUL : WG_AST_DIV, &at, ast, parse_unary(parser));
     }
     return ast;
 }
@@ -205,7 +221,8 @@ wg_ast *wg__parse_expression(wg_parser *parser) {
     while (ast && (parser->now.kind == '+' || parser->now.kind == '-')) {
         wg_token at = parser->now;
         wg__parser_next(parser);
-        ast = binary(parser, at.kind == '+' ? WG_AST_ADD : WG_AST_SUB, &at, ast, parse_term(parser));
+        ast =
+            binary(parser, at.kind == '+' ? WG_AST_ADD : WG_AST_SUB, &at, ast, parse_term(parser));
     }
     parser->nesting--;
     return parser->status == WG_OK ? ast : NULL;
@@ -224,7 +241,8 @@ wg_status wg__expr_parse(const wg_source *source, wg_arena *arena, wg_ast **ast,
     return parser.status;
 }
 
-/* ---- back to text ----------------------------------------------------------------------------------- */
+/* ---- back to text
+ * ----------------------------------------------------------------------------------- */
 
 typedef struct writer {
     char *text;

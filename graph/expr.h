@@ -1,5 +1,6 @@
-/* expr.h: expressions as text: the lexer, the parser by recursive descent, and the syntax tree, in an arena. Knows
- * nothing of cells: they and foreign derivatives share it. Includes only core and source.h. */
+/* expr.h: expressions as text: the lexer, the parser by recursive descent, and the syntax tree, in
+ * an arena. Knows nothing of cells: they and foreign derivatives share it. Includes only core and
+ * source.h. */
 #ifndef WG_EXPR_H
 #define WG_EXPR_H
 
@@ -10,21 +11,21 @@ enum { WG_EXPR_DEPTH = 250, WG_EXPR_NAME = 100 };
 
 /* Every kind of node: the op that computes it ("" if none does), how it is written. */
 #define WG_AST_MAP(X)                                                                              \
-    X(NUMBER, "", "number")    /* value */                                                         \
-    X(NAME, "", "name")        /* name */                                                          \
-    X(NEXT, "", "'")           /* arg[0]: what is primed */                                        \
-    X(TRANSPOSE, "", ".T")     /* arg[0] */                                                        \
-    X(NEGATE, "neg", "-")      /* arg[0] */                                                        \
-    X(ADD, "add", "+")         /* arg[0] + arg[1], and so on */                                    \
+    X(NUMBER, "", "number") /* value */                                                            \
+    X(NAME, "", "name")     /* name */                                                             \
+    X(NEXT, "", "'")        /* arg[0]: what is primed */                                           \
+    X(TRANSPOSE, "", ".T")  /* arg[0] */                                                           \
+    X(NEGATE, "neg", "-")   /* arg[0] */                                                           \
+    X(ADD, "add", "+")      /* arg[0] + arg[1], and so on */                                       \
     X(SUB, "sub", "-")                                                                             \
     X(MUL, "mul", "*")                                                                             \
     X(DIV, "div", "/")                                                                             \
     X(POW, "pow", "**")                                                                            \
     X(MATMUL, "", "@")                                                                             \
-    X(CALL, "", "call")        /* name(arg[0], …, arg[n-1]) */                                     \
-    X(INDEX, "", "[ ]")        /* arg[0][arg[1], …, arg[n-1]] */                                   \
-    X(RANGE, "", "..")         /* arg[0]..arg[1], in an index */                                   \
-    X(BINDING, "", "=")        /* name = arg[0]..arg[1], an argument of a call */
+    X(CALL, "", "call") /* name(arg[0], …, arg[n-1]) */                                          \
+    X(INDEX, "", "[ ]") /* arg[0][arg[1], …, arg[n-1]] */                                        \
+    X(RANGE, "", "..")  /* arg[0]..arg[1], in an index */                                          \
+    X(BINDING, "", "=") /* name = arg[0]..arg[1], an argument of a call */
 
 typedef enum wg_ast_kind {
 #define WG_AST_ENUM(name, op, spelling) WG_AST_##name,
@@ -32,7 +33,8 @@ typedef enum wg_ast_kind {
 #undef WG_AST_ENUM
 } wg_ast_kind;
 
-/* A node. Its place is that of the operator for an operator (the bracket for an index), else of its first character. */
+/* A node. Its place is that of the operator for an operator (the bracket for an index), else of its
+ * first character. */
 typedef struct wg_ast wg_ast;
 struct wg_ast {
     wg_ast_kind kind;
@@ -40,17 +42,19 @@ struct wg_ast {
     int depth;        /* of the tree from here down: at most WG_EXPR_DEPTH */
     int n;
     wg_ast **arg;
-    const char *name; /* NAME, CALL, BINDING: zero-terminated */
-    double value;     /* NUMBER: finite, not negative */
+    const char *name;  /* NAME, CALL, BINDING: zero-terminated */
+    double value;      /* NUMBER: finite, not negative */
     int symbol, shape; /* for the tree's owner: -1 until it sets them */
 };
 
 const char *wg__ast_op(wg_ast_kind kind);       /* "add" for WG_AST_ADD; "" if no op */
 const char *wg__ast_spelling(wg_ast_kind kind); /* "+" */
-/* Writes the expression, fully determined but with few brackets, cut to `size` bytes; returns text. */
+/* Writes the expression, fully determined but with few brackets, cut to `size` bytes; returns text.
+ */
 char *wg__ast_text(const wg_ast *ast, char *text, size_t size);
 
-/* ---- the lexer, for languages around expressions ------------------------------------------------- */
+/* ---- the lexer, for languages around expressions
+ * ------------------------------------------------- */
 
 /* One-character tokens are their characters: + - * / @ = , ( ) [ ] ' */
 enum {
@@ -58,10 +62,10 @@ enum {
     WG_TOKEN_LINE,      /* the end of a line that does not go on; empty lines give none */
     WG_TOKEN_NUMBER,
     WG_TOKEN_NAME,
-    WG_TOKEN_TEXT,      /* "…": start and size are of the inside */
-    WG_TOKEN_POW,       /* ** */
-    WG_TOKEN_RANGE,     /* .. */
-    WG_TOKEN_TRANSPOSE  /* .T */
+    WG_TOKEN_TEXT,     /* "…": start and size are of the inside */
+    WG_TOKEN_POW,      /* ** */
+    WG_TOKEN_RANGE,    /* .. */
+    WG_TOKEN_TRANSPOSE /* .T */
 };
 
 typedef struct wg_token {
@@ -71,9 +75,9 @@ typedef struct wg_token {
     double value; /* of a number */
 } wg_token;
 
-/* A reader of one text. A line goes on while a bracket is open, or if it ends in an operator, = or a comma. # starts a
- * comment. `now` and `ahead` are the two tokens of look-ahead. The first error stops it: status is set, `now` and
- * `ahead` are WG_TOKEN_END. */
+/* A reader of one text. A line goes on while a bracket is open, or if it ends in an operator, = or
+ * a comma. # starts a comment. `now` and `ahead` are the two tokens of look-ahead. The first error
+ * stops it: status is set, `now` and `ahead` are WG_TOKEN_END. */
 typedef struct wg_parser {
     const wg_source *source;
     wg_arena *arena; /* of nodes and names */
@@ -82,7 +86,8 @@ typedef struct wg_parser {
     wg_token now, ahead;
     /* private */
     const char *at;
-    int line, column, nesting, last, last_line, last_column, brackets; /* last_: where the last token ends */
+    int line, column, nesting, last, last_line, last_column,
+        brackets; /* last_: where the last token ends */
     wg_token bracket[WG_EXPR_DEPTH];
 } wg_parser;
 
@@ -103,8 +108,10 @@ void *wg__parser_refused(wg_parser *parser);
 /* A token's characters as a string in the arena, or NULL. */
 char *wg__parser_string(wg_parser *parser, const wg_token *token);
 
-/* One expression from `now` on; NULL on failure. Tightest first: ( ), call, index, ' and .T; ** (to the right; -x**2 is
- * -(x**2), x**-2 is allowed); @ (to the right; its right side may start with -); unary -; * /; + -. */
+/* One expression from `now` on; NULL on failure. Tightest first: ( ), call, index, ' and .T; ** (to
+ * the right; -x**2 is
+ * -(x**2), x**-2 is allowed); @ (to the right; its right side may start with -); unary -; * /; + -.
+ */
 wg_ast *wg__parse_expression(wg_parser *parser);
 
 /* A whole text that is one expression. */

@@ -1,4 +1,5 @@
-/* lexer.c: characters to tokens with two of look-ahead; which lines go on; numbers in any locale. Touches only core. */
+/* lexer.c: characters to tokens with two of look-ahead; which lines go on; numbers in any locale.
+ * Touches only core. */
 #include "expr.h"
 
 #include <locale.h>
@@ -8,7 +9,9 @@
 #include <string.h>
 
 static bool is_digit(int c) { return c >= '0' && c <= '9'; }
-static bool is_letter(int c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+static bool is_letter(int c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
 
 void *wg__parser_fail(wg_parser *parser, int line, int column, const char *format, ...) {
     if (parser->status == WG_OK) {
@@ -17,9 +20,10 @@ void *wg__parser_fail(wg_parser *parser, int line, int column, const char *forma
         va_start(arguments, format);
         vsnprintf(message, sizeof message, format, arguments);
         va_end(arguments);
-        parser->status = wg__source_error(parser->source, parser->error, WG_SYNTAX, line, column,
-                                          "%s", message);
-        parser->now = parser->ahead = (wg_token){.kind = WG_TOKEN_END, .line = line, .column = column};
+        parser->status =
+            wg__source_error(parser->source, parser->error, WG_SYNTAX, line, column, "%s", message);
+        parser->now = parser->ahead =
+            (wg_token){.kind = WG_TOKEN_END, .line = line, .column = column};
     }
     return NULL;
 }
@@ -52,7 +56,8 @@ bool wg__number(const char *text, size_t size, double *value) {
     return end == digits + size && isfinite(*value);
 }
 
-/* ---- characters ------------------------------------------------------------------------------------ */
+/* ---- characters
+ * ------------------------------------------------------------------------------------ */
 
 static int peek(const wg_parser *parser, size_t offset) {
     size_t left = (size_t)(parser->source->text + parser->source->size - parser->at);
@@ -76,8 +81,9 @@ static bool continues(int kind) {
            (kind < WG_TOKEN_END && kind > 0 && strchr("+-*/@=,", kind));
 }
 
-/* Goes past blanks and comments, and past line ends where the line goes on or nothing stands on it. True if it stopped at
- * a line end that counts, or at the end of a text whose last line has none. */
+/* Goes past blanks and comments, and past line ends where the line goes on or nothing stands on it.
+ * True if it stopped at a line end that counts, or at the end of a text whose last line has none.
+ */
 static bool skip_blanks(wg_parser *parser) {
     for (int c; (c = peek(parser, 0)) >= 0;) {
         if (c == '#') {
@@ -96,7 +102,8 @@ static bool skip_blanks(wg_parser *parser) {
     return parser->last != WG_TOKEN_LINE && !continues(parser->last);
 }
 
-/* ---- tokens ---------------------------------------------------------------------------------------- */
+/* ---- tokens
+ * ---------------------------------------------------------------------------------------- */
 
 static void lex_number(wg_parser *parser, wg_token *token) {
     while (is_digit(peek(parser, 0)))
@@ -107,7 +114,8 @@ static void lex_number(wg_parser *parser, wg_token *token) {
             step(parser);
     }
     int sign = peek(parser, 1) == '+' || peek(parser, 1) == '-';
-    if ((peek(parser, 0) == 'e' || peek(parser, 0) == 'E') && is_digit(peek(parser, 1 + (size_t)sign))) {
+    if ((peek(parser, 0) == 'e' || peek(parser, 0) == 'E') &&
+        is_digit(peek(parser, 1 + (size_t)sign))) {
         for (step(parser); sign > 0; sign--)
             step(parser);
         while (is_digit(peek(parser, 0)))
@@ -128,8 +136,8 @@ static void lex_name(wg_parser *parser, wg_token *token) {
     token->kind = WG_TOKEN_NAME;
     token->size = (size_t)(parser->at - token->start);
     if (token->size > WG_EXPR_NAME)
-        wg__parser_fail(parser, token->line, token->column, "this name is longer than %d characters",
-                        WG_EXPR_NAME);
+        wg__parser_fail(parser, token->line, token->column,
+                        "this name is longer than %d characters", WG_EXPR_NAME);
 }
 
 static void lex_text(wg_parser *parser, wg_token *token) {
@@ -157,21 +165,24 @@ static void open_bracket(wg_parser *parser, const wg_token *token) {
 static void close_bracket(wg_parser *parser, const wg_token *token) {
     const wg_token *open = parser->brackets ? &parser->bracket[parser->brackets - 1] : NULL;
     if (!open)
-        wg__parser_fail(parser, token->line, token->column, "this '%c' closes nothing", token->kind);
+        wg__parser_fail(parser, token->line, token->column, "this '%c' closes nothing",
+                        token->kind);
     else if ((open->kind == '(') != (token->kind == ')'))
-        wg__parser_fail(parser, token->line, token->column, "this '%c' cannot close the '%c' at %d:%d",
-                        token->kind, open->kind, open->line, open->column);
+        wg__parser_fail(parser, token->line, token->column,
+                        "this '%c' cannot close the '%c' at %d:%d", token->kind, open->kind,
+                        open->line, open->column);
     else
         parser->brackets--;
 }
 
 static void lex_symbol(wg_parser *parser, wg_token *token) {
     int c = peek(parser, 0), after = peek(parser, 1);
-    int wide = c == '*' && after == '*' ? WG_TOKEN_POW
-             : c == '.' && after == '.' ? WG_TOKEN_RANGE
-             : c == '.' && after == 'T' && !is_letter(peek(parser, 2)) && !is_digit(peek(parser, 2))
-                 ? WG_TOKEN_TRANSPOSE
-                 : 0;
+    int wide =
+        c == '*' && after == '*'   ? WG_TOKEN_POW
+        : c == '.' && after == '.' ? WG_TOKEN_RANGE
+        : c == '.' && after == 'T' && !is_letter(peek(parser, 2)) && !is_digit(peek(parser, 2))
+            ? WG_TOKEN_TRANSPOSE
+            : 0;
     token->kind = wide ? wide : c;
     token->size = wide ? 2 : 1;
     if (!wide && (c == 0 || !strchr("+-*/@=,()[]'", c))) {
@@ -179,7 +190,8 @@ static void lex_symbol(wg_parser *parser, wg_token *token) {
             wg__parser_fail(parser, token->line, token->column, "'%c' has no meaning here", c);
         else
             wg__parser_fail(parser, token->line, token->column,
-                            "the byte 0x%02X has no meaning outside comments and \"texts\"", (unsigned)c);
+                            "the byte 0x%02X has no meaning outside comments and \"texts\"",
+                            (unsigned)c);
         return;
     }
     for (size_t i = 0; i < token->size; i++)
@@ -224,9 +236,15 @@ static wg_token lex(wg_parser *parser) {
     return parser->status == WG_OK ? token : parser->now;
 }
 
-void wg__parser_begin(wg_parser *parser, const wg_source *source, wg_arena *arena, wg_error *error) {
-    *parser = (wg_parser){.source = source, .arena = arena, .error = error, .at = source->text,
-                          .line = 1, .column = 1, .last = WG_TOKEN_LINE};
+void wg__parser_begin(wg_parser *parser, const wg_source *source, wg_arena *arena,
+                      wg_error *error) {
+    *parser = (wg_parser){.source = source,
+                          .arena = arena,
+                          .error = error,
+                          .at = source->text,
+                          .line = 1,
+                          .column = 1,
+                          .last = WG_TOKEN_LINE};
     if (source->size >= 3 && memcmp(source->text, "\xEF\xBB\xBF", 3) == 0)
         parser->at += 3; /* a byte order mark */
     parser->now = lex(parser);

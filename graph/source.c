@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SHOWN = 120, BEFORE = 80 }; /* bytes of a line that a message shows, and of those before the caret */
+enum {
+    SHOWN = 120,
+    BEFORE = 80
+}; /* bytes of a line that a message shows, and of those before the caret */
 
 /* The bytes of a line, counted from 1, without its end. */
 static const char *find_line(const wg_source *source, int line, size_t *size) {
@@ -31,8 +34,8 @@ static size_t find_column(const char *line, size_t size, int column) {
     return at;
 }
 
-/* Copies a piece of a line: control characters and broken UTF-8 become spaces or '?', so that the message stays
- * a clean line. With `blank`, every character becomes a space. */
+/* Copies a piece of a line: control characters and broken UTF-8 become spaces or '?', so that the
+ * message stays a clean line. With `blank`, every character becomes a space. */
 static size_t copy_line(char *out, const char *line, size_t from, size_t to, bool blank) {
     uint32_t point;
     size_t n = 0;

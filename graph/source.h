@@ -1,5 +1,5 @@
-/* source.h: a text with a name, and errors that point into it: FILE:LINE:COL: message, the line, a caret.
- * Includes only core. */
+/* source.h: a text with a name, and errors that point into it: FILE:LINE:COL: message, the line, a
+ * caret. Includes only core. */
 #ifndef WG_SOURCE_H
 #define WG_SOURCE_H
 
@@ -12,8 +12,9 @@ typedef struct wg_source {
     size_t size;
 } wg_source;
 
-/* Sets *error (may be NULL) to "NAME:LINE:COLUMN: message", the source line and a caret line, and returns
- * `status`. Lines and columns count from 1, columns in characters; column 0 points at the whole line. */
+/* Sets *error (may be NULL) to "NAME:LINE:COLUMN: message", the source line and a caret line, and
+ * returns `status`. Lines and columns count from 1, columns in characters; column 0 points at the
+ * whole line. */
 wg_status wg__source_error(const wg_source *source, wg_error *error, wg_status status, int line,
                            int column, const char *format, ...) WG_PRINTF(6, 7);
 

@@ -1,4 +1,5 @@
-/* Fuzzes the cell language: a text is read, or refused with its place; what is read has shapes, sizes and first values. */
+/* Fuzzes the cell language: a text is read, or refused with its place; what is read has shapes,
+ * sizes and first values. */
 #include "fuzz.h"
 
 #include "initialisers.h"
@@ -13,18 +14,40 @@ const fuzz_text fuzz_seeds[] = {
     FUZZ("cell lstm\ncite \"Gers\"\ninput x\nstate h, c\ni = sigmoid(W_i @ x + U_i @ h + b_i)\n"
          "f = sigmoid(W_f @ x + U_f @ h + b_f)\ng = tanh(W_g @ x + U_g @ h + b_g)\n"
          "o = sigmoid(W_o @ x + U_o @ h + b_o)\nc' = f*c + i*g\nh' = o*tanh(c')\ninit b_f = 1\n"),
-    FUZZ("cell t\ninput x, t[1]\nsize N = 2*hidden\nconst k = sqrt(N)\nstate h = h0, c[N] = 0.5\nparam V[hidden, N]\n"
-         "m = concat(slice(c, 1, 3), t, x)\nc' = k*softmax(A @ m)\nh' = where(less(h, 0), dropout(V @ c', 0.1), -h**2)\n"
+    FUZZ("cell t\ninput x, t[1]\nsize N = 2*hidden\nconst k = sqrt(N)\nstate h = h0, c[N] = "
+         "0.5\nparam V[hidden, N]\n"
+         "m = concat(slice(c, 1, 3), t, x)\nc' = k*softmax(A @ m)\nh' = where(less(h, 0), "
+         "dropout(V @ c', 0.1), -h**2)\n"
          "init * = 0.1\ninit V = orthogonal(k)\n"),
-    FUZZ("cell t\nsize hidden = input\nstate h\nfixed W\nh' = h + dot(p, x)*tanh(W @ -x)\noutput h\ninit W = spectral(0.9, 0.5)\n"
+    FUZZ("cell t\nsize hidden = input\nstate h\nfixed W\nh' = h + dot(p, x)*tanh(W @ -x)\noutput "
+         "h\ninit W = spectral(0.9, 0.5)\n"
          "init p = linspace(0, 1)\n"),
     {0}};
 
-const fuzz_text fuzz_words[] = {FUZZ("state "),  FUZZ("param "), FUZZ("size "),   FUZZ("const "), FUZZ("init "),
-                                FUZZ("hidden"),  FUZZ("input"),  FUZZ("output "), FUZZ(" @ "),    FUZZ("**"),
-                                FUZZ("' = "),    FUZZ("tanh("),  FUZZ("concat("), FUZZ("[2*"),    FUZZ(".T"),
-                                FUZZ("1e308"),   FUZZ(" for "),  FUZZ("sum(j = 1..3, "), FUZZ("((((((((((((((("),
-                                FUZZ("orthogonal"), FUZZ("chrono(3)"), FUZZ("\n"), FUZZ("/0"),    {0}};
+const fuzz_text fuzz_words[] = {FUZZ("state "),
+                                FUZZ("param "),
+                                FUZZ("size "),
+                                FUZZ("const "),
+                                FUZZ("init "),
+                                FUZZ("hidden"),
+                                FUZZ("input"),
+                                FUZZ("output "),
+                                FUZZ(" @ "),
+                                FUZZ("**"),
+                                FUZZ("' = "),
+                                FUZZ("tanh("),
+                                FUZZ("concat("),
+                                FUZZ("[2*"),
+                                FUZZ(".T"),
+                                FUZZ("1e308"),
+                                FUZZ(" for "),
+                                FUZZ("sum(j = 1..3, "),
+                                FUZZ("((((((((((((((("),
+                                FUZZ("orthogonal"),
+                                FUZZ("chrono(3)"),
+                                FUZZ("\n"),
+                                FUZZ("/0"),
+                                {0}};
 
 static void check(wg_lang *lang, wg_memory *memory) {
     char text[200];
@@ -35,7 +58,8 @@ static void check(wg_lang *lang, wg_memory *memory) {
         FUZZ_LAW(symbol->extent.rank > 0 && symbol->reason);
         wg__extent_text(&symbol->extent, text, sizeof text);
         wg__inits_text(inits, i, text, sizeof text);
-        if (wg__lang_shape(lang, lang->param[i], 3, 4, &shape, NULL) != WG_OK || shape.count > 10000)
+        if (wg__lang_shape(lang, lang->param[i], 3, 4, &shape, NULL) != WG_OK ||
+            shape.count > 10000)
             continue;
         wg_tensor *tensor = wg_tensor_new(memory, WG_F32, shape.rank, shape.dim);
         if (tensor)

@@ -205,9 +205,10 @@ static wg_status nested(int n, const char *open, const char *close) {
 }
 
 Test(expr, depth_is_limited_whatever_nests) {
-    const char *const forms[][2] = {{"(", ")"},   {"-", ""},   {"f(", ")"}, {"a[", "]"}, {"x**", ""},
-                                    {"x @ ", ""}, {"", "'"},   {"", ".T"},  {"", "+x"},  {"", "*x"},
-                                    {"", "[1]"},  {"x**-", ""}, {"f(j=1..", ", x)"}};
+    const char *const forms[][2] = {{"(", ")"},         {"-", ""},    {"f(", ")"}, {"a[", "]"},
+                                    {"x**", ""},        {"x @ ", ""}, {"", "'"},   {"", ".T"},
+                                    {"", "+x"},         {"", "*x"},   {"", "[1]"}, {"x**-", ""},
+                                    {"f(j=1..", ", x)"}};
     for (int i = 0; i < WG_LEN(forms); i++) {
         cr_assert_eq(nested(90, forms[i][0], forms[i][1]), WG_OK, "%s", forms[i][0]);
         cr_assert_eq(nested(20000, forms[i][0], forms[i][1]), WG_SYNTAX, "%s", forms[i][0]);

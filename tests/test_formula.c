@@ -11,10 +11,18 @@ static wg_arena arena;
 static const wg_formula *number(int64_t value) { return wg__formula_number(&arena, value); }
 static const wg_formula *input(void) { return wg__formula_length(&arena, WG_LENGTH_INPUT); }
 static const wg_formula *hidden(void) { return wg__formula_length(&arena, WG_LENGTH_HIDDEN); }
-static const wg_formula *add(const wg_formula *a, const wg_formula *b) { return wg__formula_add(&arena, a, b); }
-static const wg_formula *sub(const wg_formula *a, const wg_formula *b) { return wg__formula_sub(&arena, a, b); }
-static const wg_formula *mul(const wg_formula *a, const wg_formula *b) { return wg__formula_mul(&arena, a, b); }
-static const wg_formula *ratio(const wg_formula *a, const wg_formula *b) { return wg__formula_div(&arena, a, b); }
+static const wg_formula *add(const wg_formula *a, const wg_formula *b) {
+    return wg__formula_add(&arena, a, b);
+}
+static const wg_formula *sub(const wg_formula *a, const wg_formula *b) {
+    return wg__formula_sub(&arena, a, b);
+}
+static const wg_formula *mul(const wg_formula *a, const wg_formula *b) {
+    return wg__formula_mul(&arena, a, b);
+}
+static const wg_formula *ratio(const wg_formula *a, const wg_formula *b) {
+    return wg__formula_div(&arena, a, b);
+}
 
 static void reads(const wg_formula *a, const char *text) {
     char out[200];
@@ -76,7 +84,8 @@ Test(formula, values_are_whole_or_refused) {
     cr_assert_eq(wg__formula_value(ratio(add(hidden(), input()), number(2)), 3, 5, &value), WG_OK);
     cr_assert_eq(value, 4);
     cr_assert_eq(wg__formula_value(ratio(hidden(), number(2)), 3, 5, &value), WG_RANGE);
-    cr_assert_eq(wg__formula_value(ratio(number(1), sub(hidden(), number(5))), 3, 5, &value), WG_RANGE);
+    cr_assert_eq(wg__formula_value(ratio(number(1), sub(hidden(), number(5))), 3, 5, &value),
+                 WG_RANGE);
     const wg_formula *power = hidden();
     for (int i = 0; i < 3; i++)
         power = mul(power, power);

@@ -9,8 +9,10 @@
 #include "initialisers.h"
 
 #define LSTM                                                                                       \
-    "cell lstm\nstate h, c\ni  = sigmoid(W_i @ x + U_i @ h + b_i)\nf  = sigmoid(W_f @ x + U_f @ h + b_f)\n" \
-    "g  = tanh(W_g @ x + U_g @ h + b_g)\no  = sigmoid(W_o @ x + U_o @ h + b_o)\nc' = f*c + i*g\nh' = o*tanh(c')\n"
+    "cell lstm\nstate h, c\ni  = sigmoid(W_i @ x + U_i @ h + b_i)\nf  = sigmoid(W_f @ x + U_f @ "  \
+    "h + b_f)\n"                                                                                   \
+    "g  = tanh(W_g @ x + U_g @ h + b_g)\no  = sigmoid(W_o @ x + U_o @ h + b_o)\nc' = f*c + "       \
+    "i*g\nh' = o*tanh(c')\n"
 #define RNN "cell t\nstate h\nh' = tanh(W @ x + U @ h + b)\n"
 
 typedef struct cell {
@@ -56,12 +58,13 @@ static void gives(const char *text, const char *line, const char *wanted) {
     drop(&c);
 }
 
-static wg_tensor *draw_with(const char *text, const char *line, const char *name, int64_t input, int64_t hidden,
-                            uint64_t seed, uint64_t layer, wg_error *error) {
+static wg_tensor *draw_with(const char *text, const char *line, const char *name, int64_t input,
+                            int64_t hidden, uint64_t seed, uint64_t layer, wg_error *error) {
     cell c = make(text, line != NULL, &line);
     wg_shape shape;
     int at = place(&c, name);
-    cr_assert_eq(wg__lang_shape(c.lang, c.lang->param[at], input, hidden, &shape, error), WG_OK, "%s", error->text);
+    cr_assert_eq(wg__lang_shape(c.lang, c.lang->param[at], input, hidden, &shape, error), WG_OK,
+                 "%s", error->text);
     wg_tensor *tensor = wg_tensor_new(NULL, WG_F64, shape.rank, shape.dim);
     if (wg__inits_draw(c.inits, at, input, hidden, seed, layer, tensor, error) != WG_OK) {
         wg_tensor_free(tensor);
@@ -71,7 +74,8 @@ static wg_tensor *draw_with(const char *text, const char *line, const char *name
     return tensor;
 }
 
-static wg_tensor *draw(const char *text, const char *line, const char *name, int64_t input, int64_t hidden) {
+static wg_tensor *draw(const char *text, const char *line, const char *name, int64_t input,
+                       int64_t hidden) {
     wg_error error = {0};
     wg_tensor *tensor = draw_with(text, line, name, input, hidden, 7, 0, &error);
     cr_assert_not_null(tensor, "%s", error.text);
@@ -89,8 +93,10 @@ static void bad_line(const char *text, const char *line, const char *words) {
 
 static void bad_text(const char *text, const char *start, const char *words) {
     wg_error error = {0};
-    cr_assert_null(wg__lang_parse(NULL, "t.cell", text, strlen(text), 0, NULL, &error), "accepted:\n%s", text);
-    cr_assert(strncmp(error.text, start, strlen(start)) == 0, "wanted %s, got %s", start, error.text);
+    cr_assert_null(wg__lang_parse(NULL, "t.cell", text, strlen(text), 0, NULL, &error),
+                   "accepted:\n%s", text);
+    cr_assert(strncmp(error.text, start, strlen(start)) == 0, "wanted %s, got %s", start,
+              error.text);
     cr_assert_not_null(strstr(error.text, words), "no '%s' in %s", words, error.text);
 }
 
@@ -118,21 +124,27 @@ static moments measure(const wg_tensor *tensor) {
 static void spread(const char *line, double deviation, double low, double high) {
     wg_tensor *w = draw(RNN, line, "W", 200, 100);
     moments m = measure(w);
-    cr_assert_float_eq(m.deviation / deviation, 1, 0.03, "%s: %g, not %g", line, m.deviation, deviation);
+    cr_assert_float_eq(m.deviation / deviation, 1, 0.03, "%s: %g, not %g", line, m.deviation,
+                       deviation);
     cr_assert_lt(fabs(m.mean - (low + high) / 2), 0.05 * deviation, "%s: mean %g", line, m.mean);
     cr_assert(m.low >= low && m.high <= high, "%s: from %g to %g", line, m.low, m.high);
-    cr_assert(high > 1e200 || (m.low < low + 0.01 * (high - low) && m.high > high - 0.01 * (high - low)), "%s", line);
+    cr_assert(high > 1e200 ||
+                  (m.low < low + 0.01 * (high - low) && m.high > high - 0.01 * (high - low)),
+              "%s", line);
     wg_tensor_free(w);
 }
 
 Test(initialisers, defaults_follow_the_use) {
     gives(LSTM "init b_f = 1\n", NULL, "W_i glorot_uniform; U_i orthogonal; b_i zeros; b_f 1");
-    gives("cell t\nstate h = h0\nh' = tanh(W @ x + U @ h + V @ (2*h) - b)\nz = A @ h' + B @ x\noutput z\n", NULL,
-          "h0 zeros; U orthogonal; V orthogonal; b zeros; A orthogonal; B glorot_uniform");
-    gives("cell t\nsize N = 2*hidden\nstate h, c[N]\nh' = tanh(W @ x + U @ c)\nc' = tanh(V @ c)\n", NULL,
-          "U glorot_uniform; V orthogonal");
-    gives("cell t\nsize hidden = input\nstate h\nz = A @ x\nh' = z + U @ (x + h)\n", NULL, "A glorot_uniform; U orthogonal");
-    gives("cell t\nstate h\nh' = g*h + W @ x - a*(x_2 + h)\n", NULL, "g none: give an init line; a none: give an init line; x_2 zeros");
+    gives("cell t\nstate h = h0\nh' = tanh(W @ x + U @ h + V @ (2*h) - b)\nz = A @ h' + B @ "
+          "x\noutput z\n",
+          NULL, "h0 zeros; U orthogonal; V orthogonal; b zeros; A orthogonal; B glorot_uniform");
+    gives("cell t\nsize N = 2*hidden\nstate h, c[N]\nh' = tanh(W @ x + U @ c)\nc' = tanh(V @ c)\n",
+          NULL, "U glorot_uniform; V orthogonal");
+    gives("cell t\nsize hidden = input\nstate h\nz = A @ x\nh' = z + U @ (x + h)\n", NULL,
+          "A glorot_uniform; U orthogonal");
+    gives("cell t\nstate h\nh' = g*h + W @ x - a*(x_2 + h)\n", NULL,
+          "g none: give an init line; a none: give an init line; x_2 zeros");
 }
 
 Test(initialisers, a_factor_without_a_line_is_named_when_a_model_is_made) {
@@ -149,9 +161,10 @@ Test(initialisers, a_factor_without_a_line_is_named_when_a_model_is_made) {
 }
 
 Test(initialisers, the_last_match_wins) {
-    gives(LSTM "init * = normal(0.1)\ninit b_* = 0\ninit b_f = chrono(100)\ninit b_i = -b_f\n", NULL,
-          "W_o normal(0.1); b_g 0; b_f chrono(100); b_i -b_f");
-    gives(LSTM "init b_f = 1\n", "U_*=orthogonal(1.2)", "U_i orthogonal(1.2); U_o orthogonal(1.2); W_i glorot_uniform; b_f 1");
+    gives(LSTM "init * = normal(0.1)\ninit b_* = 0\ninit b_f = chrono(100)\ninit b_i = -b_f\n",
+          NULL, "W_o normal(0.1); b_g 0; b_f chrono(100); b_i -b_f");
+    gives(LSTM "init b_f = 1\n", "U_*=orthogonal(1.2)",
+          "U_i orthogonal(1.2); U_o orthogonal(1.2); W_i glorot_uniform; b_f 1");
     gives(LSTM "init b_f = 1\n", "*_f = ones", "b_f ones; W_f ones; U_f ones; b_i zeros");
     gives(LSTM "init b_f = 1\n", "pytorch", "b_f pytorch; W_f pytorch");
     gives(LSTM "init *_*f = 1\n", NULL, "b_f 1; W_f 1; b_i zeros");
@@ -182,8 +195,10 @@ Test(initialisers, bad_lines_tell_their_place) {
 }
 
 Test(initialisers, arguments_are_checked_when_numbers_are_known) {
-    const char *const lines[] = {"W=normal(1/(input - 2))", "W=log_uniform(0, 1)", "W=sparse(0, 1)", "W=sparse(1.5, 1)",
-                                 "W=chrono(1)", "W=uniform(1, 0)", "U=spectral(1, 0.0001)"};
+    const char *const lines[] = {
+        "W=normal(1/(input - 2))", "W=log_uniform(0, 1)", "W=sparse(0, 1)",
+        "W=sparse(1.5, 1)",        "W=chrono(1)",         "W=uniform(1, 0)",
+        "U=spectral(1, 0.0001)"};
     for (int i = 0; i < WG_LEN(lines); i++) {
         wg_error error = {0};
         wg_tensor *w = draw_with(RNN, lines[i], lines[i][0] == 'W' ? "W" : "U", 2, 3, 7, 0, &error);
@@ -213,8 +228,8 @@ Test(initialisers, simple_ones_are_exact) {
     const struct {
         const char *line;
         double first, last;
-    } rows[] = {{"b=zeros", 0, 0}, {"b=ones", 1, 1}, {"b=-2.5", -2.5, -2.5}, {"b=1/hidden", 0.25, 0.25},
-                {"b=linspace(1, 2)", 1, 2}, {"b=hidden", 4, 4}};
+    } rows[] = {{"b=zeros", 0, 0},          {"b=ones", 1, 1},           {"b=-2.5", -2.5, -2.5},
+                {"b=1/hidden", 0.25, 0.25}, {"b=linspace(1, 2)", 1, 2}, {"b=hidden", 4, 4}};
     for (int i = 0; i < WG_LEN(rows); i++) {
         wg_tensor *b = draw(RNN, rows[i].line, "b", 3, 4);
         cr_assert_eq(wg_tensor_get(b, 0), rows[i].first, "%s", rows[i].line);
@@ -246,7 +261,8 @@ Test(initialisers, log_uniform_and_chrono_are_uniform_in_their_scale) {
 
 /* The largest distance of W W^T (rows) or W^T W (columns) from gain^2 times the identity. */
 static double skew(const wg_tensor *w, double gain, bool columns) {
-    int64_t rows = wg_tensor_shape(w)->dim[0], cols = wg_tensor_shape(w)->dim[1], n = columns ? cols : rows;
+    int64_t rows = wg_tensor_shape(w)->dim[0], cols = wg_tensor_shape(w)->dim[1],
+            n = columns ? cols : rows;
     double worst = 0;
     for (int64_t a = 0; a < n; a++)
         for (int64_t b = 0; b <= a; b++) {
@@ -328,7 +344,8 @@ Test(initialisers, values_follow_seed_layer_and_name) {
     wg_error error = {0};
     const char *moved = "cell t\nstate h\nu = V @ x\nh' = tanh(b + U @ h + W @ x) + u\n";
     wg_tensor *first = draw(RNN, NULL, "W", 5, 6), *again = draw(moved, NULL, "W", 5, 6);
-    wg_tensor *other = draw_with(RNN, NULL, "W", 5, 6, 8, 0, &error), *above = draw_with(RNN, NULL, "W", 5, 6, 7, 1, &error);
+    wg_tensor *other = draw_with(RNN, NULL, "W", 5, 6, 8, 0, &error),
+              *above = draw_with(RNN, NULL, "W", 5, 6, 7, 1, &error);
     cr_assert(same(first, again, 1));
     cr_assert(!same(first, other, 1));
     cr_assert(!same(first, above, 1));
@@ -340,7 +357,8 @@ Test(initialisers, values_follow_seed_layer_and_name) {
 
 Test(initialisers, a_negative_is_the_others_values) {
     const char *text = LSTM "init b_f = chrono(50)\ninit b_i = -b_f\ninit b_g = -b_i\n";
-    wg_tensor *f = draw(text, NULL, "b_f", 3, 20), *i = draw(text, NULL, "b_i", 3, 20), *g = draw(text, NULL, "b_g", 3, 20);
+    wg_tensor *f = draw(text, NULL, "b_f", 3, 20), *i = draw(text, NULL, "b_i", 3, 20),
+              *g = draw(text, NULL, "b_g", 3, 20);
     cr_assert(same(i, f, -1));
     cr_assert(same(g, f, 1));
     cr_assert_lt(wg_tensor_get(i, 0), 0);
@@ -354,7 +372,8 @@ Test(initialisers, pytorchs_two_biases_are_added) {
     cr_assert_float_eq(measure(b).deviation, 0.01 * sqrt(2.0 / 3), 0.0003);
     cr_assert_gt(measure(b).high, 0.015);
     wg_tensor_free(b);
-    b = draw("cell gru\nstate h\nn = tanh(W_n @ x + b_n + h*(U_n @ h + c_n))\nh' = n\n", "pytorch", "b_n", 3, 10000);
+    b = draw("cell gru\nstate h\nn = tanh(W_n @ x + b_n + h*(U_n @ h + c_n))\nh' = n\n", "pytorch",
+             "b_n", 3, 10000);
     cr_assert_float_eq(measure(b).deviation, 0.01 / sqrt(3), 0.0003);
     wg_tensor_free(b);
 }

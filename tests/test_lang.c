@@ -8,7 +8,8 @@
 #include "lang.h"
 #include "zoo.h"
 
-static wg_lang *parse_with(const char *text, int settings, const wg_setting *setting, wg_error *error) {
+static wg_lang *parse_with(const char *text, int settings, const wg_setting *setting,
+                           wg_error *error) {
     *error = (wg_error){0};
     return wg__lang_parse(NULL, "t.cell", text, strlen(text), settings, setting, error);
 }
@@ -20,7 +21,8 @@ static wg_lang *good(const char *text) {
     return lang;
 }
 
-/* The error begins "t.cell:PLACE: ", has the words, and shows the line with a caret under the column. */
+/* The error begins "t.cell:PLACE: ", has the words, and shows the line with a caret under the
+ * column. */
 static void bad(const char *text, const char *place, const char *words) {
     wg_error error;
     wg_lang *lang = parse_with(text, 0, NULL, &error);
@@ -28,7 +30,8 @@ static void bad(const char *text, const char *place, const char *words) {
     int line, column;
     cr_assert_null(lang, "accepted:\n%s", text);
     snprintf(start, sizeof start, "t.cell:%s: ", place);
-    cr_assert(strncmp(error.text, start, strlen(start)) == 0, "wanted %s, got %s\n%s", place, error.text, text);
+    cr_assert(strncmp(error.text, start, strlen(start)) == 0, "wanted %s, got %s\n%s", place,
+              error.text, text);
     cr_assert_not_null(strstr(error.text, words), "no '%s' in %s", words, error.text);
     cr_assert_neq(error.status, WG_OK);
     cr_assert_eq(sscanf(place, "%d:%d", &line, &column), 2);
@@ -41,10 +44,11 @@ static void bad(const char *text, const char *place, const char *words) {
 #define LAST "h' = tanh(W @ x + U @ h + b)\n"
 
 Test(lang, reads_the_lstm_as_it_stands) {
-    wg_lang *lang = good("cell lstm\ncite \"Gers\"\ninput x\nstate h, c\n"
-                         "i  = sigmoid(W_i @ x + U_i @ h + b_i)\nf  = sigmoid(W_f @ x + U_f @ h + b_f)\n"
-                         "g  = tanh(W_g @ x + U_g @ h + b_g)\no  = sigmoid(W_o @ x + U_o @ h + b_o)\n"
-                         "c' = f*c + i*g\nh' = o*tanh(c')\ninit b_f = 1\n");
+    wg_lang *lang =
+        good("cell lstm\ncite \"Gers\"\ninput x\nstate h, c\n"
+             "i  = sigmoid(W_i @ x + U_i @ h + b_i)\nf  = sigmoid(W_f @ x + U_f @ h + b_f)\n"
+             "g  = tanh(W_g @ x + U_g @ h + b_g)\no  = sigmoid(W_o @ x + U_o @ h + b_o)\n"
+             "c' = f*c + i*g\nh' = o*tanh(c')\ninit b_f = 1\n");
     cr_assert_str_eq(lang->name, "lstm");
     cr_assert_str_eq(lang->cite, "Gers");
     cr_assert_eq(lang->inputs, 1);
@@ -73,7 +77,8 @@ Test(lang, the_zoo_is_read_without_a_warning) {
 }
 
 Test(lang, lines_go_on_and_comments_are_dropped) {
-    wg_lang *lang = good("# before\n\ncell t # the name\ncite \"caf\xC3\xA9\" # caf\xC3\xA9\r\ninput x,\n  t[1]\nstate\th\n"
+    wg_lang *lang = good("# before\n\ncell t # the name\ncite \"caf\xC3\xA9\" # "
+                         "caf\xC3\xA9\r\ninput x,\n  t[1]\nstate\th\n"
                          "h' =\n  tanh(W @ x +\n  # in between\n  U @ h +\n b +(\n1\n+ t))");
     cr_assert_eq(lang->inputs, 2);
     cr_assert_eq(lang->equation[0].line, 8);
@@ -103,8 +108,9 @@ Test(lang, a_value_or_a_state_can_be_the_output) {
 }
 
 Test(lang, states_start_from_parameters_and_numbers) {
-    wg_lang *lang = good("cell t\nconst k = 2\nstate h = h0, c[3] = -0.5*k, r\nh' = tanh(W @ x + U @ h)\n"
-                         "c' = tanh(V @ x + c)\nr' = r + sum(c)\n");
+    wg_lang *lang =
+        good("cell t\nconst k = 2\nstate h = h0, c[3] = -0.5*k, r\nh' = tanh(W @ x + U @ h)\n"
+             "c' = tanh(V @ x + c)\nr' = r + sum(c)\n");
     const wg_symbol *h = &lang->symbol[lang->state[0]], *c = &lang->symbol[lang->state[1]];
     cr_assert_str_eq(lang->symbol[h->start].name, "h0");
     double value;
@@ -117,7 +123,8 @@ Test(lang, states_start_from_parameters_and_numbers) {
 }
 
 Test(lang, parameters_can_be_declared_and_fixed) {
-    wg_lang *lang = good(RNN "param W[hidden, input], a[1]\nfixed U, p[hidden]\nh' = tanh(W @ x + U @ h + a*p)\ninit a = 1\ninit p = 1");
+    wg_lang *lang = good(RNN "param W[hidden, input], a[1]\nfixed U, p[hidden]\nh' = tanh(W @ x + "
+                             "U @ h + a*p)\ninit a = 1\ninit p = 1");
     const char *const names[] = {"W", "a", "U", "p"};
     for (int i = 0; i < 4; i++) {
         const wg_symbol *param = &lang->symbol[wg__lang_find(lang, names[i])];
@@ -128,12 +135,14 @@ Test(lang, parameters_can_be_declared_and_fixed) {
 }
 
 Test(lang, sizes_and_consts_are_numbers_in_equations) {
-    wg_lang *lang = good("cell t\nsize N = 2*hidden\nsize M = (N + 2)/2\nconst k = 0.5\nconst q = k*sqrt(N)/2**2\n"
-                         "state h, c[M]\nh' = tanh(q*(W @ x) + k/sqrt(hidden)*h)\nc' = tanh(V @ h' + c)\n");
+    wg_lang *lang = good(
+        "cell t\nsize N = 2*hidden\nsize M = (N + 2)/2\nconst k = 0.5\nconst q = k*sqrt(N)/2**2\n"
+        "state h, c[M]\nh' = tanh(q*(W @ x) + k/sqrt(hidden)*h)\nc' = tanh(V @ h' + c)\n");
     double value;
     int64_t size;
     wg_error error = {0};
-    const wg_symbol *q = &lang->symbol[wg__lang_find(lang, "q")], *m = &lang->symbol[wg__lang_find(lang, "M")];
+    const wg_symbol *q = &lang->symbol[wg__lang_find(lang, "q")],
+                    *m = &lang->symbol[wg__lang_find(lang, "M")];
     cr_assert_eq(wg__lang_number(lang, &q->value_source, q->value, 3, 8, &value, &error), WG_OK);
     cr_assert_float_eq(value, 0.5, 1e-15);
     cr_assert_eq(wg__formula_value(m->size, 3, 8, &size), WG_OK);
@@ -150,39 +159,51 @@ Test(lang, sizes_that_are_not_whole_are_told_when_numbers_are_known) {
     cr_assert_eq(shape.dim[0], 4);
     cr_assert_eq(shape.dim[1], 3);
     cr_assert_eq(wg__lang_check_sizes(lang, 3, 7, &error), WG_RANGE);
-    cr_assert_not_null(strstr(error.text, "t.cell:2:6: size 'N' = hidden/2 is not a whole number"), "%s", error.text);
+    cr_assert_not_null(strstr(error.text, "t.cell:2:6: size 'N' = hidden/2 is not a whole number"),
+                       "%s", error.text);
     wg__lang_free(lang);
     lang = good("cell t\nsize N = hidden - 4\nstate h[N]\nh' = tanh(W @ x + U @ h)\n");
     error = (wg_error){0};
     cr_assert_eq(wg__lang_shape(lang, wg__lang_find(lang, "h"), 3, 4, &shape, &error), WG_RANGE);
-    cr_assert_not_null(strstr(error.text, "t.cell:3:7: 'h' has length hidden - 4, which is less than 1"), "%s", error.text);
+    cr_assert_not_null(
+        strstr(error.text, "t.cell:3:7: 'h' has length hidden - 4, which is less than 1"), "%s",
+        error.text);
     wg__lang_free(lang);
 }
 
 Test(lang, hidden_can_be_tied_to_input) {
-    wg_lang *lang = good("cell t\nsize N = 2*hidden\nsize hidden = input\nstate h\nparam V[N]\nh' = h + x*mean(V)\n");
+    wg_lang *lang = good("cell t\nsize N = 2*hidden\nsize hidden = input\nstate h\nparam V[N]\nh' "
+                         "= h + x*mean(V)\n");
     char text[100];
     wg_error error = {0};
     cr_assert(lang->tied);
-    cr_assert_str_eq(wg__extent_text(&lang->symbol[wg__lang_find(lang, "V")].extent, text, sizeof text), "[2*input]");
+    cr_assert_str_eq(
+        wg__extent_text(&lang->symbol[wg__lang_find(lang, "V")].extent, text, sizeof text),
+        "[2*input]");
     cr_assert_eq(wg__lang_check_sizes(lang, 4, 4, &error), WG_OK);
     cr_assert_eq(wg__lang_check_sizes(lang, 4, 5, &error), WG_SHAPE);
     wg__lang_free(lang);
 }
 
 Test(lang, settings_from_outside_replace_sizes_and_consts) {
-    const char *text = "cell t\nsize N = 3\nconst k = 1\nstate h[N]\nh' = tanh(W @ x + k*(U @ h))\n";
+    const char *text =
+        "cell t\nsize N = 3\nconst k = 1\nstate h[N]\nh' = tanh(W @ x + k*(U @ h))\n";
     wg_setting set[] = {{"N", "2*hidden"}, {"k", "-0.25"}};
     wg_error error;
     char shape[100];
     wg_lang *lang = parse_with(text, 2, set, &error);
     cr_assert_not_null(lang, "%s", error.text);
-    cr_assert_str_eq(wg__extent_text(&lang->symbol[wg__lang_find(lang, "U")].extent, shape, sizeof shape), "[2*hidden, 2*hidden]");
+    cr_assert_str_eq(
+        wg__extent_text(&lang->symbol[wg__lang_find(lang, "U")].extent, shape, sizeof shape),
+        "[2*hidden, 2*hidden]");
     cr_assert_eq(lang->symbol[wg__lang_find(lang, "k")].value->value, -0.25);
     wg__lang_free(lang);
-    const wg_setting wrong[][2] = {{{"M", "3"}, {"M", "no size or const 'M'"}}, {{"N", "1.5"}, {"N", "set N:1:1:"}},
-                                   {{"k", "q"}, {"k", "set k:1:1:"}}, {{"N", "0"}, {"N", "at least 1"}},
-                                   {{"k", "1/0"}, {"k", "not a finite"}}, {{"k", "1 +"}, {"k", "set k:1:4:"}},
+    const wg_setting wrong[][2] = {{{"M", "3"}, {"M", "no size or const 'M'"}},
+                                   {{"N", "1.5"}, {"N", "set N:1:1:"}},
+                                   {{"k", "q"}, {"k", "set k:1:1:"}},
+                                   {{"N", "0"}, {"N", "at least 1"}},
+                                   {{"k", "1/0"}, {"k", "not a finite"}},
+                                   {{"k", "1 +"}, {"k", "set k:1:4:"}},
                                    {{"hidden", "4"}, {"", "no size or const 'hidden'"}}};
     for (int i = 0; i < WG_LEN(wrong); i++) {
         cr_assert_null(parse_with(text, 1, wrong[i], &error), "%s", wrong[i][1].value);
@@ -193,7 +214,8 @@ Test(lang, settings_from_outside_replace_sizes_and_consts) {
 Test(lang, near_misses_are_warnings) {
     wg_lang *lang = good(RNN "gate = sigmoid(V @ x)\nh' = gate*tanh(W @ x + U @ h) + gat\n");
     cr_assert_eq(lang->warnings, 1);
-    cr_assert_str_eq(lang->warning[0].text, "t.cell:5:33: 'gat' becomes a parameter; is 'gate' (a value) meant?");
+    cr_assert_str_eq(lang->warning[0].text,
+                     "t.cell:5:33: 'gat' becomes a parameter; is 'gate' (a value) meant?");
     wg__lang_free(lang);
 }
 
@@ -275,7 +297,8 @@ Test(lang, states_have_next_values_and_others_have_none) {
 Test(lang, nothing_is_used_before_its_line) {
     bad(RNN "h' = tanh(a + U @ h)\na = W @ x\n", "4:11", "before its line (line 5)");
     bad(RNN "a = W @ x + a\nh' = a\n", "4:13", "before its line");
-    bad("cell t\nstate h, c\nh' = tanh(W @ x + U @ h + c')\nc' = h\n", "3:28", "c' is used before its line (line 4)");
+    bad("cell t\nstate h, c\nh' = tanh(W @ x + U @ h + c')\nc' = h\n", "3:28",
+        "c' is used before its line (line 4)");
     bad(RNN "h' = tanh(W @ x + U @ h')\n", "4:24", "before its line");
     bad("cell t\nsize N = M\nsize M = 2\n", "2:10", "no size or const");
     bad("cell t\nconst a = b\nconst b = 2\n", "2:11", "no size or const");
@@ -346,12 +369,18 @@ Test(lang, equations_are_well_formed) {
 
 Test(lang, the_second_part_is_said_to_come) {
     const char *const texts[][2] = {
-        {RNN "for l = 1..3\n", "4:1"},           {RNN "end\n", "4:1"},
-        {RNN "use lstm\n", "4:1"},               {RNN "s[1] = W @ x\n", "4:2"},
-        {RNN "h' = x[t-1]\n", "4:7"},            {RNN "h' = W.T @ x\n", "4:7"},
-        {RNN "h' = sum(j = 1..3, x)\n", "4:10"}, {"cell t\nstate C[2, 3]\n", "2:12"},
-        {"cell t\nstate h[1..3][2]\n", "2:10"},  {RNN "h' = outer(h, x)\n", "4:6"},
-        {RNN "h' = x*step\n", "4:8"},            {RNN "h' = (W + V) @ x\n", "4:9"},
+        {RNN "for l = 1..3\n", "4:1"},
+        {RNN "end\n", "4:1"},
+        {RNN "use lstm\n", "4:1"},
+        {RNN "s[1] = W @ x\n", "4:2"},
+        {RNN "h' = x[t-1]\n", "4:7"},
+        {RNN "h' = W.T @ x\n", "4:7"},
+        {RNN "h' = sum(j = 1..3, x)\n", "4:10"},
+        {"cell t\nstate C[2, 3]\n", "2:12"},
+        {"cell t\nstate h[1..3][2]\n", "2:10"},
+        {RNN "h' = outer(h, x)\n", "4:6"},
+        {RNN "h' = x*step\n", "4:8"},
+        {RNN "h' = (W + V) @ x\n", "4:9"},
     };
     for (int i = 0; i < WG_LEN(texts); i++) {
         wg_error error;
@@ -387,9 +416,11 @@ Test(lang, hostile_texts_stay_small) {
 }
 
 Test(lang, any_allocation_may_fail) {
-    const char *text = "cell t\ncite \"c\"\ninput x, t[1]\nsize N = 2*hidden\nconst k = sqrt(N)\nstate h = h0, c[N] = 0.5\n"
-                       "param V[N, hidden]\ngate = sigmoid(W @ x + V_1 @ concat(h, t)) + gat\n"
-                       "c' = c*k + V @ h\nh' = gate*h + slice(c', 0, hidden)\ninit W* = normal(1/k)\n";
+    const char *text =
+        "cell t\ncite \"c\"\ninput x, t[1]\nsize N = 2*hidden\nconst k = sqrt(N)\nstate h = h0, "
+        "c[N] = 0.5\n"
+        "param V[N, hidden]\ngate = sigmoid(W @ x + V_1 @ concat(h, t)) + gat\n"
+        "c' = c*k + V @ h\nh' = gate*h + slice(c', 0, hidden)\ninit W* = normal(1/k)\n";
     wg_setting set = {"k", "2"};
     for (long k = 1;; k++) {
         failing f;
