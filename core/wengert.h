@@ -427,6 +427,26 @@ WG_API wg_status wg_eval(int n, const wg_var *y, wg_tensor **out, wg_error *erro
 WG_API wg_status wg_eval_with(const wg_run_options *options, int n, const wg_var *y, wg_tensor **out,
                               wg_error *error);
 
+/* Where a NaN or Inf came from. */
+typedef struct wg_nonfinite {
+    wg_var var;        /* the node that made it */
+    const char *op;    /* its op's name */
+    wg_tensor *tensor; /* of a leaf: borrowed; else NULL */
+    const char *place; /* "lstm.cell:9", or "" */
+    int64_t step;      /* of its unroll, from 1; 0: in none */
+    bool adjoint;      /* in the derivative of that step */
+    int64_t element;   /* by flat index: the first NaN, or else the first Inf */
+    double value;
+    char text[512];    /* "log made NaN at step 17 (lstm.cell:9), element (3,5)" */
+} wg_nonfinite;
+
+/* Finds what made y not finite: evaluates op by op (stores do nothing) and follows the NaN and Inf that reach y back to the first
+ * op that made one out of finite operands; or to the leaf or constant that holds one. A NaN made from an infinite
+ * leaf or constant counts as made by the op. WG_OK: every y is finite. WG_NONFINITE: *found (may be NULL) and error say where.
+ * Fails: as wg_eval. */
+WG_API wg_status wg_find_nonfinite(int n, const wg_var *y, wg_nonfinite *found, wg_error *error);
+
+
 /* ---- cells -------------------------------------------------------------------------------------- */
 
 /* A recurrent cell: its equations, states, parameters and initialisers; sizes are still formulas in `input` and

@@ -4,7 +4,6 @@
 
 #include "effect.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -364,21 +363,4 @@ wg_status wg_eval_with(const wg_run_options *options, int n, const wg_var *y, wg
 
 wg_status wg_eval(int n, const wg_var *y, wg_tensor **out, wg_error *error) {
     return wg__eval(NULL, n, y, out, NULL, NULL, error);
-}
-
-bool wg__finite(const wg_array *array) {
-    int64_t index[WG_MAX_RANK] = {0}, dense[WG_MAX_RANK];
-    wg__dense_strides(array->shape, dense);
-    const int64_t *stride = array->stride ? array->stride : dense;
-    for (int64_t i = 0; i < array->shape->count; i++) {
-        int64_t at = 0;
-        for (int k = 0; k < array->shape->rank; k++)
-            at += index[k] * stride[k];
-        if (array->dtype == WG_F32 ? !isfinite(((const float *)array->data)[at])
-                                   : array->dtype == WG_F64 && !isfinite(((const double *)array->data)[at]))
-            return false;
-        for (int k = array->shape->rank - 1; k >= 0 && ++index[k] == array->shape->dim[k]; k--)
-            index[k] = 0;
-    }
-    return true;
 }

@@ -12,5 +12,7 @@ wg_status wg__eval(const wg_run_options *options, int n, const wg_var *y, wg_ten
 
 /* Whether every element is finite. */
 bool wg__finite(const wg_array *value);
+/* The first NaN, or else the first infinite element: its flat index, and itself in *found; -1 if there is none. */
+int64_t wg__nonfinite_element(const wg_array *value, double *found);
 
 #endif
