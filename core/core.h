@@ -64,7 +64,7 @@ void wg__alone_leave(int saved);
 unsigned wg__float_mode_enter(bool keep);
 void wg__float_mode_leave(unsigned saved);
 
-/* ---- random fills, for kernels: write out[from..to). Element i depends on (key, stream, step, i) alone, so any
+/* ---- random fills, for kernels: write elements [from, to) to out[0..to-from). Element i depends on (key, stream, step, i) alone, so any
  * split of the range gives the same bits. uniform: in [0,1), 24 and 53 bits; normal: mean 0, variance 1. ------ */
 void wg__random_uniform_f32(const uint32_t key[2], uint64_t stream, uint64_t step, int64_t from,
                             int64_t to, float *out);

@@ -151,7 +151,7 @@ static void lanes(const source *s, uint64_t first, uint32_t out[4][LANES]) {
             }                                                                                      \
             int64_t first = wg__max(from, base), end = wg__min(to, base + used * (per));           \
             if (first < end)                                                                       \
-                memcpy(out + first, values + (first - base), (size_t)(end - first) * sizeof(T));   \
+                memcpy(out + (first - from), values + (first - base), (size_t)(end - first) * sizeof(T)); \
         }                                                                                          \
     }
 

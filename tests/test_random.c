@@ -132,7 +132,7 @@ static const uint32_t key[2] = {11, 22};
         for (int piece = 1; piece <= N; piece++) {                                                 \
             memset(parts, 0xff, sizeof parts);                                                     \
             for (int from = 0; from < N; from += piece)                                            \
-                wg__random_##kind(key, 5, 9, from, from + piece < N ? from + piece : N, parts);    \
+                wg__random_##kind(key, 5, 9, from, from + piece < N ? from + piece : N, parts + from); \
             cr_assert(memcmp(whole, parts, sizeof whole) == 0, "pieces of %d", piece);             \
         }                                                                                          \
         wg__random_##kind(key, 5, 10, 0, N, parts);                                                \
@@ -142,7 +142,7 @@ static const uint32_t key[2] = {11, 22};
         wg__random_##kind((const uint32_t[2]){11, 23}, 5, 9, 0, N, parts);                         \
         cr_assert(memcmp(whole, parts, sizeof whole) != 0, "the key does not count");              \
         T before = parts[7];                                                                       \
-        wg__random_##kind(key, 5, 9, 7, 7, parts);                                                 \
+        wg__random_##kind(key, 5, 9, 7, 7, parts + 7);                                             \
         cr_assert(memcmp(&before, &parts[7], sizeof before) == 0, "an empty range writes");        \
     }
 SPLIT_TEST(uniform_f32, float)
@@ -160,8 +160,8 @@ Test(random, fills_are_philox_of_the_block_number) {
     float f[TO];
     double d[TO];
     wg_philox(lead, key, made);
-    wg__random_uniform_f32(key, stream, step, FROM, TO, f);
-    wg__random_uniform_f64(key, stream, step, FROM, TO, d);
+    wg__random_uniform_f32(key, stream, step, FROM, TO, f + FROM);
+    wg__random_uniform_f64(key, stream, step, FROM, TO, d + FROM);
     for (int i = FROM; i < TO; i++) {
         uint32_t four[4], two[4];
         wg_philox((const uint32_t[4]){(uint32_t)i / 4, 0, made[2], made[3]}, made, four);

@@ -1,0 +1,159 @@
+/* normalise.c: rows brought to one scale: layer_norm and rms_norm along the last axis, without an affine part, and the
+ * factor they scale by, which their derivatives need. The three derivatives are made of the three and pointwise ops. */
+#include "ops.h"
+
+#include <math.h>
+
+typedef struct norm_attr {
+    double eps;
+    int64_t centred; /* the mean is taken out first: layer_norm */
+} norm_attr;
+
+/* ---- shapes ---- */
+
+static wg_status norm_shape(wg_infer *q) {
+    const norm_attr *n = q->attr;
+    char text[96];
+    if (q->in_dtype[0] == WG_I32)
+        return wg_infer_fail(q, WG_DTYPE, "the operand is i32");
+    if (q->in[0]->rank == 0)
+        return wg_infer_fail(q, WG_SHAPE, "%s has no axis", wg_shape_text(q->in[0], text, sizeof text));
+    if (!(n->eps >= 0 && isfinite(n->eps)))
+        return wg_infer_fail(q, WG_RANGE, "eps is %g, not a number from 0 up", n->eps);
+    q->out = *q->in[0];
+    q->dtype = q->in_dtype[0];
+    return WG_OK;
+}
+
+static wg_status scale_shape(wg_infer *q) {
+    wg_status status = norm_shape(q);
+    if (status == WG_OK)
+        q->out.dim[q->out.rank - 1] = 1;
+    return status;
+}
+
+/* ---- kernels ---- */
+
+enum { GRAIN = 16 * 1024 }; /* elements a chunk */
+
+typedef struct rows {
+    const norm_attr *attr;
+    int64_t width;
+    const void *x;
+    void *out;
+} rows;
+
+/* m = mean of the row (0 if not centred); r = 1/sqrt(mean (x - m)^2 + eps). Sums are in double, in two sweeps. */
+#define ROWS(T)                                                                                    \
+    static double row_##T(const norm_attr *attr, int64_t n, const T *x, double *m) {               \
+        double sum = 0, squares = 0, mean = 0;                                                     \
+        if (attr->centred) {                                                                       \
+            _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < n; i++) sum += x[i];    \
+            mean = sum / (double)n;                                                                \
+        }                                                                                          \
+        _Pragma("omp simd reduction(+ : squares)") for (int64_t i = 0; i < n; i++)                 \
+            squares += (x[i] - mean) * (x[i] - mean);                                              \
+        *m = mean;                                                                                 \
+        return 1 / sqrt(squares / (double)n + attr->eps);                                          \
+    }                                                                                              \
+    static void norm_##T(void *user, int64_t from, int64_t to) {                                   \
+        const rows *q = user;                                                                      \
+        for (int64_t row = from; row < to; row++) {                                                \
+            const T *x = (const T *)q->x + row * q->width;                                         \
+            T *y = (T *)q->out + row * q->width;                                                   \
+            double m, r = row_##T(q->attr, q->width, x, &m);                                       \
+            for (int64_t i = 0; i < q->width; i++)                                                 \
+                y[i] = (T)((x[i] - m) * r);                                                        \
+        }                                                                                          \
+    }                                                                                              \
+    static void scale_##T(void *user, int64_t from, int64_t to) {                                  \
+        const rows *q = user;                                                                      \
+        double m;                                                                                  \
+        for (int64_t row = from; row < to; row++)                                                  \
+            ((T *)q->out)[row] = (T)row_##T(q->attr, q->width, (const T *)q->x + row * q->width, &m); \
+    }
+ROWS(float)
+ROWS(double)
+
+static wg_status run_rows(wg_call *call, void (*f32)(void *, int64_t, int64_t), void (*f64)(void *, int64_t, int64_t)) {
+    const wg_shape *shape = call->in[0].shape;
+    int64_t width = shape->dim[shape->rank - 1], count = 1;
+    for (int k = 0; k < shape->rank - 1; k++)
+        count *= shape->dim[k];
+    rows q = {call->attr, width, call->in[0].data, call->out.data};
+    wg__rows(call->team, call->out.shape->count ? count : 0, wg__max(1, GRAIN / wg__max(1, width)),
+             call->out.dtype == WG_F32 ? f32 : f64, &q);
+    return WG_OK;
+}
+
+static wg_status norm_run(wg_call *call) { return run_rows(call, norm_float, norm_double); }
+static wg_status scale_run(wg_call *call) { return run_rows(call, scale_float, scale_double); }
+
+/* ---- derivatives ---- */
+
+/* The mean along the last axis, which stays with size 1. */
+static wg_var row_mean(wg_var x) {
+    wg_dims dims = wg__dims_of(x);
+    if (!dims.rank) /* invalid */
+        return x;
+    double n = (double)dims.dim[dims.rank - 1];
+    dims.dim[dims.rank - 1] = 1;
+    return wg_mul(wg_sum_to(x, dims.rank, dims.dim), wg_c(n > 0 ? 1 / n : 0));
+}
+
+/* The Jacobian of y = (x - m) r is symmetric: r (I - 1 1^T/n - y y^T/n); the middle part only if centred. */
+static wg_var norm_jacobian(const wg_rule *rule, wg_var g) {
+    const norm_attr *attr = rule->attr;
+    wg_var r = wg_norm_scale(rule->in[0], attr->eps, attr->centred);
+    wg_var rest = wg_sub(g, wg_mul(rule->y, row_mean(wg_mul(g, rule->y))));
+    return wg_mul(r, attr->centred ? wg_sub(rest, row_mean(g)) : rest);
+}
+
+static void norm_vjp(const wg_rule *rule, wg_var *dx) { dx[0] = norm_jacobian(rule, rule->g); }
+static wg_var norm_jvp(const wg_rule *rule, const wg_var *dx) { return norm_jacobian(rule, dx[0]); }
+
+/* dr/dx = -r^2 y / n, where y is the normalised row. */
+static void scale_vjp(const wg_rule *rule, wg_var *dx) {
+    const norm_attr *attr = rule->attr;
+    wg_var x = rule->in[0];
+    wg_var y = attr->centred ? wg_layer_norm(x, attr->eps) : wg_rms_norm(x, attr->eps);
+    double n = (double)wg_dim(x, -1);
+    dx[0] = wg_mul(wg_mul(wg_mul(rule->g, wg_square(rule->y)), wg_c(n > 0 ? -1 / n : 0)), y);
+}
+
+/* ---- records ---- */
+
+static wg_var layer_example(const wg_var *in) { return wg_layer_norm(in[0], 1e-5); }
+static wg_var layer_eps_example(const wg_var *in) { return wg_layer_norm(in[0], 0.5); }
+static wg_var rms_example(const wg_var *in) { return wg_rms_norm(in[0], 1e-5); }
+static wg_var rms_eps_example(const wg_var *in) { return wg_rms_norm(in[0], 0.5); }
+static wg_var centred_example(const wg_var *in) { return wg_norm_scale(in[0], 1e-3, true); }
+static wg_var plain_example(const wg_var *in) { return wg_norm_scale(in[0], 1e-3, false); }
+
+static const wg_example layer_examples[] = {{"3,5", -2, 2, layer_example}, {"2,3,4", -2, 2, layer_eps_example},
+                                            {"4", -2, 2, layer_eps_example}, {"3,1", -2, 2, layer_eps_example}, {0}};
+static const wg_example rms_examples[] = {{"3,5", -2, 2, rms_example}, {"2,3,4", -2, 2, rms_eps_example},
+                                          {"4", -2, 2, rms_eps_example}, {"3,1", -2, 2, rms_eps_example}, {0}};
+static const wg_example scale_examples[] = {{"3,5", -2, 2, centred_example}, {"2,3", 0.5, 2, plain_example}, {0}};
+
+const wg_op wg__op_layer_norm = {.name = "layer_norm", .arity = 1, .kind = WG_REDUCTION,
+    .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .vjp = norm_vjp, .jvp = norm_jvp,
+    .examples = layer_examples};
+
+const wg_op wg__op_rms_norm = {.name = "rms_norm", .arity = 1, .kind = WG_REDUCTION,
+    .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .vjp = norm_vjp, .jvp = norm_jvp,
+    .examples = rms_examples};
+
+const wg_op wg__op_norm_scale = {.name = "norm_scale", .arity = 1, .kind = WG_REDUCTION,
+    .attr_size = sizeof(norm_attr), .shape = scale_shape, .run = scale_run, .vjp = scale_vjp,
+    .examples = scale_examples};
+
+wg_var wg_layer_norm(wg_var x, double eps) {
+    return wg_apply(&wg__op_layer_norm, 1, &x, &(norm_attr){eps, true});
+}
+
+wg_var wg_rms_norm(wg_var x, double eps) { return wg_apply(&wg__op_rms_norm, 1, &x, &(norm_attr){eps, false}); }
+
+wg_var wg_norm_scale(wg_var x, double eps, bool centred) {
+    return wg_apply(&wg__op_norm_scale, 1, &x, &(norm_attr){eps, centred});
+}

@@ -1,0 +1,155 @@
+/* Row normalisation: values against long double, kinds of rows, errors, agreement of the two modes. */
+#include "suite.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "taped.h"
+
+/* The row normalised, and the factor, as defined. */
+static long double exact_row(int64_t n, const double *x, double eps, bool centred, long double *y) {
+    long double mean = 0, variance = 0;
+    for (int64_t i = 0; i < n && centred; i++)
+        mean += x[i] / (long double)n;
+    for (int64_t i = 0; i < n; i++)
+        variance += (x[i] - mean) * (x[i] - mean) / (long double)n;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (x[i] - mean) / sqrtl(variance + eps);
+    return 1 / sqrtl(variance + eps);
+}
+
+static wg_var normalised(wg_var x, double eps, bool centred) {
+    return centred ? wg_layer_norm(x, eps) : wg_rms_norm(x, eps);
+}
+
+static void check_rows(wg_dtype dtype, int rank, const int64_t *dim, double eps, bool centred, double shift) {
+    enum { WIDEST = 1000 };
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_random(NULL, dtype, rank, dim, 3);
+    const wg_shape *shape = wg_tensor_shape(t);
+    int64_t n = dim[rank - 1];
+    for (int64_t i = 0; i < shape->count; i++)
+        wg_tensor_set(t, i, wg_tensor_get(t, i) + shift);
+    wg_var x = wg_leaf(tape, t);
+    wg_tensor *y = taped_value(normalised(x, eps, centred)), *r = taped_value(wg_norm_scale(x, eps, centred));
+    cr_assert_eq(wg_tensor_shape(y)->count, shape->count);
+    cr_assert_eq(wg_tensor_shape(r)->dim[rank - 1], 1);
+    double row[WIDEST], tolerance = (dtype == WG_F32 ? 3e-7 : 1e-15) * (1 + fabs(shift) * 4);
+    long double exact[WIDEST];
+    for (int64_t at = 0; n && at < shape->count / n; at++) {
+        for (int64_t i = 0; i < n; i++)
+            row[i] = wg_tensor_get(t, at * n + i);
+        long double factor = exact_row(n, row, eps, centred, exact);
+        cr_assert_float_eq(wg_tensor_get(r, at), (double)factor, tolerance * (double)factor);
+        for (int64_t i = 0; i < n; i++)
+            cr_assert_float_eq(wg_tensor_get(y, at * n + i), (double)exact[i], tolerance * (1 + (double)fabsl(exact[i])));
+    }
+    wg_tensor_free(t), wg_tensor_free(y), wg_tensor_free(r);
+    wg_tape_free(tape);
+}
+
+Test(normalise, rows_have_the_values_of_the_definition) {
+    const struct {
+        int rank;
+        int64_t dim[4];
+    } shapes[] = {{1, {7}}, {2, {3, 5}}, {3, {2, 3, 4}}, {2, {4, 1}}, {2, {3, 1000}}, {2, {0, 3}}, {2, {3, 0}}, {1, {0}}};
+    const double eps[] = {1e-5, 0.5, 1e-3};
+    for (int s = 0; s < WG_LEN(shapes); s++)
+        for (int e = 0; e < WG_LEN(eps); e++)
+            for (int k = 0; k < 8; k++)
+                check_rows(k & 1 ? WG_F32 : WG_F64, shapes[s].rank, shapes[s].dim, eps[e], k & 2, k & 4 ? 100 : 0);
+}
+
+Test(normalise, equal_elements_give_zeros_and_nan_stays_in_its_row) {
+    wg_tape *tape = wg_tape_new(NULL);
+    const float data[] = {3, 3, 3, 1, NAN, 2, 0, 0, 0, 1, INFINITY, 2};
+    wg_tensor *t = wg_tensor_new(NULL, WG_F32, 2, (const int64_t[]){4, 3});
+    memcpy(wg_tensor_write(t), data, sizeof data);
+    wg_tensor *y = taped_value(wg_layer_norm(wg_leaf(tape, t), 1e-5)), *z = taped_value(wg_rms_norm(wg_leaf(tape, t), 1e-5));
+    for (int i = 0; i < 12; i++) {
+        bool ill = i / 3 == 1 || i / 3 == 3;
+        cr_assert_eq(isnan(wg_tensor_get(y, i)) != 0, ill, "layer_norm %d", i);
+        if (!ill)
+            cr_assert_eq(wg_tensor_get(y, i), 0);
+        if (i / 3 == 1)
+            cr_assert(isnan(wg_tensor_get(z, i)));
+        if (i / 3 == 2)
+            cr_assert_eq(wg_tensor_get(z, i), 0);
+    }
+    wg_tensor_free(t), wg_tensor_free(y), wg_tensor_free(z);
+    wg_tape_free(tape);
+}
+
+Test(normalise, operand_may_be_strided) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_random(NULL, WG_F64, 2, (const int64_t[]){5, 4}, 3);
+    wg_var turned = wg_transpose(wg_leaf(tape, t));
+    wg_tensor *dense = taped_value(turned);
+    wg_tensor *a = taped_value(wg_layer_norm(turned, 0.1)), *b = taped_value(wg_layer_norm(wg_leaf(tape, dense), 0.1));
+    cr_assert_eq(memcmp(wg_tensor_data(a), wg_tensor_data(b), wg_tensor_bytes(a)), 0);
+    wg_tensor_free(t), wg_tensor_free(dense), wg_tensor_free(a), wg_tensor_free(b);
+    wg_tape_free(tape);
+}
+
+static wg_var inner(wg_var a, wg_var b) { return wg_sum_to(wg_mul(a, b), 0, NULL); }
+
+Test(normalise, forward_and_reverse_modes_agree_to_the_third_order) {
+    for (int kind = 0; kind < 4; kind++) {
+        wg_tape *tape = wg_tape_new(NULL);
+        wg_tensor *t[3];
+        for (int i = 0; i < 3; i++)
+            t[i] = taped_random(NULL, WG_F64, 2, (const int64_t[]){3, 4}, 5 + (uint64_t)i);
+        wg_var x = wg_leaf(tape, t[0]), v = wg_leaf(tape, t[1]), w = wg_leaf(tape, t[2]), g, jv;
+        wg_var y = kind < 2 ? normalised(x, 0.1, kind) : wg_norm_scale(x, 0.1, kind == 3);
+        wg_var s = inner(wg_square(y), kind < 2 ? w : wg_like(y, 1));
+        for (int order = 1; order <= 3; order++) {
+            cr_assert_eq(wg_grad(s, 1, &x, &g), WG_OK, "%s", wg_tape_message(tape));
+            cr_assert_eq(wg_jvp(1, &x, &v, 1, &s, &jv), WG_OK, "%s", wg_tape_message(tape));
+            double forward = taped_number(jv), reverse = taped_number(s = inner(g, v));
+            cr_assert_float_eq(forward, reverse, 1e-10 * (1 + fabs(forward)), "kind %d, order %d", kind, order);
+        }
+        wg_tape_free(tape);
+        for (int i = 0; i < 3; i++)
+            wg_tensor_free(t[i]);
+    }
+}
+
+Test(normalise, what_does_not_fit_is_refused) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var scalar = wg_full(tape, WG_F32, 0, NULL, 1), x = wg_full(tape, WG_F32, 1, (const int64_t[]){3}, 1);
+    wg_var whole = wg_full(tape, WG_I32, 1, (const int64_t[]){3}, 1);
+    const struct {
+        wg_var x;
+        double eps;
+        wg_status status;
+        const char *message;
+    } bad[] = {{scalar, 1, WG_SHAPE, "layer_norm: () has no axis"},
+               {whole, 1, WG_DTYPE, "layer_norm: the operand is i32"},
+               {x, -1, WG_RANGE, "layer_norm: eps is -1, not a number from 0 up"},
+               {x, INFINITY, WG_RANGE, "layer_norm: eps is inf, not a number from 0 up"}};
+    for (int i = 0; i < WG_LEN(bad); i++) {
+        cr_assert(!wg_valid(wg_layer_norm(bad[i].x, bad[i].eps)));
+        cr_assert_eq(wg_tape_status(tape), bad[i].status);
+        cr_assert_str_eq(wg_tape_message(tape), bad[i].message);
+        wg_tape_clear(tape);
+        cr_assert(!wg_valid(wg_norm_scale(bad[i].x, bad[i].eps, true)));
+        cr_assert_eq(wg_tape_status(tape), bad[i].status);
+        wg_tape_clear(tape);
+    }
+    wg_tape_free(tape);
+}
+
+Test(normalise, bits_do_not_depend_on_the_number_of_threads) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_random(NULL, WG_F32, 2, (const int64_t[]){300, 200}, 3), *out, *first = NULL;
+    wg_var y = wg_layer_norm(wg_leaf(tape, t), 1e-5);
+    for (int threads = 1; threads <= 8; threads += threads < 4 ? 1 : 4) {
+        cr_assert_eq(wg_eval_with(&(wg_run_options){.threads = threads}, 1, &y, &out, NULL), WG_OK);
+        if (!first)
+            first = wg_tensor_retain(out);
+        cr_assert_eq(memcmp(wg_tensor_data(out), wg_tensor_data(first), wg_tensor_bytes(out)), 0, "%d threads", threads);
+        wg_tensor_free(out);
+    }
+    wg_tensor_free(first), wg_tensor_free(t);
+    wg_tape_free(tape);
+}
