@@ -241,6 +241,15 @@ static wg_var windows(wg_var x, int n) {
     return h;
 }
 
+static wg_var gathers(wg_var x, int n) {
+    wg_tensor *k = wg_tensor_new(NULL, WG_I32, 1, (const int64_t[]){3});
+    wg_var index = wg_leaf(x.tape, k), h = wg_like(slice(x, 0, 0, 3), 0);
+    wg_tensor_free(k);
+    for (int t = 0; t < n; t++)
+        h = tanh(add(h, wg_gather(x, index, 0)));
+    return h;
+}
+
 static wg_var long_concat(wg_var x, int n) {
     wg_var parts[400];
     for (int k = 0; k < n; k++)
@@ -249,9 +258,9 @@ static wg_var long_concat(wg_var x, int n) {
 }
 
 Test(grad, nodes_recorded_grow_linearly) {
-    graph_of *graphs[] = {chain, slices, windows, long_concat};
-    const char *names[] = {"chain", "slices", "windows", "concat"};
-    for (int g = 0; g < 4; g++) {
+    graph_of *graphs[] = {chain, slices, windows, gathers, long_concat};
+    const char *names[] = {"chain", "slices", "windows", "gathers", "concat"};
+    for (int g = 0; g < 5; g++) {
         int64_t cost[2];
         for (int twice = 0; twice < 2; twice++) {
             wg_tape *tape = wg_tape_new(NULL);

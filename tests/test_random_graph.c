@@ -77,3 +77,53 @@ Test(random_graph, rule_sees_a_wrong_element_and_a_missing_nan) {
     wg_tensor_free(plain);
     wg_tensor_free(got);
 }
+
+/* <u, J v> and <J^T u, v> of a whole graph, over all its leaves. */
+static bool transposes_agree(uint64_t seed) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var out[RANDOM_OUTPUTS], x[64], v[64], u[RANDOM_OUTPUTS], d[64], dy[RANDOM_OUTPUTS];
+    int n = random_graph(tape, seed, WG_F64, 12, out, NULL), leaves = 0, m = 0;
+    double forward = 0, reverse = 0;
+    wg_tensor *made[64 + RANDOM_OUTPUTS];
+    int tensors = 0;
+    for (int64_t id = 1; id < tape->count && leaves < 64; id++)
+        if (wg__node(tape, id)->op == &wg__op_leaf && wg__node(tape, id)->dtype == WG_F64)
+            x[leaves++] = wg__var(tape, id);
+    for (int k = 0; k < n; k++)
+        if (wg_var_dtype(out[k]) == WG_F64)
+            out[m++] = out[k];
+    for (int k = 0; k < leaves + m; k++) {
+        wg_var like = k < leaves ? x[k] : out[k - leaves];
+        made[tensors] = taped_random(NULL, WG_F64, wg_rank(like), wg_var_shape(like)->dim, seed * 100 + (uint64_t)k);
+        *(k < leaves ? &v[k] : &u[k - leaves]) = wg_leaf(tape, made[tensors++]);
+    }
+    bool finite = false;
+    wg_status status = wg_vjp(m, out, u, leaves, x, d);
+    if (status == WG_OK)
+        status = wg_jvp(leaves, x, v, m, out, dy);
+    cr_assert_eq(status, WG_OK, "seed %llu: %s", (unsigned long long)seed, wg_tape_message(tape));
+    double scale = 1;
+    for (int k = 0; k < leaves; k++) {
+        double term = taped_number(taped_sum(wg_mul(d[k], v[k])));
+        reverse += term, scale += fabs(term);
+    }
+    for (int k = 0; k < m; k++) {
+        double term = taped_number(taped_sum(wg_mul(u[k], dy[k])));
+        forward += term, scale += fabs(term);
+    }
+    finite = isfinite(forward) && isfinite(reverse);
+    if (finite)
+        cr_expect_lt(fabs(forward - reverse), 1e-8 * scale, "seed %llu: %.12g forward, %.12g in reverse",
+                     (unsigned long long)seed, forward, reverse);
+    wg_tape_free(tape);
+    for (int k = 0; k < tensors; k++)
+        wg_tensor_free(made[k]);
+    return finite;
+}
+
+Test(random_graph, forward_mode_is_the_transpose_of_reverse_mode) {
+    int compared = 0;
+    for (uint64_t seed = 1000; seed < 1150; seed++)
+        compared += transposes_agree(seed);
+    cr_expect_gt(compared, 100, "only %d of 150 graphs are finite", compared);
+}
