@@ -6,7 +6,7 @@
 
 /* Below TINY multiply-adds the plain loop is quicker than a call of CBLAS. SIDE: the blocks that odd strides are packed
  * in. */
-enum { TINY = 512, SIDE = 64 };
+enum { TINY = 96, SIDE = 64 };
 
 /* A tile's sides are 256, halved (columns first: a tall tile reuses more of B) while there are fewer than FEW tiles to
  * hand out. The last tile of a row or column is smaller. */
