@@ -27,9 +27,10 @@ enum { WG_FOLD_LANES = 16 };
             double lane[WG_FOLD_LANES];                                                            \
             for (int l = 0; l < WG_FOLD_LANES; l++)                                                \
                 lane[l] = start;                                                                   \
-            for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES)                                     \
-                for (int l = 0; l < WG_FOLD_LANES; l++)                                            \
+            for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES) {                                   \
+                _Pragma("omp simd") for (int l = 0; l < WG_FOLD_LANES; l++)                                            \
                     lane[l] = STEP(lane[l], (double)x[i + l]);                                     \
+            }                                                                                      \
             for (int half = WG_FOLD_LANES / 2; half; half /= 2)                                    \
                 for (int l = 0; l < half; l++)                                                     \
                     lane[l] = JOIN(lane[l], lane[l + half]);                                       \
