@@ -85,6 +85,8 @@ static int64_t offset_of(const plan *p, int64_t item, int64_t repeat) {
     for (int k = 0; k < p->outer; k++) {
         const group *g = &p->group[k];
         int64_t *rest = g->goes ? &repeat : &item;
+        if (k == p->outer - 1) /* the usual case, short rows: no division */
+            return offset + *rest * g->stride;
         offset += *rest % g->size * g->stride;
         *rest /= g->size;
     }
@@ -98,8 +100,9 @@ static void fold_rows(const plan *p, int64_t item, int64_t from, int64_t to, int
     for (int64_t i = 0; i < n; i++)
         a[i] = f->start;
     while (from < to) {
-        int64_t inner = from % p->run, rows = wg__min(p->run - inner, to - from);
-        const char *x = p->in + (size_t)(offset_of(p, item, from / p->run) + inner * p->width + c) * size;
+        int64_t repeat = p->repeats == 1 ? 0 : from / p->run;
+        int64_t inner = from - repeat * p->run, rows = wg__min(p->run - inner, to - from);
+        const char *x = p->in + (size_t)(offset_of(p, item, repeat) + inner * p->width + c) * size;
         if (p->width == 1)
             a[0] = f->run[p->type](rows, x, a[0]);
         else
@@ -112,8 +115,13 @@ static void fold_tasks(void *user, int64_t from, int64_t to) {
     const plan *p = user;
     double local[CHUNK];
     for (int64_t task = from; task < to; task++) {
-        int64_t c = task % p->chunks * CHUNK, n = wg__min(CHUNK, p->width - c);
-        int64_t block = task / p->chunks % p->blocks, item = task / p->chunks / p->blocks;
+        int64_t c = 0, block = 0, item = task;
+        if (p->chunks * p->blocks > 1) {
+            c = task % p->chunks * CHUNK;
+            block = task / p->chunks % p->blocks;
+            item = task / p->chunks / p->blocks;
+        }
+        int64_t n = wg__min(CHUNK, p->width - c);
         double *a = p->blocks == 1 ? local : p->parts + (item * p->blocks + block) * p->width + c;
         int64_t first = block * p->block;
         fold_rows(p, item, first, wg__min(first + p->block, p->run * p->repeats), c, n, a);

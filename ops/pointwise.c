@@ -307,7 +307,7 @@ static void stretch(const walk *w, const char *const *from, char *out, int64_t n
         int64_t count = wg__min(BLOCK, n - at);
         for (int i = 0; i < w->n; i++) {
             int64_t s = w->stride[i][last];
-            const char *start = from[i] + (size_t)(at * s) * w->size;
+            const char *start = from[i] + at * s * (int64_t)w->size;
             in[i] = start;
             if (s == 1)
                 continue;

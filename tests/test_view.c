@@ -159,6 +159,20 @@ Test(view, chains_of_random_views_agree_with_naive_loops) {
     }
 }
 
+Test(view, a_long_axis_is_walked_backwards) {
+    enum { LONG = 5000 };
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *x = drawn(WG_F32, 2, (const int64_t[]){3, LONG}, -1, 1, 1);
+    wg_var y = wg_neg(wg_flip(wg_leaf(tape, x), 1));
+    wg_tensor *t = evaluated(y, 1);
+    for (int64_t i = 0; i < 3 * LONG; i++)
+        cr_assert_eq(wg_tensor_get(t, i), -wg_tensor_get(x, i / LONG * LONG + LONG - 1 - i % LONG));
+    cr_assert(same_bits_for_any_threads(y));
+    wg_tensor_free(t);
+    wg_tensor_free(x);
+    wg_tape_free(tape);
+}
+
 Test(view, a_reshape_that_strides_can_express_copies_nothing) {
     const wg_op *reshape = wg_op_find("reshape")->op;
     int64_t out_stride[WG_MAX_RANK], offset;
