@@ -83,8 +83,8 @@ wg_var wg_mean(wg_var x, int n_axes, const int *axes, bool keepdims) {
 
 /* ---- reduce_max, reduce_min ---- */
 
-#define LARGER(a, b) (((b) > (a)) | ((b) != (b)) ? (b) : (a)) /* | and not ||: no jumps */
-#define SMALLER(a, b) (((b) < (a)) | ((b) != (b)) ? (b) : (a))
+#define LARGER(a, b) ((((b) > (a)) | ((b) != (b))) ? (b) : (a)) /* | and not ||: no jumps */
+#define SMALLER(a, b) ((((b) < (a)) | ((b) != (b))) ? (b) : (a))
 WG_FOLDER(max, -(double)INFINITY, LARGER, LARGER, NULL)
 WG_FOLDER(min, (double)INFINITY, SMALLER, SMALLER, NULL)
 

@@ -22,11 +22,11 @@ enum { BLOCK = 256, LANES = 16 };
             lane[l] = most;                                                                        \
         for (; i + LANES <= n; i += LANES)                                                         \
             _Pragma("omp simd") for (int l = 0; l < LANES; l++)                                    \
-                lane[l] = (x[i + l] > lane[l]) | (x[i + l] != x[i + l]) ? x[i + l] : lane[l];      \
+                lane[l] = ((x[i + l] > lane[l]) | (x[i + l] != x[i + l])) ? x[i + l] : lane[l];    \
         for (; i < n; i++)                                                                         \
-            most = (x[i] > most) | (x[i] != x[i]) ? x[i] : most;                                   \
+            most = ((x[i] > most) | (x[i] != x[i])) ? x[i] : most;                                   \
         for (int l = 0; l < LANES; l++)                                                            \
-            most = (lane[l] > most) | (lane[l] != lane[l]) ? lane[l] : most;                       \
+            most = ((lane[l] > most) | (lane[l] != lane[l])) ? lane[l] : most;                       \
         return most;                                                                               \
     }                                                                                              \
     static double total_##T(int64_t n, const T *x) {                                               \

@@ -2,6 +2,7 @@
 #include "suite.h"
 
 #include "differences.h"
+#include "failing.h"
 
 /* ---- an array whose elements are looked up one by one, beside the var it stands for ---- */
 
@@ -354,4 +355,44 @@ Test(view, derivatives_agree_with_differences) {
     static const char *const ops[] = {"reshape", "permute", "transpose", "broadcast_to", "slice", "split", "flip"};
     for (int k = 0; k < WG_LEN(ops); k++)
         check_examples(ops[k]);
+}
+
+/* ---- memory ---- */
+
+/* Slices, gathers, stacks and their adjoints, recorded and run; the status. */
+static wg_status record_and_run(wg_memory *memory, wg_tensor *x, wg_tensor *index) {
+    wg_tape *tape = wg_tape_new(memory);
+    if (!tape)
+        return WG_MEMORY;
+    wg_var leaf = wg_leaf(tape, x), part[3], g;
+    wg_split(leaf, 0, 3, NULL, part);
+    wg_var rows = wg_stack(3, part, 1), picked = wg_gather(leaf, wg_leaf(tape, index), 0);
+    wg_var sum = wg_add(wg_norm(wg_flip(rows, 0), 0, NULL, false), wg_prod(wg_gather(picked, wg_leaf(tape, index), 1), 0, NULL, false));
+    sum = wg_add(sum, wg_logsumexp(wg_mul(wg_slice(leaf, 0, 1, 3), wg_slice(leaf, 0, 2, 3)), 0, NULL, false));
+    wg_tensor *out = NULL;
+    wg_status status = wg_grad(sum, 1, &leaf, &g);
+    cr_expect_eq(status, wg_tape_status(tape));
+    if (status == WG_OK)
+        status = wg_eval(1, &g, &out, NULL);
+    cr_expect(status == WG_OK ? out != NULL : out == NULL);
+    wg_tensor_free(out);
+    wg_tape_free(tape);
+    return status;
+}
+
+Test(view, running_out_of_memory_is_survived_wherever_it_happens) {
+    wg_tensor *x = drawn(WG_F64, 2, (const int64_t[]){6, 40}, 0.5, 1, 1), *index = drawn(WG_I32, 1, (const int64_t[]){5}, 0, 6, 1);
+    bool reached = true;
+    for (long k = 1; reached; k++) {
+        failing f;
+        wg_memory *memory = failing_memory(&f, k);
+        wg_status status = record_and_run(memory, x, index);
+        reached = failing_failed(&f);
+        cr_assert_eq(status, reached ? WG_MEMORY : WG_OK, "allocation %ld", k);
+        cr_assert_eq(f.live, 0, "allocation %ld", k);
+        wg_memory_free(memory);
+        cr_assert_lt(k, 10000);
+    }
+    wg_tensor_free(x);
+    wg_tensor_free(index);
 }
