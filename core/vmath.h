@@ -9,11 +9,11 @@
 #undef I /* of complex.h */
 
 #if WG_HAVE_LIBMVEC && defined(__GNUC__) && !defined(__clang__)
-#define WG__VECTOR1(name)                                                                             \
-    __attribute__((simd("notinbranch"))) double(name)(double);                                        \
+#define WG__VECTOR1(name)                                                                          \
+    __attribute__((simd("notinbranch"))) double(name)(double);                                     \
     __attribute__((simd("notinbranch"))) float(name##f)(float);
-#define WG__VECTOR2(name)                                                                             \
-    __attribute__((simd("notinbranch"))) double(name)(double, double);                                \
+#define WG__VECTOR2(name)                                                                          \
+    __attribute__((simd("notinbranch"))) double(name)(double, double);                             \
     __attribute__((simd("notinbranch"))) float(name##f)(float, float);
 WG__VECTOR1(exp)
 WG__VECTOR1(expm1)
