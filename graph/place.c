@@ -2,7 +2,7 @@
  * best, once forward and once backward; the tighter of the two is kept. O(n log n). */
 #include "program.h"
 
-enum { LARGE = 64 }; /* buffers from this many bytes on are aligned to it; smaller ones have a region of their own */
+enum { LARGE = 64 }; /* a line */
 
 /* A buffer: a base and all that take it over in turn. */
 typedef struct buffer {
@@ -69,15 +69,19 @@ static bool take_block(blocks *b, size_t bytes, size_t *offset) {
            wg__ordered_insert(&b->by_size, have - bytes, at + bytes, have - bytes, 0);
 }
 
-/* Small sizes in words, large ones in lines. */
+/* Buffers are placed in regions by size, so that all in one are aligned alike: single f32, less than a line, lines. */
+static const size_t units[] = {4, 8, LARGE};
+
+static int class_of(size_t bytes) { return bytes <= 4 ? 0 : bytes < LARGE ? 1 : 2; }
+
 static size_t rounded(size_t bytes) {
-    size_t unit = bytes < LARGE ? 8 : LARGE;
+    size_t unit = units[class_of(bytes)];
     return (bytes + unit - 1) / unit * unit;
 }
 
-/* Places the large or the small buffers in one direction of time into q->trial; the region's size, or SIZE_MAX when out of
+/* Places the buffers of a class in one direction of time into q->trial; the region's size, or SIZE_MAX when out of
  * memory. */
-static size_t try_direction(placing *q, bool large, bool backward) {
+static size_t try_direction(placing *q, int class, bool backward) {
     wg_program *p = q->program;
     blocks b = {.by_place.memory = p->memory, .by_size.memory = p->memory};
     const uint32_t *starts = backward ? q->end : q->begin, *start_next = backward ? q->end_next : q->begin_next;
@@ -86,10 +90,10 @@ static size_t try_direction(placing *q, bool large, bool backward) {
     for (int64_t k = 1; good && k < p->count; k++) {
         int64_t now = backward ? p->count - k : k;
         for (uint32_t id = starts[now]; good && id; id = start_next[id])
-            if ((q->buffers[id].bytes >= LARGE) == large)
+            if (class_of(q->buffers[id].bytes) == class)
                 good = take_block(&b, rounded(q->buffers[id].bytes), &q->trial[id]);
         for (uint32_t id = stops[now]; good && id; id = stop_next[id])
-            if ((q->buffers[id].bytes >= LARGE) == large)
+            if (class_of(q->buffers[id].bytes) == class)
                 good = add_block(&b, q->trial[id], rounded(q->buffers[id].bytes));
     }
     wg__ordered_free(&b.by_place);
@@ -98,15 +102,15 @@ static size_t try_direction(placing *q, bool large, bool backward) {
 }
 
 /* The better of the two directions, behind what is placed already. */
-static bool place_region(placing *q, bool large) {
+static bool place_region(placing *q, int class) {
     wg_program *p = q->program;
     size_t best = SIZE_MAX, at = (p->arena_bytes + LARGE - 1) / LARGE * LARGE;
     for (int backward = 0; backward < 2; backward++) {
-        size_t bytes = try_direction(q, large, backward);
+        size_t bytes = try_direction(q, class, backward);
         if (bytes == SIZE_MAX)
             return false;
         for (uint32_t id = 1; bytes < best && id < p->count; id++)
-            if (q->buffers[id].bytes && (q->buffers[id].bytes >= LARGE) == large)
+            if (q->buffers[id].bytes && class_of(q->buffers[id].bytes) == class)
                 q->buffers[id].offset = at + q->trial[id];
         best = bytes < best ? bytes : best;
     }
@@ -216,7 +220,7 @@ wg_status wg__pass_place(wg_program *p, wg_error *error) {
         place_outputs(&q);
         find_buffers(&q);
         list_times(&q);
-        good = place_region(&q, false) && place_region(&q, true) && place_scratch(p);
+        good = place_region(&q, 0) && place_region(&q, 1) && place_region(&q, 2) && place_scratch(p);
     }
     if (good)
         write_places(&q);

@@ -258,7 +258,7 @@ static wg_status check_write(const subject *s, wg_ordered *held, int64_t id, siz
     const wg_program *p = s->program;
     const wg_value *v = &p->values[id];
     region r = region_of(p, (uint32_t)id);
-    size_t unit = r.bytes < 64 ? 8 : 64;
+    size_t unit = r.bytes <= 4 ? 4 : r.bytes < 64 ? 8 : 64;
     if (v->space != WG_IN_ARENA && v->space != WG_IN_OUTPUT)
         return wrong(s, WG_CONFLICT, id, "its result has no place");
     if (r.space == 0 && (r.from % unit || r.from + r.bytes > limit))

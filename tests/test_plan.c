@@ -323,19 +323,54 @@ Test(plan, memory_and_calls_of_a_compilation_are_linear_in_the_tape) {
     cr_expect_lt(calls[2], 2 * calls[1], "blocks grow geometrically");
 }
 
+/* Where values are so large that their alignment does not count. */
 Test(plan, workspace_is_close_to_what_is_live_at_once) {
-    size_t arena = 0, live = 0;
-    for (uint64_t seed = 1; seed <= 300; seed++) {
+    int seen = 0;
+    for (uint64_t seed = 1; seed <= 1000; seed++) {
         made m = make(seed, WG_F32);
         wg_plan *plan = wg_compile(m.n, m.y, NULL, NULL);
         wg_plan_size size = wg_plan_measure(plan);
         cr_assert_leq(size.live_bytes, size.workspace_bytes);
-        arena += plan->program->scratch_at;
-        live += size.live_bytes;
+        if (size.live_bytes >= 8192) {
+            seen++;
+            cr_expect_leq((double)plan->program->scratch_at, 1.15 * (double)size.live_bytes, "seed %llu: %zu bytes for %zu live",
+                          (unsigned long long)seed, plan->program->scratch_at, size.live_bytes);
+        }
         wg_plan_free(plan);
         wg_tape_free(m.tape);
     }
-    cr_expect_leq((double)arena, 1.15 * (double)live, "%zu bytes for %zu live", arena, live);
+    cr_assert_gt(seen, 0);
+}
+
+/* A tanh recurrence of T steps with a loss at every step and all its gradients. */
+Test(plan, workspace_of_an_unrolled_recurrence_is_linear_and_tight) {
+    size_t bytes[2];
+    for (int k = 0; k < 2; k++) {
+        wg_tape *tape = wg_tape_new(NULL);
+        wg_tensor *t[4] = {taped_random(NULL, WG_F32, 2, (const int64_t[]){32, 48}, 1),
+                           taped_random(NULL, WG_F32, 2, (const int64_t[]){48, 48}, 2),
+                           taped_random(NULL, WG_F32, 2, (const int64_t[]){17, 48}, 3),
+                           taped_random(NULL, WG_F32, 3, (const int64_t[]){64, 32, 17}, 4)};
+        wg_var x = wg_leaf(tape, t[3]), h = wg_leaf(tape, t[0]), u = wg_leaf(tape, t[1]), w = wg_leaf(tape, t[2]);
+        wg_var loss = wg_c(0), wrt[3] = {h, u, w}, y[4];
+        for (int i = 0; i < 32 << k; i++) {
+            wg_var now = wg_reshape(wg_slice(x, 0, i, 1), 2, (const int64_t[]){32, 17});
+            h = tanh(add(wg_matmul(now, w, false, false), wg_matmul(h, u, false, false)));
+            loss = add(loss, sum_to(square(h), 0, NULL));
+        }
+        y[0] = loss;
+        wg_grad(loss, 3, wrt, y + 1);
+        agrees(4, y, NULL);
+        wg_plan *plan = wg_compile(4, y, NULL, NULL);
+        wg_plan_size size = wg_plan_measure(plan);
+        cr_expect_leq((double)plan->program->scratch_at, 1.15 * (double)size.live_bytes, "%zu bytes for %zu live",
+                      plan->program->scratch_at, size.live_bytes);
+        bytes[k] = size.workspace_bytes;
+        wg_plan_free(plan);
+        wg_tape_free(tape);
+        free_all(4, t);
+    }
+    cr_expect_leq(bytes[1], 2 * bytes[0] + 65536, "%zu bytes for twice the steps of %zu", bytes[1], bytes[0]);
 }
 
 /* ---- threads and workspaces ---- */
