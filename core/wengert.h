@@ -324,7 +324,8 @@ enum {
     WG_TAKES_STRIDES = 8,  /* the kernel reads strided inputs */
     WG_IS_OPAQUE = 16,     /* its derivative cannot be differentiated again: an error that names it */
     WG_TAKES_I32 = 32,     /* pointwise: also stamped for i32 */
-    WG_NO_MERGE = 64       /* never merged with an equal node */
+    WG_NO_MERGE = 64,      /* never merged with an equal node */
+    WG_ADDS_TO_LAST = 128  /* the kernel adds to its last operand, in whose buffer the result may lie */
 };
 
 /* The record that is an op. Fields not given are zero. */
@@ -355,6 +356,8 @@ struct wg_op {
     wg_var (*jvp)(const wg_rule *rule, const wg_var *dx);
     /* Instead of vjp for in[0]: assembles its adjoint once from all the readers that are this op. */
     wg_var (*collect)(wg_var x, int n, const wg_rule *readers);
+    /* Products: the op that adds this one's result to a further, last operand. Recorded by passes only. */
+    const wg_op *accumulate;
     /* Examples, ended by one whose call is NULL. Pointwise ops use `range` instead. */
     const wg_example *examples;
     double range[2];

@@ -247,7 +247,8 @@ static wg_status check_over(const subject *s, int64_t id) {
             !overlap(r, region_of(p, base)))
             continue;
         region q = region_of(p, base);
-        if (p->values[id].over != base || i->op->run != wg__pointwise_run || p->values[in].stride || p->values[in].shift ||
+        bool may = i->op->run == wg__pointwise_run || ((i->op->traits & WG_ADDS_TO_LAST) && k == i->n - 1);
+        if (p->values[id].over != base || !may || p->values[in].stride || p->values[in].shift ||
             r.from != q.from || r.bytes != q.bytes || i->dtype != p->list[base].dtype)
             return wrong(s, WG_CONFLICT, id, "it writes over its operand %%%u while reading it", in);
     }

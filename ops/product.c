@@ -87,7 +87,8 @@ static void run_products(void *user, int64_t from, int64_t to) {
     }
 }
 
-static wg_status matmul_run(wg_call *call) {
+/* out = A B + beta out */
+static wg_status multiply(wg_call *call, double beta) {
     const matmul_attr *t = call->attr;
     const wg_shape *out = call->out.shape;
     int rank = out->rank;
@@ -95,7 +96,7 @@ static wg_status matmul_run(wg_call *call) {
         return WG_OK;
     products b = {.rank = rank - 2, .dim = out->dim, .team = call->team};
     b.one = (wg_gemm){.dtype = call->out.dtype, .m = out->dim[rank - 2], .n = out->dim[rank - 1],
-                      .k = sides_of(call->in[0].shape, t->a, true).columns, .alpha = 1, .beta = 0};
+                      .k = sides_of(call->in[0].shape, t->a, true).columns, .alpha = 1, .beta = beta};
     b.one.a = matrix_of(&call->in[0], t->a, b.step[0]);
     b.one.b = matrix_of(&call->in[1], t->b, b.step[1]);
     b.one.c = matrix_of(&call->out, false, b.step[2]);
@@ -108,6 +109,34 @@ static wg_status matmul_run(wg_call *call) {
     }
     return WG_OK;
 }
+
+static wg_status matmul_run(wg_call *call) { return multiply(call, 0); }
+
+/* ---- A B + C, for passes: in the buffer of C where that may be overwritten ---- */
+
+static wg_status matmul_add_shape(wg_infer *q) {
+    char a[96], b[96];
+    wg_status status = matmul_shape(q);
+    if (status == WG_OK)
+        status = wg__shape_set(&q->out, q->out.rank, q->out.dim);
+    if (status == WG_OK && q->in_dtype[2] != q->dtype)
+        return wg_infer_fail(q, WG_DTYPE, "a product of %s and a sum of %s", wg_dtype_name(q->dtype),
+                             wg_dtype_name(q->in_dtype[2]));
+    if (status == WG_OK && !wg__shape_same(&q->out, q->in[2]))
+        return wg_infer_fail(q, WG_SHAPE, "a product %s and a sum %s", wg_shape_text(&q->out, a, sizeof a),
+                             wg_shape_text(q->in[2], b, sizeof b));
+    return status;
+}
+
+static wg_status matmul_add_run(wg_call *call) {
+    if (call->in[2].data != call->out.data)
+        wg__copy(call->team, &call->in[2], call->out.data);
+    return multiply(call, 1);
+}
+
+static const wg_op matmul_add = {.name = "matmul_add", .arity = 3, .kind = WG_PRODUCT,
+    .traits = WG_TAKES_STRIDES | WG_ADDS_TO_LAST, .attr_size = sizeof(matmul_attr), .shape = matmul_add_shape,
+    .run = matmul_add_run};
 
 /* ---- derivative: products again, with the flags in place of transposes ---- */
 
@@ -136,7 +165,7 @@ static const wg_example matmul_examples[] = {
 
 const wg_op wg__op_matmul = {.name = "matmul", .arity = 2, .kind = WG_PRODUCT,
     .traits = WG_IS_MULTILINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(matmul_attr), .shape = matmul_shape,
-    .run = matmul_run, .vjp = matmul_vjp, .examples = matmul_examples};
+    .run = matmul_run, .vjp = matmul_vjp, .accumulate = &matmul_add, .examples = matmul_examples};
 
 static wg_var product(wg_var a, wg_var b, bool transpose_a, bool transpose_b) {
     return wg_apply(&wg__op_matmul, 2, (const wg_var[]){a, b}, &(matmul_attr){transpose_a, transpose_b});

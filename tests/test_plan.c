@@ -34,7 +34,7 @@ static void agrees(int n, const wg_var *y, const char *without) {
     wg_plan_free(plan);
 }
 
-static const char *const subsets[] = {NULL, "simplify", "prune", "inplace", "simplify,prune,inplace", "inplace,prune"};
+static const char *const subsets[] = {NULL, "simplify", "prune", "inplace", "simplify,prune,inplace", "inplace,prune", "accumulate"};
 
 static void agrees_in_every_way(int n, const wg_var *y) {
     for (size_t i = 0; i < sizeof subsets / sizeof *subsets; i++)
@@ -342,25 +342,64 @@ Test(plan, workspace_is_close_to_what_is_live_at_once) {
     cr_assert_gt(seen, 0);
 }
 
-/* A tanh recurrence of T steps with a loss at every step and all its gradients. */
+/* A tanh recurrence with a loss at every step and all its gradients: y[0..4). The leaves hold f32 numbers in both types. */
+static void recurrence(wg_tape *tape, wg_dtype dtype, int steps, wg_var *y) {
+    static const int64_t sizes[4][3] = {{32, 48}, {48, 48}, {17, 48}, {64, 32, 17}};
+    wg_var leaf[4];
+    for (int i = 0; i < 4; i++) {
+        wg_tensor *t = taped_random(NULL, dtype, i == 3 ? 3 : 2, sizes[i], (uint64_t)i + 1);
+        for (int64_t k = 0; k < wg_tensor_shape(t)->count; k++)
+            wg_tensor_set(t, k, (float)(0.2 * wg_tensor_get(t, k)));
+        leaf[i] = wg_leaf(tape, t);
+        wg_tensor_free(t);
+    }
+    wg_var h = leaf[0], loss = wg_c(0);
+    for (int i = 0; i < steps; i++) {
+        wg_var now = wg_reshape(wg_slice(leaf[3], 0, i, 1), 2, (const int64_t[]){32, 17});
+        h = tanh(add(wg_matmul(now, leaf[2], false, false), wg_matmul(h, leaf[1], false, false)));
+        loss = add(loss, sum_to(square(h), 0, NULL));
+    }
+    y[0] = loss;
+    wg_grad(loss, 3, leaf, y + 1);
+    cr_assert_eq(wg_tape_status(tape), WG_OK, "%s", wg_tape_message(tape));
+}
+
+Test(plan, sums_weight_gradients_over_steps_in_one_buffer) {
+    wg_tape *tape = wg_tape_new(NULL), *fine = wg_tape_new(NULL);
+    wg_tensor *exact[4], *single[4];
+    wg_var y[4], z[4];
+    char text[512] = "";
+    recurrence(tape, WG_F32, 32, y);
+    recurrence(fine, WG_F64, 32, z);
+    cr_assert_eq(wg_eval(4, y, single, NULL), WG_OK);
+    cr_assert_eq(wg_eval(4, z, exact, NULL), WG_OK);
+    agrees(4, y, "accumulate"); /* which adds in another order */
+    wg_plan *plan = wg_compile(4, y, &(wg_compile_options){.validate = true}, NULL);
+    cr_assert_eq(wg_run(plan, NULL), WG_OK);
+    for (int i = 0; i < 4; i++)
+        cr_expect(random_graph_agree(exact[i], single[i], wg_plan_output(plan, i), text, sizeof text), "output %d: %s", i, text);
+    const wg_program *p = plan->program;
+    int taken_over = 0, in_output = 0;
+    for (int64_t id = 1; id < p->count; id++) {
+        bool adds = p->list[id].op->traits & WG_ADDS_TO_LAST;
+        taken_over += adds && p->values[id].over;
+        in_output += adds && p->values[id].space == WG_IN_OUTPUT;
+    }
+    cr_expect_eq(taken_over, 2 * 31 + 32 + 31, "of two weights, inside the steps, of the states");
+    cr_expect_eq(in_output, 31 + 31, "straight into the outputs");
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+    wg_tape_free(fine);
+    free_all(4, exact);
+    free_all(4, single);
+}
+
 Test(plan, workspace_of_an_unrolled_recurrence_is_linear_and_tight) {
     size_t bytes[2];
     for (int k = 0; k < 2; k++) {
         wg_tape *tape = wg_tape_new(NULL);
-        wg_tensor *t[4] = {taped_random(NULL, WG_F32, 2, (const int64_t[]){32, 48}, 1),
-                           taped_random(NULL, WG_F32, 2, (const int64_t[]){48, 48}, 2),
-                           taped_random(NULL, WG_F32, 2, (const int64_t[]){17, 48}, 3),
-                           taped_random(NULL, WG_F32, 3, (const int64_t[]){64, 32, 17}, 4)};
-        wg_var x = wg_leaf(tape, t[3]), h = wg_leaf(tape, t[0]), u = wg_leaf(tape, t[1]), w = wg_leaf(tape, t[2]);
-        wg_var loss = wg_c(0), wrt[3] = {h, u, w}, y[4];
-        for (int i = 0; i < 32 << k; i++) {
-            wg_var now = wg_reshape(wg_slice(x, 0, i, 1), 2, (const int64_t[]){32, 17});
-            h = tanh(add(wg_matmul(now, w, false, false), wg_matmul(h, u, false, false)));
-            loss = add(loss, sum_to(square(h), 0, NULL));
-        }
-        y[0] = loss;
-        wg_grad(loss, 3, wrt, y + 1);
-        agrees(4, y, NULL);
+        wg_var y[4];
+        recurrence(tape, WG_F32, 32 << k, y);
         wg_plan *plan = wg_compile(4, y, NULL, NULL);
         wg_plan_size size = wg_plan_measure(plan);
         cr_expect_leq((double)plan->program->scratch_at, 1.15 * (double)size.live_bytes, "%zu bytes for %zu live",
@@ -368,7 +407,6 @@ Test(plan, workspace_of_an_unrolled_recurrence_is_linear_and_tight) {
         bytes[k] = size.workspace_bytes;
         wg_plan_free(plan);
         wg_tape_free(tape);
-        free_all(4, t);
     }
     cr_expect_leq(bytes[1], 2 * bytes[0] + 65536, "%zu bytes for twice the steps of %zu", bytes[1], bytes[0]);
 }

@@ -1,0 +1,54 @@
+/* accumulate.c: a product that is only ever added to something becomes a product that adds to it, in its buffer: the weight
+ * gradients of an unrolled recurrence are such a sum over its steps. Changes the order of the sum, nothing else. Names one
+ * op, add, for that is its subject; what products there are it reads from the records. */
+#include "program.h"
+
+extern const wg_op wg__op_add;
+
+/* How often each value is read, by instructions and as an output. */
+static uint32_t *count_reads(const wg_program *p) {
+    uint32_t *reads = wg__take0(p->memory, wg__size((size_t)p->count, sizeof *reads, 0));
+    for (int64_t id = 1; reads && id < p->count; id++)
+        for (uint32_t k = 0; k < p->list[id].n; k++)
+            reads[wg__reads_const(&p->list[id])[k]]++;
+    for (int i = 0; reads && i < p->output_count; i++)
+        reads[p->outputs[i]]++;
+    return reads;
+}
+
+/* Whether a value has a buffer of its own that nothing else reads. */
+static bool expendable(const wg_instruction *i, uint32_t reads) {
+    return reads == 1 && i->op->kind != WG_LEAF && i->op->kind != WG_EFFECT && !i->op->view;
+}
+
+/* sum = add(in..): the product among its operands is taken in, if there is one. */
+static bool take_in(wg_program *p, wg_instruction *sum, const uint32_t *reads, bool *memory) {
+    for (int k = 1; k >= 0; k--) {
+        uint32_t product = sum->in[k], rest = sum->in[1 - k];
+        const wg_instruction *made = &p->list[product];
+        if (!made->op->accumulate || reads[product] != 1 || !expendable(&p->list[rest], reads[rest]))
+            continue;
+        uint32_t *in = wg__arena_take(&p->arena, (made->n + 1) * sizeof *in);
+        if (!in)
+            return *memory = false;
+        for (uint32_t i = 0; i < made->n; i++)
+            in[i] = wg__reads_const(made)[i];
+        in[made->n] = rest;
+        sum->op = made->op->accumulate;
+        sum->attr = made->attr;
+        sum->n = made->n + 1;
+        sum->more = in;
+        return true;
+    }
+    return false;
+}
+
+wg_status wg__pass_accumulate(wg_program *p, wg_error *error) {
+    uint32_t *reads = count_reads(p);
+    bool memory = reads;
+    for (int64_t id = 1; memory && id < p->count; id++)
+        if (p->list[id].op == &wg__op_add)
+            take_in(p, &p->list[id], reads, &memory);
+    wg__give(p->memory, reads);
+    return memory ? WG_OK : wg__program_no_memory(p, error);
+}
