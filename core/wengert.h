@@ -591,6 +591,17 @@ WG_API const wg_tensor *wg_workspace_output(const wg_workspace *workspace, int i
 WG_API wg_status wg_workspace_rebind(wg_workspace *workspace, const wg_tensor *tensor, wg_tensor *other,
                                      wg_error *error);
 
+/* Plans for define-by-run loops: record, get, run, wg_tape_rewind, again. A structure seen before (ops, attributes, types,
+ * shapes, order of recording, which leaves are one tensor) gives its plan again, bound to the tensors now named, without compiling. */
+typedef struct wg_plan_cache wg_plan_cache;
+/* options: of every plan, NULL for the default. most: plans kept at once (0: 64); the one not asked for longest goes first.
+ * NULL when out of memory. */
+WG_API wg_plan_cache *wg_plan_cache_new(wg_memory *memory, const wg_compile_options *options, int most);
+WG_API void wg_plan_cache_free(wg_plan_cache *cache);
+/* The plan for y[0..n): borrowed, until `most` others were asked for. Fails as wg_compile. */
+WG_API wg_plan *wg_plan_cache_get(wg_plan_cache *cache, int n, const wg_var *y, wg_error *error);
+WG_API int64_t wg_plan_cache_compiled(const wg_plan_cache *cache); /* how many had to be compiled */
+
 /* What a plan costs. */
 typedef struct wg_plan_size {
     int64_t instructions;   /* in the program, leaves, constants and views included */

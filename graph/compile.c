@@ -52,7 +52,7 @@ static wg_status read_without(const char *text, bool *left_out, wg_error *error)
     return WG_OK;
 }
 
-static wg_status run_passes(wg_program *p, const wg_compile_options *options, const char *after, wg_error *error) {
+wg_status wg__run_passes(wg_program *p, const wg_compile_options *options, const char *after, wg_error *error) {
     bool left_out[MOST_PASSES] = {0}, check = ALWAYS_VALIDATE || (options && options->validate);
     wg_status status = read_without(options ? options->without : NULL, left_out, error);
     if (status == WG_OK && check)
@@ -77,7 +77,7 @@ wg_program *wg__compile(const wg_compile_options *options, const char *after, in
         return NULL;
     }
     wg_program *p = wg__program_new(tape ? tape->memory : NULL, n, y, error);
-    if (p && (wg__check_stores(n, y, error) != WG_OK || run_passes(p, options, after, error) != WG_OK)) {
+    if (p && (wg__check_stores(n, y, error) != WG_OK || wg__run_passes(p, options, after, error) != WG_OK)) {
         wg__program_free(p);
         return NULL;
     }

@@ -245,10 +245,9 @@ static wg_status may_bind(const wg_workspace *w, int64_t slot, const wg_tensor *
     return WG_OK;
 }
 
-wg_status wg__rebind(wg_workspace *w, int64_t slot, wg_tensor *other, wg_error *error) {
-    wg_status status = may_bind(w, slot, other, error);
-    if (status != WG_OK || w->bound[slot] == other)
-        return status;
+void wg__bind(wg_workspace *w, int64_t slot, wg_tensor *other) {
+    if (w->bound[slot] == other)
+        return;
     wg_tensor *before = w->bound[slot];
     w->bound[slot] = wg_tensor_retain(other);
     wg_tensor_free(before);
@@ -260,7 +259,13 @@ wg_status wg__rebind(wg_workspace *w, int64_t slot, wg_tensor *other, wg_error *
         else
             ((wg_array *)task->call->in)[use->operand].data = address(w, use->value);
     }
-    return WG_OK;
+}
+
+wg_status wg__rebind(wg_workspace *w, int64_t slot, wg_tensor *other, wg_error *error) {
+    wg_status status = may_bind(w, slot, other, error);
+    if (status == WG_OK)
+        wg__bind(w, slot, other);
+    return status;
 }
 
 wg_status wg_workspace_rebind(wg_workspace *w, const wg_tensor *tensor, wg_tensor *other, wg_error *error) {

@@ -50,6 +50,8 @@ struct wg_workspace {
 
 /* The plan of a finished program, which it takes over, even when it fails. */
 wg_plan *wg__plan_new(wg_program *program, const wg_run_options *run, wg_error *error);
+/* Binds a slot to a tensor that is known to fit. */
+void wg__bind(wg_workspace *workspace, int64_t slot, wg_tensor *other);
 /* wg_workspace_rebind by the slot's index. */
 wg_status wg__rebind(wg_workspace *workspace, int64_t slot, wg_tensor *other, wg_error *error);
 

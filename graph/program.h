@@ -124,6 +124,9 @@ extern const int wg__pass_count;
 /* The program after the pass `after` (NULL: the last; "record": before the first). */
 wg_program *wg__compile(const wg_compile_options *options, const char *after, int n, const wg_var *y, wg_error *error);
 
+/* Runs them on a recorded program; as above. */
+wg_status wg__run_passes(wg_program *program, const wg_compile_options *options, const char *after, wg_error *error);
+
 /* Checks a program against the ops' own rules, and what passes have decided about storage by following which value lies
  * where. WG_CONFLICT, WG_SHAPE and the like, with what is wrong, by index. */
 wg_status wg__validate(const wg_program *program, wg_error *error);

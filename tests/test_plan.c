@@ -516,3 +516,64 @@ Test(plan, rebinding_checks_what_it_is_given) {
     wg_tensor *all[] = {a, b, c, f, v};
     free_all(5, all);
 }
+
+/* ---- the cache ---- */
+
+/* sum(tanh(x W)^2) with x, W given, and its gradient by W: y[0..2). */
+static void step(wg_tape *tape, wg_tensor *x, wg_tensor *w, double factor, wg_var *y) {
+    wg_var v = wg_leaf(tape, w);
+    y[0] = mul(sum_to(square(tanh(wg_matmul(wg_leaf(tape, x), v, false, false))), 0, NULL), factor);
+    wg_grad(y[0], 1, &v, &y[1]);
+}
+
+Test(plan, cache_finds_a_structure_again_and_binds_its_tensors) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_plan_cache *cache = wg_plan_cache_new(NULL, &(wg_compile_options){.validate = true}, 3);
+    wg_mark mark = wg_tape_mark(tape);
+    wg_error error = {0};
+    for (int round = 0; round < 12; round++) {
+        int rows = 2 + round % 3; /* three structures */
+        wg_tensor *x = taped_random(NULL, WG_F64, 2, (const int64_t[]){rows, 4}, (uint64_t)round);
+        wg_tensor *w = taped_random(NULL, WG_F64, 2, (const int64_t[]){4, 4}, (uint64_t)round + 100), *out[2];
+        wg_var y[2];
+        step(tape, x, w, 2, y);
+        wg_plan *plan = wg_plan_cache_get(cache, 2, y, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+        cr_assert_eq(wg_eval(2, y, out, &error), WG_OK, "%s", error.text);
+        for (int i = 0; i < 2; i++)
+            cr_assert(memcmp(wg_tensor_data(out[i]), wg_tensor_data(wg_plan_output(plan, i)), wg_tensor_bytes(out[i])) == 0);
+        free_all(2, out);
+        wg_tape_rewind(tape, mark);
+        wg_tensor_free(x);
+        wg_tensor_free(w);
+    }
+    cr_assert_eq(wg_plan_cache_compiled(cache), 3);
+    wg_plan_cache_free(cache);
+    wg_tape_free(tape);
+}
+
+Test(plan, cache_tells_structures_apart) {
+    wg_tape *tape[4];
+    wg_plan_cache *cache = wg_plan_cache_new(NULL, NULL, 2);
+    wg_tensor *a = taped_random(NULL, WG_F64, 2, (const int64_t[]){4, 4}, 1), *b = taped_random(NULL, WG_F64, 2, (const int64_t[]){4, 4}, 2);
+    wg_var y[5][2];
+    for (int i = 0; i < 4; i++)
+        tape[i] = wg_tape_new(NULL);
+    step(tape[0], a, b, 2, y[0]);
+    step(tape[1], a, a, 2, y[1]); /* one tensor twice */
+    step(tape[2], a, b, 3, y[2]); /* another constant */
+    step(tape[3], b, a, 2, y[3]); /* as the first */
+    y[4][0] = y[0][1], y[4][1] = y[0][0]; /* outputs exchanged */
+    wg_plan *first = wg_plan_cache_get(cache, 2, y[0], NULL);
+    cr_assert_eq(wg_plan_cache_get(cache, 2, y[3], NULL), first);
+    cr_assert_eq(wg_plan_cache_compiled(cache), 1);
+    for (int i = 1; i < 5; i++)
+        cr_assert_not_null(wg_plan_cache_get(cache, 2, y[i], NULL));
+    cr_assert_eq(wg_plan_cache_compiled(cache), 5, "and the oldest was forgotten");
+    wg_plan_cache_free(cache);
+    for (int i = 0; i < 4; i++)
+        wg_tape_free(tape[i]);
+    wg_tensor_free(a);
+    wg_tensor_free(b);
+}
