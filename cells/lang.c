@@ -188,7 +188,11 @@ static void read_lines(wg_reader *reader) {
                             "the first line of a cell is 'cell NAME'");
             return;
         }
-        if (!wg__read_declaration(reader))
+        if (wg__read_declaration(reader))
+            ;
+        else if (reader->declares)
+            wg__parser_unexpected(parser, "a declaration (the equations of this cell are a C function)");
+        else
             read_equation(reader);
         if (parser->status == WG_OK && parser->now.kind != WG_TOKEN_LINE)
             wg__parser_unexpected(parser, "an operator or the end of the line");
@@ -372,8 +376,8 @@ static wg_lang *new_lang(wg_memory *memory, const wg_source *source) {
     return lang;
 }
 
-wg_lang *wg__lang_parse(wg_memory *memory, const char *name, const char *text, size_t size,
-                        int settings, const wg_setting *setting, wg_error *error) {
+static wg_lang *parse(wg_memory *memory, const char *name, const char *text, size_t size, bool declares,
+                      int settings, const wg_setting *setting, wg_error *error) {
     wg_source source = {name, text, size};
     wg_error own = {0}; /* the caller's may hold an earlier failure */
     if (check_bytes(&source, &own) != WG_OK) {
@@ -386,6 +390,7 @@ wg_lang *wg__lang_parse(wg_memory *memory, const char *name, const char *text, s
     wg_status status = WG_OK;
     if (reader) {
         reader->lang = lang;
+        reader->declares = declares;
         reader->error = &own;
         reader->settings = settings;
         reader->setting = setting;
@@ -403,6 +408,15 @@ wg_lang *wg__lang_parse(wg_memory *memory, const char *name, const char *text, s
     wg_error_set(error, own.status, "%s", own.text);
     wg__lang_free(lang);
     return NULL;
+}
+
+wg_lang *wg__lang_parse(wg_memory *memory, const char *name, const char *text, size_t size,
+                        int settings, const wg_setting *setting, wg_error *error) {
+    return parse(memory, name, text, size, false, settings, setting, error);
+}
+
+wg_lang *wg__lang_declare(wg_memory *memory, const char *name, const char *text, size_t size, wg_error *error) {
+    return parse(memory, name, text, size, true, 0, NULL, error);
 }
 
 void wg__lang_free(wg_lang *lang) {

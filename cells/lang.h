@@ -122,6 +122,8 @@ typedef struct wg_lang {
 /* Reads a text (copied). `name` stands for the file in messages. NULL on failure. */
 wg_lang *wg__lang_parse(wg_memory *memory, const char *name, const char *text, size_t size,
                         int settings, const wg_setting *setting, wg_error *error);
+/* The same for a cell whose equations are a C function: the text has declarations only. */
+wg_lang *wg__lang_declare(wg_memory *memory, const char *name, const char *text, size_t size, wg_error *error);
 void wg__lang_free(wg_lang *lang);
 
 int wg__lang_find(const wg_lang *lang, const char *name); /* a symbol's index, or -1 */

@@ -184,7 +184,7 @@ void wg__resolve_names(wg_reader *reader) {
         resolve(reader, lang->equation[i].value, i);
     for (int i = 0; i < lang->symbols && reader->parser.status == WG_OK; i++) {
         const wg_symbol *symbol = &lang->symbol[i];
-        if (symbol->kind == WG_SYMBOL_STATE && symbol->equation < 0)
+        if (symbol->kind == WG_SYMBOL_STATE && symbol->equation < 0 && !reader->declares)
             wg__reader_fail(reader, WG_NOT_FOUND, symbol->line, symbol->column,
                             "state '%s' has no next value: %s' = … is missing", symbol->name,
                             symbol->name);
@@ -195,7 +195,7 @@ void wg__resolve_names(wg_reader *reader) {
 
 void wg__check_used(wg_reader *reader) {
     wg_lang *lang = reader->lang;
-    for (int i = 0; i < lang->symbols && reader->parser.status == WG_OK; i++) {
+    for (int i = 0; i < lang->symbols && reader->parser.status == WG_OK && !reader->declares; i++) {
         const wg_symbol *symbol = &lang->symbol[i];
         if (symbol->used)
             continue;

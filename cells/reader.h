@@ -14,6 +14,7 @@ typedef struct wg_reader {
     bool *setting_used;
     int64_t symbol_room, equation_room, init_room, warning_room;
     bool named;      /* the cell line was read */
+    bool declares;   /* the text has declarations only: the equations are a C function */
     wg_token output; /* of the output line; kind 0 if there was none */
 } wg_reader;
 

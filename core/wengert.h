@@ -449,6 +449,63 @@ typedef struct wg_nonfinite {
  * Fails: as wg_eval. */
 WG_API wg_status wg_find_nonfinite(int n, const wg_var *y, wg_nonfinite *found, wg_error *error);
 
+/* ---- optimisers --------------------------------------------------------------------------------- */
+
+/* Update rules, recorded as ops: one training step, forward to update, is one plan. */
+typedef enum wg_method {
+    WG_SGD,     /* w - r g; with momentum mu: b = mu b + g, w - r b (Nesterov: w - r (g + mu b)) */
+    WG_ADAM,    /* Kingma & Ba 2015; weight decay is added to the gradient */
+    WG_ADAMW,   /* Loshchilov & Hutter 2019: w shrinks by r d before the step */
+    WG_RMSPROP, /* Tieleman & Hinton 2012: s = a s + (1 - a) g^2, w - r g/(sqrt(s) + eps) */
+    WG_ADAGRAD  /* Duchi et al. 2011: s = s + g^2, w - r g/(sqrt(s) + eps) */
+} wg_method;
+
+typedef enum wg_schedule {
+    WG_CONSTANT, /* r */
+    WG_STEP,     /* r factor^floor(k/every) at update k from 0 */
+    WG_COSINE    /* from r to r_last over `every` updates along half a cosine, then r_last */
+} wg_schedule;
+
+/* Start from wg_optimiser_defaults: the constants PyTorch uses. */
+typedef struct wg_optimiser_options {
+    wg_method method;
+    double rate; /* r, the learning rate */
+    double momentum;
+    bool nesterov;
+    double beta1, beta2, epsilon;
+    double decay;        /* RMSprop's a */
+    double weight_decay; /* d */
+    double clip_norm;    /* gradients scaled by min(1, c/(norm + 1e-6)), norm over all of them; 0: not */
+    double clip_value;   /* each gradient element clamped to [-c, c]; 0: not */
+    wg_schedule schedule;
+    double warm_up; /* updates over which the rate rises linearly from r/warm_up; 0: none */
+    double every, factor, rate_last;
+} wg_optimiser_options;
+WG_API wg_optimiser_options wg_optimiser_defaults(wg_method method);
+
+/* An optimiser's state for a set of parameters: tensors that belong to a saved model. */
+typedef struct wg_optimiser wg_optimiser;
+
+/* params: those that are not fixed are trained. Holds references to the tensors. NULL on failure. */
+WG_API wg_optimiser *wg_optimiser_new(wg_memory *memory, const wg_optimiser_options *options, const wg_params *params,
+                                      wg_error *error);
+WG_API void wg_optimiser_free(wg_optimiser *optimiser);
+/* "step" (f64, updates done) and per trained parameter NAME.m, NAME.v or the like: borrowed, to save and to restore. */
+WG_API wg_params *wg_optimiser_state(wg_optimiser *optimiser);
+
+/* One update, recorded. */
+typedef struct wg_update {
+    int n;
+    wg_var *store; /* outputs that make the run an update; freed by wg_update_free */
+    wg_var norm;   /* (), 2-norm of all gradients before clipping */
+    wg_var rate;   /* (), f64: the learning rate of this update */
+    wg_memory *memory; /* where store lies */
+} wg_update;
+/* weight[i], gradient[i]: the leaf and the gradient of params' i-th tensor (fixed ones are not read). The stores are guarded: if
+ * loss or the gradients' norm is not finite, nothing changes and the run returns WG_NONFINITE. */
+WG_API wg_status wg_optimiser_record(wg_optimiser *optimiser, wg_var loss, const wg_var *weight, const wg_var *gradient,
+                                     wg_update *update);
+WG_API void wg_update_free(wg_update *update);
 
 /* ---- cells -------------------------------------------------------------------------------------- */
 
@@ -503,6 +560,7 @@ WG_API wg_status wg_cell_shape(const wg_cell *cell, const char *name, int64_t in
 /* How parameters are drawn. A zeroed struct is the cell's own initialisers with seed 0. */
 typedef struct wg_draw {
     uint64_t seed;
+    uint64_t layer;          /* of stacked layers: each draws its own */
     int lines;               /* further `PATTERN=INITIALISER` lines, after the cell's own */
     const char *const *line; /* or "pytorch", "keras", "flax": that library's whole scheme */
     bool check;              /* every parameter N(0, 1/fan_in), so that zeros hide no mistake */
@@ -548,6 +606,7 @@ WG_API wg_var wg_unroll_final(const wg_unroll *unroll, const char *state); /* (B
 WG_API wg_var wg_at(const wg_unroll *unroll, int64_t t, const char *name);
 /* All steps of it, stacked: (T,B,n). Recorded anew at each call. */
 WG_API wg_var wg_unroll_all(const wg_unroll *unroll, const char *name);
+
 /* ---- plans ------------------------------------------------------------------------------------ */
 
 /* A compiled program for chosen outputs: made once, run again and again with new contents in the leaf tensors. It holds
@@ -637,6 +696,54 @@ WG_API wg_status wg_print(int n, const wg_var *y, const wg_print_options *option
 /* The same for a plan's program; `after` and `without` are not read. */
 WG_API wg_status wg_plan_print(const wg_plan *plan, const wg_print_options *options,
                                void (*write)(void *user, const char *text, size_t size), void *user);
+
+/* ---- models --------------------------------------------------------------------------------------- */
+
+/* Layers of one cell between an optional embedding and an optional output layer: what `wengert train` trains and a model
+ * file holds. */
+typedef struct wg_model wg_model;
+
+typedef struct wg_model_options {
+    int64_t vocabulary; /* > 0: x is tokens (T,B) i32 in [0,vocabulary) */
+    int64_t embed;      /* width of their embedding; 0: one-hot */
+    int64_t input;      /* without a vocabulary: x is (T,B,input) */
+    int64_t hidden;
+    int layers;         /* the first reads x, the others the output of the one before */
+    int64_t outputs;    /* width of the linear output layer; 0: none, the last layer's output is the model's */
+    wg_dtype dtype;
+} wg_model_options;
+
+/* Parameters are drawn: "embedding" (V,E), "layerK.NAME" for the cell's, "output.W" (m,n), "output.b" (m). The model owns
+ * the cell from here on, also on failure. */
+WG_API wg_model *wg_model_new(wg_memory *memory, wg_cell *cell, const wg_model_options *options, const wg_draw *draw,
+                              wg_error *error);
+WG_API void wg_model_free(wg_model *model);
+WG_API const wg_cell *wg_model_cell(const wg_model *model);
+WG_API const wg_model_options *wg_model_sizes(const wg_model *model);
+WG_API wg_params *wg_model_params(const wg_model *model); /* borrowed */
+/* Zeros for every layer's states of a batch: "layerK.NAME" (B,n). Free it. */
+WG_API wg_params *wg_model_states(const wg_model *model, int64_t batch);
+
+/* A model recorded on a tape. */
+typedef struct wg_forward {
+    wg_var output;      /* (T,B,outputs), or the last layer's output */
+    int layers;
+    wg_unroll **layer;  /* [layers] */
+    int weights;
+    wg_var *weight;     /* a leaf of every parameter, in the order of wg_model_params */
+    wg_memory *memory;
+} wg_forward;
+/* x: as the options say. states: initial states as wg_model_states gives them (leaves of those tensors), or NULL for the
+ * cell's own starts. options: as for wg_unroll_new. Fails as the ops do, and the tape says why. */
+WG_API wg_status wg_model_record(const wg_model *model, wg_tape *tape, wg_var x, const wg_params *states,
+                                 const wg_unroll_options *options, wg_forward *forward);
+WG_API void wg_forward_free(wg_forward *forward);
+
+/* One safetensors file: the parameters, the cell's text, sizes and format version in its metadata; `more` (may be NULL) adds
+ * tensors and metadata of the caller's, under names that are not the model's. Loading reads them back into *more (may be
+ * NULL). Fails: WG_IO, WG_FORMAT, WG_VERSION (a file of a later version), WG_CONFLICT. */
+WG_API wg_status wg_model_save(const wg_model *model, const wg_params *more, const char *path, wg_error *error);
+WG_API wg_model *wg_model_load(wg_memory *memory, const char *path, wg_params **more, wg_error *error);
 
 #ifdef __cplusplus
 }

@@ -302,3 +302,13 @@ wg_var wg_dot(wg_var u, wg_var v) {
     out.dim[out.rank - 1] = 1;
     return wg_reshape(wg_sum_to(y, out.rank, out.dim), out.rank - 1, out.dim);
 }
+
+/* ---- linear: a product as cells write it ---- */
+
+static wg_var linear_example(const wg_var *in) { return wg_linear(in[0], in[1]); }
+static const wg_example linear_examples[] = {
+    {"4,3 5,3", -2, 2, linear_example}, {"2,4,3 5,3", -2, 2, linear_example}, {"3 5,3", -2, 2, linear_example}, {0}};
+
+const wg_op wg__op_linear = {.name = "linear", .arity = 2, .kind = WG_COMPOSITE, .examples = linear_examples};
+
+wg_var wg_linear(wg_var x, wg_var W) { return wg_matmul(x, W, false, true); }

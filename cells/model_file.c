@@ -1,0 +1,255 @@
+/* model_file.c: models in safetensors files: parameters as tensors, everything else in the metadata. Reading treats the
+ * file as hostile: every size is checked against the tensors. */
+#include "model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The format this library writes, and the highest it reads. */
+enum { FORMAT_VERSION = 1 };
+
+/* The whole numbers of a model, by the key they have in the metadata. */
+static const struct {
+    const char *key;
+    size_t offset;
+    bool is_int;
+} numbers[] = {
+    {"wengert.vocabulary", offsetof(wg_model_options, vocabulary), false},
+    {"wengert.embed", offsetof(wg_model_options, embed), false},
+    {"wengert.input", offsetof(wg_model_options, input), false},
+    {"wengert.hidden", offsetof(wg_model_options, hidden), false},
+    {"wengert.layers", offsetof(wg_model_options, layers), true},
+    {"wengert.outputs", offsetof(wg_model_options, outputs), false},
+};
+static const char format_key[] = "wengert.format", cell_key[] = "wengert.cell", name_key[] = "wengert.cell.name",
+                  settings_key[] = "wengert.cell.set", dtype_key[] = "wengert.dtype";
+
+static bool own_key(const char *key) { return strncmp(key, "wengert.", 8) == 0; }
+
+static wg_status put_meta(const wg_model *model, wg_params *file) {
+    char text[64];
+    wg_status status = WG_OK;
+    snprintf(text, sizeof text, "%d", FORMAT_VERSION);
+    const char *const pairs[][2] = {{format_key, text},
+                                    {cell_key, wg_cell_text(model->cell)},
+                                    {name_key, model->cell->lang->source.name},
+                                    {settings_key, model->cell->settings ? model->cell->settings : ""},
+                                    {dtype_key, wg_dtype_name(model->options.dtype)}};
+    for (int i = 0; i < WG_LEN(pairs) && status == WG_OK; i++)
+        status = wg_params_set_meta(file, pairs[i][0], pairs[i][1]);
+    for (int i = 0; i < WG_LEN(numbers) && status == WG_OK; i++) {
+        const char *at = (const char *)&model->options + numbers[i].offset;
+        long long value = numbers[i].is_int ? *(const int *)at : *(const int64_t *)at;
+        snprintf(text, sizeof text, "%lld", value);
+        status = wg_params_set_meta(file, numbers[i].key, text);
+    }
+    return status;
+}
+
+static wg_status put_tensors(wg_params *file, const wg_params *from) {
+    wg_status status = WG_OK;
+    for (int i = 0; from && i < wg_params_count(from) && status == WG_OK; i++)
+        status = wg_params_add(file, wg_params_name(from, i), wg_params_tensor(from, i));
+    return status;
+}
+
+wg_status wg_model_save(const wg_model *model, const wg_params *more, const char *path, wg_error *error) {
+    wg_params *file = wg_params_new(model->memory);
+    wg_status status = file ? put_tensors(file, model->params) : wg__refusal(model->memory);
+    if (status == WG_OK)
+        status = put_tensors(file, more);
+    if (status == WG_OK)
+        status = put_meta(model, file);
+    for (int i = 0; more && i < wg_params_meta_count(more) && status == WG_OK; i++) {
+        const char *key = wg_params_meta_key(more, i);
+        status = own_key(key) ? WG_CONFLICT : wg_params_set_meta(file, key, wg_params_meta(more, key));
+    }
+    if (status != WG_OK)
+        wg_error_set(error, status, "%s: %s", path, wg_status_sentence(status));
+    else
+        status = wg_params_save(file, path, error);
+    wg_params_free(file);
+    return status;
+}
+
+/* ---- reading ---- */
+
+static const char *need_meta(const wg_params *file, const char *key, const char *path, wg_error *error) {
+    const char *value = wg_params_meta(file, key);
+    if (!value)
+        wg_error_set(error, WG_FORMAT, "%s: not a model: its metadata has no %s", path, key);
+    return value;
+}
+
+static wg_status whole_number(const char *text, const char *key, const char *path, int64_t *value, wg_error *error) {
+    int64_t number = 0;
+    size_t digits = 0;
+    for (; text[digits] >= '0' && text[digits] <= '9' && digits < 10; digits++)
+        number = number * 10 + (text[digits] - '0');
+    if (digits == 0 || text[digits] || number > INT32_MAX)
+        return wg_error_set(error, WG_FORMAT, "%s: %s is not a size", path, key);
+    *value = number;
+    return WG_OK;
+}
+
+static wg_status read_options(const wg_params *file, const char *path, wg_model_options *o, wg_error *error) {
+    int64_t version = 0;
+    const char *text = need_meta(file, format_key, path, error);
+    if (!text || whole_number(text, format_key, path, &version, error) != WG_OK)
+        return WG_FORMAT;
+    if (version > FORMAT_VERSION)
+        return wg_error_set(error, WG_VERSION, "%s: a model of format %s, and this library reads up to %d", path, text,
+                            FORMAT_VERSION);
+    for (int i = 0; i < WG_LEN(numbers); i++) {
+        int64_t value = 0;
+        text = need_meta(file, numbers[i].key, path, error);
+        if (!text || whole_number(text, numbers[i].key, path, &value, error) != WG_OK)
+            return WG_FORMAT;
+        char *at = (char *)o + numbers[i].offset;
+        if (numbers[i].is_int)
+            *(int *)at = (int)value;
+        else
+            *(int64_t *)at = value;
+    }
+    text = need_meta(file, dtype_key, path, error);
+    if (!text)
+        return WG_FORMAT;
+    o->dtype = strcmp(text, "f64") == 0 ? WG_F64 : WG_F32;
+    if (o->layers > 1000)
+        return wg_error_set(error, WG_FORMAT, "%s: %d layers are too many", path, o->layers);
+    return WG_OK;
+}
+
+enum { MOST_SETTINGS = 64 };
+
+/* NAME=VALUE lines, cut in place. */
+static int read_settings(char *text, wg_setting *setting) {
+    int n = 0;
+    for (char *line = text; line && *line && n < MOST_SETTINGS;) {
+        char *end = strchr(line, '\n'), *equals = strchr(line, '=');
+        if (end)
+            *end++ = 0;
+        if (equals && (!end || equals < end)) {
+            *equals = 0;
+            setting[n++] = (wg_setting){line, equals + 1};
+        }
+        line = end;
+    }
+    return n;
+}
+
+static wg_cell *read_cell(wg_memory *memory, const wg_params *file, const char *path, wg_error *error) {
+    const char *text = need_meta(file, cell_key, path, error), *name = wg_params_meta(file, name_key);
+    const char *lines = wg_params_meta(file, settings_key);
+    wg_setting setting[MOST_SETTINGS];
+    if (!text)
+        return NULL;
+    char *copy = wg__strdup(memory, lines ? lines : "");
+    if (!copy) {
+        wg_error_set(error, wg__refusal(memory), "%s: %s", path, wg_status_sentence(wg__refusal(memory)));
+        return NULL;
+    }
+    int n = read_settings(copy, setting);
+    wg_cell *cell = wg_cell_parse(memory, name ? name : path, text, strlen(text), n, setting, error);
+    wg__give(memory, copy);
+    return cell;
+}
+
+static wg_status take_param(wg_model *model, const wg_params *file, const char *name, int rank, const int64_t *dim,
+                            bool fixed, const char *path, wg_error *error) {
+    wg_tensor *tensor = wg_params_find(file, name);
+    wg_shape want;
+    char a[96], b[96];
+    if (!tensor)
+        return wg_error_set(error, WG_FORMAT, "%s: the model's parameter %s is missing", path, name);
+    if (wg__shape_set(&want, rank, dim) != WG_OK || !wg__shape_same(&want, wg_tensor_shape(tensor)) ||
+        wg_tensor_dtype(tensor) != model->options.dtype)
+        return wg_error_set(error, WG_FORMAT, "%s: parameter %s is %s %s, not %s %s", path, name,
+                            wg_dtype_name(wg_tensor_dtype(tensor)),
+                            wg_shape_text(wg_tensor_shape(tensor), a, sizeof a), wg_dtype_name(model->options.dtype),
+                            wg_shape_text(&want, b, sizeof b));
+    wg_status status = wg_params_add(model->params, name, tensor);
+    if (status != WG_OK)
+        return wg_error_set(error, status, "%s: %s", path, wg_status_sentence(status));
+    wg_params_set_fixed(model->params, wg_params_count(model->params) - 1, fixed);
+    return WG_OK;
+}
+
+static wg_status take_layer(wg_model *model, int layer, const wg_params *file, const char *path, wg_error *error) {
+    const wg_lang *lang = model->cell->lang;
+    wg_status status = WG_OK;
+    for (int i = 0; i < lang->params && status == WG_OK; i++) {
+        const wg_symbol *symbol = &lang->symbol[lang->param[i]];
+        char name[256];
+        wg_shape shape;
+        snprintf(name, sizeof name, "layer%d.%s", layer, symbol->name);
+        status = wg__lang_shape(lang, lang->param[i], wg__model_input(model, layer), model->options.hidden, &shape, error);
+        if (status == WG_OK)
+            status = take_param(model, file, name, shape.rank, shape.dim, symbol->fixed, path, error);
+    }
+    return status;
+}
+
+static wg_status take_params(wg_model *model, const wg_params *file, const char *path, wg_error *error) {
+    const wg_model_options *o = &model->options;
+    wg_status status = WG_OK;
+    if (o->vocabulary && o->embed)
+        status = take_param(model, file, "embedding", 2, (const int64_t[]){o->vocabulary, o->embed}, false, path, error);
+    for (int layer = 0; layer < o->layers && status == WG_OK; layer++)
+        status = take_layer(model, layer, file, path, error);
+    if (o->outputs && status == WG_OK)
+        status = take_param(model, file, "output.W", 2, (const int64_t[]){o->outputs, model->width}, false, path, error);
+    if (o->outputs && status == WG_OK)
+        status = take_param(model, file, "output.b", 1, &o->outputs, false, path, error);
+    return status;
+}
+
+/* What the file holds beside the model. */
+static wg_params *rest_of(const wg_model *model, const wg_params *file) {
+    wg_params *rest = wg_params_new(model->memory);
+    wg_status status = rest ? WG_OK : WG_MEMORY;
+    for (int i = 0; i < wg_params_count(file) && status == WG_OK; i++)
+        if (!wg_params_find(model->params, wg_params_name(file, i)))
+            status = wg_params_add(rest, wg_params_name(file, i), wg_params_tensor(file, i));
+    for (int i = 0; i < wg_params_meta_count(file) && status == WG_OK; i++)
+        if (!own_key(wg_params_meta_key(file, i)))
+            status = wg_params_set_meta(rest, wg_params_meta_key(file, i),
+                                        wg_params_meta(file, wg_params_meta_key(file, i)));
+    if (status != WG_OK) {
+        wg_params_free(rest);
+        return NULL;
+    }
+    return rest;
+}
+
+wg_model *wg_model_load(wg_memory *memory, const char *path, wg_params **more, wg_error *error) {
+    wg_error own = {0};
+    if (!error)
+        error = &own;
+    wg_params *file = wg_params_load(memory, path, error);
+    wg_model_options options = {0};
+    wg_model *model = NULL;
+    if (more)
+        *more = NULL;
+    if (!file)
+        return NULL;
+    if (read_options(file, path, &options, error) == WG_OK) {
+        wg_cell *cell = read_cell(memory, file, path, error);
+        if (cell)
+            model = wg__model_empty(memory, cell, &options, error);
+    }
+    bool good = model && take_params(model, file, path, error) == WG_OK;
+    if (good && more) {
+        *more = rest_of(model, file);
+        good = *more != NULL;
+        if (!good)
+            wg_error_set(error, wg__refusal(memory), "%s: %s", path, wg_status_sentence(wg__refusal(memory)));
+    }
+    wg_params_free(file);
+    if (!good) {
+        wg_model_free(model);
+        return NULL;
+    }
+    return model;
+}
