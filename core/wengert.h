@@ -651,7 +651,8 @@ WG_API wg_status wg_workspace_rebind(wg_workspace *workspace, const wg_tensor *t
                                      wg_error *error);
 
 /* Plans for define-by-run loops: record, get, run, wg_tape_rewind, again. A structure seen before (ops, attributes, types,
- * shapes, order of recording, which leaves are one tensor) gives its plan again, bound to the tensors now named, without compiling. */
+ * shapes, order of recording, which leaves are one tensor) gives its plan again, bound to the tensors now named, without
+ * compiling. */
 typedef struct wg_plan_cache wg_plan_cache;
 /* options: of every plan, NULL for the default. most: plans kept at once (0: 64); the one not asked for longest goes first.
  * NULL when out of memory. */

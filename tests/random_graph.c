@@ -185,12 +185,15 @@ static wg_var grow_recurrence(maker *m) {
     wg_var x = leaf(m, m->dtype, 3, (const int64_t[]){steps, rows, width}, -2, 2);
     wg_var h = leaf(m, m->dtype, 2, (const int64_t[]){rows, width}, -1, 1);
     wg_var w = leaf(m, m->dtype, 1, (const int64_t[]){width}, -1, 1), all[8];
+    wg_var u = leaf(m, m->dtype, 2, (const int64_t[]){width, width}, -1, 1);
     uint32_t unroll = ++m->tape->unrolls;
-    int kind = below(m, 3);
+    int kind = below(m, 4);
     for (int64_t t = 0; t < steps; t++) {
         wg__step_mark(m->tape, unroll, t);
         wg_var now = wg_reshape(wg_slice(x, 0, t, 1), 2, (const int64_t[]){rows, width});
         wg_var gate = wg_sigmoid(wg_add(wg_mul(h, w), now)), mixed = wg_tanh(wg_mul(kind ? gate : h, now));
+        if (kind == 3)
+            mixed = wg_tanh(wg_add(wg_mul(now, gate), wg_matmul(h, u, false, false)));
         h = kind == 2 ? wg_add(wg_mul(gate, h), wg_mul(wg_sub(wg_c(1), gate), mixed)) : wg_add(mixed, gate);
         all[t] = h;
     }
