@@ -122,7 +122,7 @@ static char *add_to_list(char *list, const char *name) {
 }
 
 /* What is given and not known, and what is not given and needed, are listed at once. */
-static int check_names(const pass *p) {
+static int check_names(pass *p) {
     char *unknown = NULL, *missing = NULL;
     bool is_cell = !p->subject.model;
     for (int i = 0; i < wg_params_count(p->given); i++) {
