@@ -569,6 +569,22 @@ typedef struct wg_draw {
 WG_API wg_params *wg_cell_draw(wg_memory *memory, const wg_cell *cell, wg_dtype dtype, int64_t input, int64_t hidden,
                                const wg_draw *draw, wg_error *error);
 
+/* What the text says and inference found about one name of a cell. */
+typedef struct wg_cell_entry {
+    const char *name; /* the cell's */
+    const char *kind; /* "input", "size", "const", "state", "param", "fixed", "value" */
+    int line;         /* where it stands first */
+    char shape[128];  /* in formulas: "[hidden, input]", "number"; "" of sizes and consts */
+    /* of parameters */
+    char reason[256]; /* why it has that shape */
+    bool assumed;     /* a length is `hidden` because nothing says otherwise */
+    char initialiser[128];
+} wg_cell_entry;
+/* Shows every name, in the order of the text. draw (may be NULL): lines from outside count. Fails: WG_NOT_FOUND, WG_SYNTAX (such
+ * a line), WG_MEMORY, WG_LIMIT. */
+WG_API wg_status wg_cell_describe(wg_memory *memory, const wg_cell *cell, const wg_draw *draw,
+                                  void (*show)(void *user, const wg_cell_entry *entry), void *user, wg_error *error);
+
 /* The zoo: published cells that come with the library. */
 WG_API int wg_zoo_count(void);
 WG_API const char *wg_zoo_name(int i);
@@ -669,6 +685,8 @@ typedef struct wg_plan_size {
     size_t workspace_bytes; /* of intermediate values and scratch; outputs not included */
     size_t live_bytes;      /* the most that is alive across one instruction: the least a workspace could do with */
     size_t output_bytes;
+    double flops;   /* of a run: 2 K for each element of a product over K, 1 for each element of what is pointwise or reduced */
+    double traffic; /* bytes that its kernels read and write, if nothing stayed in a cache */
 } wg_plan_size;
 WG_API wg_plan_size wg_plan_measure(const wg_plan *plan);
 

@@ -359,7 +359,8 @@ wg_workspace *wg_plan_workspace(wg_plan *plan) { return plan->own; }
 
 wg_plan_size wg_plan_measure(const wg_plan *plan) {
     const wg_program *p = plan->program;
-    wg_plan_size size = {p->count - 1, plan->task_count, p->arena_bytes, p->live_bytes, 0};
+    wg_plan_size size = {p->count - 1, plan->task_count, p->arena_bytes, p->live_bytes, 0,
+                         wg__program_flops(p), wg__program_traffic(p)};
     for (int i = 0; i < p->output_count; i++)
         size.output_bytes += wg_tensor_bytes(plan->own->outputs[i]);
     return size;

@@ -55,4 +55,8 @@ void wg__bind(wg_workspace *workspace, int64_t slot, wg_tensor *other);
 /* wg_workspace_rebind by the slot's index. */
 wg_status wg__rebind(wg_workspace *workspace, int64_t slot, wg_tensor *other, wg_error *error);
 
+/* cost.c: what the program computes and moves in a run: see wg_plan_size. */
+double wg__program_flops(const wg_program *program);
+double wg__program_traffic(const wg_program *program);
+
 #endif

@@ -235,11 +235,8 @@ void table_print(table *t, FILE *file) {
             width[i % t->columns] = width_of(t->cell[i]);
     for (int i = 0; i < t->cells; i++) {
         bool last = i % t->columns == t->columns - 1;
-        fprintf(file, "  %s", t->cell[i]);
-        if (last)
-            fputc('\n', file);
-        else
-            fprintf(file, "%*s", width[i % t->columns] - width_of(t->cell[i]), "");
+        if (file)
+            fprintf(file, "  %s%*s", t->cell[i], last ? 0 : width[i % t->columns] - width_of(t->cell[i]), last ? "\n" : "");
         free(t->cell[i]);
     }
     free(width);

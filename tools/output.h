@@ -53,7 +53,7 @@ typedef struct table {
 /* Adds a row: one text a column, the number of columns fixed by table_begin. */
 table table_begin(int columns);
 void table_cell(table *t, const char *format, ...) WG_PRINTF(2, 3);
-/* Prints it with columns aligned, two blanks before each row, and frees it. */
+/* Prints it with columns aligned, two blanks before each row (to NULL: not), and frees it. */
 void table_print(table *t, FILE *file);
 
 /* Prints text broken at `width` columns, every line begun by `indent` blanks. A line of the text that begins with a blank is
