@@ -13,8 +13,6 @@ typedef struct value {
     char *data;
     double single;
     const int64_t *stride; /* NULL: dense */
-    uint32_t uses;         /* reads to come, of this value and of its views */
-    uint32_t base;         /* whose block the data lies in; 0: nobody's to drop */
 } value;
 
 enum { SMALL = 512, FEW = 16 };
@@ -24,7 +22,9 @@ static const int64_t no_strides[WG_MAX_RANK];
 typedef struct walk {
     wg_tape *tape;
     int64_t high;
-    value *values; /* by id */
+    value *values;  /* by id; undefined until the walk comes by */
+    uint32_t *uses; /* by id: reads to come, of the value and of its views */
+    uint32_t *base; /* by id: whose block the data lies in; 0: nobody's to drop */
     wg_arena arena;
     wg_team team;
     wg_error *error;
@@ -56,17 +56,21 @@ static wg_status plan_walk(walk *w, int n, const wg_var *y) {
             return wg_error_set(w->error, WG_ARGUMENT, "eval: output %d is not a var of this tape", i + 1);
         w->high = wg__max(w->high, y[i].as.id);
     }
-    w->values = wg__take0(w->tape->memory, wg__size((size_t)(w->high + 1), sizeof(value), 0));
-    if (!w->values)
+    size_t count = (size_t)(w->high + 1);
+    w->values = wg__take(w->tape->memory, wg__size(count, sizeof *w->values, 0));
+    w->uses = wg__take0(w->tape->memory, wg__size(count, sizeof *w->uses, 0));
+    w->base = wg__take0(w->tape->memory, wg__size(count, sizeof *w->base, 0));
+    if (!w->values || !w->uses || !w->base)
         return no_memory(w, "eval");
+    w->values[0] = (value){0}; /* stands for the operand that a unary op lacks */
     for (int i = 0; i < n; i++)
-        value_of(w, y[i].as.id)->uses++;
+        w->uses[y[i].as.id]++;
     for (int64_t id = w->high; id > 0; id--) {
-        if (!value_of(w, id)->uses)
+        if (!w->uses[id])
             continue;
         const wg_node *node = wg__node(w->tape, id);
         for (uint32_t k = 0; k < node->n; k++)
-            value_of(w, wg__inputs(node)[k])->uses++;
+            w->uses[wg__inputs(node)[k]]++;
     }
     return WG_OK;
 }
@@ -78,7 +82,7 @@ static wg_status room_for(walk *w, int64_t id, const wg_node *node) {
         v->data = wg__arena_take(&w->arena, bytes);
     } else {
         v->data = wg__take(w->tape->memory, bytes);
-        v->base = (uint32_t)id;
+        w->base[id] = v->data ? (uint32_t)id : 0;
     }
     return v->data ? WG_OK : no_memory(w, node->op->name);
 }
@@ -86,25 +90,25 @@ static wg_status room_for(walk *w, int64_t id, const wg_node *node) {
 /* One read of a value less; a value nobody reads any more is dropped, and its base read once less in turn. */
 static inline void release(walk *w, int64_t id) {
     while (id) {
-        value *v = value_of(w, id);
-        if (--v->uses || !v->base)
+        if (--w->uses[id] || !w->base[id])
             return;
-        int64_t base = v->base;
+        value *v = value_of(w, id);
+        int64_t base = w->base[id];
         if (base == id) {
             wg__give(w->tape->memory, v->data);
-            v->data = NULL;
+            w->base[id] = 0;
             return;
         }
-        v->base = 0;
+        w->base[id] = 0;
         id = base;
     }
 }
 
 static void hold_base(walk *w, int64_t id, int64_t of) {
-    uint32_t base = value_of(w, of)->base;
-    value_of(w, id)->base = base ? (uint32_t)of : 0;
+    uint32_t base = w->base[of];
+    w->base[id] = base ? (uint32_t)of : 0;
     if (base)
-        value_of(w, of)->uses++;
+        w->uses[of]++;
 }
 
 /* Whether two sets of strides lead to the same places. */
@@ -273,9 +277,10 @@ static wg_status run_node(walk *w, int64_t id, const wg_node *node) {
 
 static wg_status walk_all(walk *w, wg_watch *watch, void *user) {
     for (int64_t id = 1; id <= w->high; id++) {
-        value *v = value_of(w, id);
-        if (!v->uses)
+        if (!w->uses[id])
             continue;
+        value *v = value_of(w, id);
+        v->data = NULL, v->stride = NULL;
         const wg_node *node = wg__node(w->tape, id);
         wg_status status = run_single(w, id, node) ? WG_OK : run_node(w, id, node);
         if (status != WG_OK)
@@ -318,9 +323,11 @@ static wg_status effects(walk *w, int n, const wg_var *y, wg_tensor **out) {
 
 static void walk_free(walk *w) {
     for (int64_t id = 1; w->values && id <= w->high; id++) /* what an early end left */
-        if (value_of(w, id)->base == id && value_of(w, id)->data)
+        if (w->base && w->base[id] == id)
             wg__give(w->tape->memory, value_of(w, id)->data);
     wg__give(w->tape->memory, w->values);
+    wg__give(w->tape->memory, w->uses);
+    wg__give(w->tape->memory, w->base);
     wg__give(w->tape->memory, w->scratch);
     wg__give(w->tape->memory, w->many);
     wg__arena_free(&w->arena);

@@ -133,11 +133,36 @@ enum {
                                .map = {MAP_##sort(op)},                                            \
                                DERIVED_##sort(op),                                                 \
                                .range = {low, high}};
+/* The usual operands, floats of one shape and type, are recorded at once: this is what recording costs. All others go
+ * through wg__pointwise. */
+static inline wg_var build1(const wg_op *op, wg_var x) {
+    if (wg__on_tape(x) && x.tape->status == WG_OK) {
+        const wg_node *node = wg__of(x);
+        if (node->dtype != WG_I32)
+            return wg__record_small(x.tape, op, (wg_dtype)node->dtype, node->shape, 1, &x);
+    }
+    return wg__pointwise(op, 1, &x);
+}
+
+static inline wg_var build2(const wg_op *op, wg_var a, wg_var b) {
+    const wg_var given[2] = {a, b};
+    if (wg__is_bare(b) && wg__on_tape(a) && a.tape->status == WG_OK)
+        b = wg__constant(a.tape, (wg_dtype)wg__of(a)->dtype, wg__of(a)->shape, b.as.value);
+    else if (wg__is_bare(a) && wg__on_tape(b) && b.tape->status == WG_OK)
+        a = wg__constant(b.tape, (wg_dtype)wg__of(b)->dtype, wg__of(b)->shape, a.as.value);
+    if (a.tape == b.tape && wg__on_tape(a) && wg__on_tape(b) && a.tape->status == WG_OK) {
+        const wg_node *first = wg__of(a), *second = wg__of(b);
+        if (first->dtype != WG_I32 && first->dtype == second->dtype && first->shape == second->shape)
+            return wg__record_small(a.tape, op, (wg_dtype)first->dtype, first->shape, 2, (const wg_var[]){a, b});
+    }
+    return wg__pointwise(op, 2, given);
+}
+
 #define BUILD1(op)                                                                                 \
-    wg_var wg_##op(wg_var x) { return wg__pointwise(&wg__op_##op, 1, &x); }
+    wg_var wg_##op(wg_var x) { return build1(&wg__op_##op, x); }
 #define BUILD2(op)                                                                                 \
     wg_var wg_##op(wg_var a, wg_var b) {                                                           \
-        return wg__pointwise(&wg__op_##op, 2, (const wg_var[]){a, b});                             \
+        return build2(&wg__op_##op, a, b);                                                         \
     }
 #define BUILD3(op)                                                                                 \
     wg_var wg_##op(wg_var a, wg_var b, wg_var c) {                                                 \
