@@ -398,11 +398,23 @@ WG_API wg_status wg_jvp(int n, const wg_var *x, const wg_var *tangent, int m, co
  * must record the same each time. */
 typedef wg_var wg_check_graph(void *user, const wg_var *x);
 
+/* One comparison. */
+typedef struct wg_check_result {
+    const char *name;    /* of the op; "graph" */
+    const char *example; /* an op's inputs, as in wg_example; "c" is a bare constant */
+    const char *kind;    /* "recording", "first order", "second order", "forward", "mixed modes", "f32", "i32", "strided" */
+    double error;        /* the worst, relative to the largest element of its array (at least 1) */
+    bool passed;
+    const char *text; /* if it failed: where and what */
+} wg_check_result;
+
 /* A zeroed struct is the default. */
 typedef struct wg_check_options {
     int order;        /* 1, or 2: also the derivatives of the gradient; 0 is 2 */
     double tolerance; /* of |rule - difference|, relative to the largest element of the array (at least 1); 0 is 1e-6 */
     uint64_t seed;    /* of the random cotangents and tangents */
+    void (*report)(void *user, const wg_check_result *result); /* called for every comparison; may be NULL */
+    void *user;
 } wg_check_options;
 
 /* Checks the derivatives of a graph, or of an op of one's own in it, at the point x (what PyTorch calls gradcheck and
@@ -414,6 +426,9 @@ typedef struct wg_check_options {
  * graph do. Source: Ridders 1982 (the differences). */
 WG_API wg_status wg_check_grad(const wg_check_options *options, wg_memory *memory, wg_check_graph *graph, void *user,
                                int n, wg_tensor *const *x, wg_error *error);
+/* The same of an op at the examples of its record, and at those with sizes made 0 and 1 (pointwise ops: on every pattern of
+ * broadcasting, from their range); and f32, i32 and strided inputs against f64 and dense ones. Fails as above. */
+WG_API wg_status wg_check_op(const wg_check_options *options, wg_memory *memory, const wg_op *op, wg_error *error);
 
 /* ---- running ---------------------------------------------------------------------------------- */
 

@@ -567,28 +567,3 @@ wg_status wg__check_graph(wg_check *check, const wg_check_case *at) {
     bench_finish(&b);
     return status;
 }
-
-/* ---- for users ---- */
-
-static void first_failure(void *user, const wg_check_line *line) {
-    if (!line->passed)
-        wg_error_set(user, line->status, "check, %s: %s", wg__check_label(line->kind), line->text);
-}
-
-wg_status wg_check_grad(const wg_check_options *options, wg_memory *memory, wg_check_graph *graph, void *user,
-                        int n, wg_tensor *const *x, wg_error *error) {
-    wg_check_options chosen = options ? *options : (wg_check_options){0};
-    wg_error own = {0};
-    wg_check check = {.memory = memory, .seed = chosen.seed, .tolerance = chosen.tolerance,
-                      .kinds = 1u << WG_CHECK_RECORD | 1u << WG_CHECK_FIRST | 1u << WG_CHECK_FORWARD,
-                      .report = first_failure, .user = &own};
-    if (chosen.order < 0 || chosen.order > 2 || n < 0)
-        return wg_error_set(error, WG_ARGUMENT, "check: the order is 1 or 2, not %d", chosen.order);
-    if (chosen.order != 1)
-        check.kinds |= 1u << WG_CHECK_SECOND | 1u << WG_CHECK_MIXED;
-    wg_check_case at = {.name = "graph", .example = "", .graph = graph, .user = user, .n = n, .x = x};
-    wg_status status = wg__check_graph(&check, &at);
-    if (status != WG_OK)
-        return wg_error_set(error, status, "check: %s", wg_status_sentence(status));
-    return own.status == WG_OK ? WG_OK : wg_error_set(error, own.status, "%s", own.text);
-}

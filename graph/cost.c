@@ -19,7 +19,7 @@ double wg__program_flops(const wg_program *p) {
         if (!wg__computes(p, id))
             continue;
         if (i->op->kind == WG_PRODUCT)
-            flops += 2 * shared_axis(p, i) * (double)i->shape->count;
+            flops += (2 * shared_axis(p, i) + (i->n > 2)) * (double)i->shape->count; /* a third operand is added */
         else if (i->op->kind == WG_REDUCTION)
             flops += (double)first->shape->count;
         else if (i->op->kind == WG_POINTWISE || i->op->kind == WG_RANDOM)

@@ -177,6 +177,11 @@ static int print_json(const cells_arguments *a, const wg_cell *cell, const wg_dr
     return 0;
 }
 
+static void show_nothing(void *user, const wg_cell_entry *entry) {
+    (void)user;
+    (void)entry;
+}
+
 static int run(void *arguments) {
     const cells_arguments *a = arguments;
     const common *c = &a->common;
@@ -186,7 +191,13 @@ static int run(void *arguments) {
     if (!cell)
         return 1;
     const wg_draw draw = {.lines = a->init.line.count, .line = a->init.line.word};
-    int status = c->json ? print_json(a, cell, &draw) : print_text(a, cell, &draw);
+    wg_error error = {0};
+    int status = 0;
+    /* A line that fits no parameter is told before anything is printed. */
+    if (wg_cell_describe(c->memory, cell, &draw, show_nothing, NULL, &error) != WG_OK)
+        status = fail_error(c, &error);
+    if (status == 0)
+        status = c->json ? print_json(a, cell, &draw) : print_text(a, cell, &draw);
     if (status == 0)
         subject_warn(c, &(subject){.cell = cell});
     wg_cell_free(cell);

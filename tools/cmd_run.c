@@ -471,12 +471,12 @@ static int make_pass(pass *p) {
         return status;
     p->cell = subject_cell(&p->subject);
     if (p->subject.model && !(p->states = wg_model_states(p->subject.model, 1)))
-        return fail(p->c, "%s", wg_status_sentence(WG_MEMORY));
+        return fail_memory(p->c);
     if (!(p->given = arrays_load(p->c, &a->input)))
         return 1;
     p->tape = wg_tape_new(p->c->memory);
     if (!p->tape)
-        return fail(p->c, "%s", wg_status_sentence(WG_MEMORY));
+        return fail_memory(p->c);
     int (*const step[])(pass *) = {list_saved, check_names,  check_types,   find_sizes,   draw_missing,
                                    record,     add_results, add_gradients, run_and_write};
     status = 0;

@@ -10,12 +10,27 @@
 
 /* ---- messages ---- */
 
-/* A message is one line, whatever stands in the names it quotes: other control characters become blanks. */
+/* The library shows a place in a text as three lines: the message, the line, a caret below it. A terminal gets them so;
+ * elsewhere a message is one line, with the caret put into the line it points at. */
+static void fold_caret(char *text, size_t size) {
+    char *line = strchr(text, '\n'), *below = line ? strchr(line + 1, '\n') : NULL;
+    size_t place = below ? strcspn(below + 1, "^") : 0;
+    if (!below || below[1 + place] != '^' || below[2 + place] || place > (size_t)(below - line - 1))
+        return;
+    char *shown = format_text("%.*s^%.*s", (int)place, line + 1, (int)((size_t)(below - line - 1) - place), line + 1 + place);
+    snprintf(line, size - (size_t)(line - text), ": %s", shown + strspn(shown, " \t"));
+    free(shown);
+}
+
+/* Control characters, which names may hold, become blanks. */
 static void say(const common *c, const char *kind, const char *format, va_list arguments) {
+    bool terminal = isatty(STDERR_FILENO);
     char text[2048];
     vsnprintf(text, sizeof text, format, arguments);
+    if (!terminal)
+        fold_caret(text, sizeof text);
     for (char *at = text; *at; at++)
-        if ((unsigned char)*at < 32 || *at == 127)
+        if (((unsigned char)*at < 32 || *at == 127) && !(terminal && *at == '\n'))
             *at = ' ';
     fflush(stdout);
     fprintf(stderr, "wengert %s: %s%s\n", c->command->name, kind, text);
@@ -46,6 +61,11 @@ void note(const common *c, const char *format, ...) {
 
 int fail_error(const common *c, const wg_error *error) {
     return fail(c, "%s", error->text[0] ? error->text : wg_status_sentence(error->status));
+}
+
+int fail_memory(const common *c) {
+    wg_status status = c->memory ? wg_memory_status(c->memory) : WG_OK;
+    return fail(c, "%s", wg_status_sentence(status == WG_OK ? WG_MEMORY : status));
 }
 
 /* ---- memory ---- */

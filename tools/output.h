@@ -11,6 +11,8 @@ int fail(const common *c, const char *format, ...) WG_PRINTF(2, 3);
 int misuse(const common *c, const char *format, ...) WG_PRINTF(2, 3);
 /* The same from a library's error. */
 int fail_error(const common *c, const wg_error *error);
+/* The same for memory that was refused: none left, or the limit reached. */
+int fail_memory(const common *c);
 /* A line that is no failure: "wengert SUBCOMMAND: note: message". */
 void note(const common *c, const char *format, ...) WG_PRINTF(2, 3);
 

@@ -97,7 +97,7 @@ static int add_npy(const common *c, wg_params *all, const char *given) {
 
 wg_params *arrays_load(const common *c, const words *file) {
     wg_params *all = wg_params_new(c->memory);
-    int status = all ? 0 : fail(c, "%s", wg_status_sentence(WG_MEMORY));
+    int status = all ? 0 : fail_memory(c);
     for (int i = 0; i < file->count && status == 0; i++) {
         const char *path = file->word[i];
         if (ends_with(path, ".npz"))

@@ -19,7 +19,9 @@ typedef struct unrolled {
     wg_var *output; /* the output, final states; then the gradients */
 } unrolled;
 
-/* Parameters are drawn N(0, 1/fan_in), inputs and states N(0, 1), from the seed. Returns 0, or 1 having said what is wrong; free
+/* Inputs and initial states N(0, 1), parameters N(0, 1/fan_in), from the seed. NULL, having said what is wrong. */
+wg_params *unrolled_arrays(const common *c, const wg_cell *cell, const unrolled_sizes *sizes, uint64_t seed);
+/* The graph of such arrays. Returns 0, or 1 having said what is wrong; free
  * it in either case. */
 int unrolled_make(const common *c, const wg_cell *cell, const unrolled_sizes *sizes, uint64_t seed, unrolled *u);
 void unrolled_free(unrolled *u);

@@ -156,7 +156,7 @@ static int run(const subcommand *s, int argc, char **argv) {
         return 2;
     int status = 1;
     if (c->memory_limit > 0 && !(c->memory = wg_memory_new(NULL, (size_t)c->memory_limit))) {
-        fail(c, "%s", wg_status_sentence(WG_MEMORY));
+        fail_memory(c);
     } else {
         c->run = (wg_run_options){.threads = (int)c->threads, .keep_subnormals = c->keep_subnormals};
         status = s->run(c);
