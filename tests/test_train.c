@@ -395,6 +395,26 @@ Test(train, arrays_of_every_shape_have_their_loss) {
     TRAINS("huber", " huber", {"x", WG_F32, 3, {40, 5, 3}}, {"y", WG_F32, 2, {40, 1}});
 }
 
+Test(train, arrays_come_from_npy_files_too) {
+    scratch s = scratch_new();
+    char x[128], y[128], model[128], name[2][160];
+    wg_random random = {.seed = 2};
+    wg_tensor *inputs = wg_tensor_new(NULL, WG_F64, 3, (const int64_t[]){20, 5, 2});
+    wg_tensor *targets = wg_tensor_new(NULL, WG_F32, 2, (const int64_t[]){20, 1});
+    for (int64_t i = 0; i < 200; i++)
+        wg_tensor_set(inputs, i, wg_random_normal(&random));
+    cr_assert_eq(wg_npy_save(inputs, in(&s, "x.npy", x), NULL), WG_OK);
+    cr_assert_eq(wg_npy_save(targets, in(&s, "y.npy", y), NULL), WG_OK);
+    snprintf(name[0], sizeof name[0], "x=%s", x);
+    snprintf(name[1], sizeof name[1], "y=%s", y);
+    ran r = PROGRAM(&s, "train", "--data", name[0], "--data", name[1], ON_ARRAYS, "--output", in(&s, "m.safetensors", model));
+    cr_expect(good_run(&r) && strstr(r.out, " mse"), "%s", r.out);
+    ran_free(&r);
+    wg_tensor_free(inputs);
+    wg_tensor_free(targets);
+    scratch_free(&s);
+}
+
 /* ---- bad input ---- */
 
 static void refused(scratch *s, int status, const char *part, const char *const *args) {
@@ -428,6 +448,8 @@ Test(train, bad_input_is_told_in_one_line) {
     REFUSED(&s, 1, "bad.cell:4", "--task", "adding", "--cell", cell);
     REFUSED(&s, 1, "text.txt", text, "--weights", text);
     REFUSED(&s, 1, "limit", text, "--memory-limit", "300K", "--hidden", "64");
+    REFUSED(&s, 1, "not read yet", "--data", "arrays.npz");
+    REFUSED(&s, 1, "x=FILE", "--data", "x=absent.npy", "--data", "z=absent.npy");
     put_arrays(data, (const array[]){{"x", WG_F32, 3, {9, 5, 3}}, {"y", WG_F32, 3, {9, 4, 2}}, {0}});
     REFUSED(&s, 1, "y is f32 (9,4,2)", "--data", data);
     put_arrays(data, (const array[]){{"x", WG_F32, 3, {9, 5, 3}}, {"z", WG_F32, 2, {9, 2}}, {0}});

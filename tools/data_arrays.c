@@ -123,19 +123,33 @@ static int add_npy(const common *c, wg_params *set, const char *word, const char
     return status == WG_OK ? 0 : fail(c, "--data %s: %s", word, wg_status_sentence(status));
 }
 
+static bool ends_with(const char *text, const char *ending) {
+    size_t size = strlen(text), last = strlen(ending);
+    return size >= last && strcmp(text + size - last, ending) == 0;
+}
+
+/* One file of all arrays. */
+static wg_params *load_file(const common *c, const char *path) {
+    wg_error error = {0};
+    if (ends_with(path, ".npz") || ends_with(path, ".csv")) {
+        fail(c, "%s: .npz and .csv are not read yet: give a .safetensors file, or x=FILE.npy and y=FILE.npy", path);
+        return NULL;
+    }
+    wg_params *set = wg_params_load(c->memory, path, &error);
+    if (!set)
+        fail_error(c, &error);
+    return set;
+}
+
 /* One file of all arrays, or one .npy file each. */
 static wg_params *load_arrays(const common *c, const words *files) {
-    wg_error error = {0};
     const char *equals = strchr(files->word[0], '=');
     if (!equals || array_named(files->word[0], (size_t)(equals - files->word[0])) < 0) {
         if (files->count > 1) {
             fail(c, "--data %s: several files are given as x=FILE.npy, y=FILE.npy, and so on", files->word[1]);
             return NULL;
         }
-        wg_params *set = wg_params_load(c->memory, files->word[0], &error);
-        if (!set)
-            fail_error(c, &error);
-        return set;
+        return load_file(c, files->word[0]);
     }
     wg_params *set = wg_params_new(c->memory);
     int status = set ? 0 : fail(c, "%s", wg_status_sentence(WG_MEMORY));
@@ -264,10 +278,8 @@ static int split(const common *c, dataset *d, const data_request *r) {
 
 static int read_valid(const common *c, const char *path, dataset *d, int64_t *steps) {
     arrays *o = d->own;
-    wg_error error = {0};
-    o->file[HELD_OUT] = wg_params_load(c->memory, path, &error);
-    if (!o->file[HELD_OUT])
-        return fail_error(c, &error);
+    if (!(o->file[HELD_OUT] = load_file(c, path)))
+        return 1;
     int status = list_arrays(c, o->file[HELD_OUT], path, &o->part[HELD_OUT]);
     return status ? status : read_shapes(c, path, &o->part[HELD_OUT], d, steps);
 }
