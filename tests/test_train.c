@@ -449,7 +449,7 @@ Test(train, bad_input_is_told_in_one_line) {
     REFUSED(&s, 1, "text.txt", text, "--weights", text);
     REFUSED(&s, 1, "limit", text, "--memory-limit", "300K", "--hidden", "64");
     REFUSED(&s, 1, "not read yet", "--data", "arrays.npz");
-    REFUSED(&s, 1, "x=FILE", "--data", "x=absent.npy", "--data", "z=absent.npy");
+    REFUSED(&s, 1, "absent.npy", "--data", "x=absent.npy", "--data", "y=absent.npy");
     put_arrays(data, (const array[]){{"x", WG_F32, 3, {9, 5, 3}}, {"y", WG_F32, 3, {9, 4, 2}}, {0}});
     REFUSED(&s, 1, "y is f32 (9,4,2)", "--data", data);
     put_arrays(data, (const array[]){{"x", WG_F32, 3, {9, 5, 3}}, {"z", WG_F32, 2, {9, 2}}, {0}});
