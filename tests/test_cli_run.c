@@ -467,3 +467,82 @@ Test(cli_run, what_cannot_be_written_is_told_and_leaves_nothing) {
     cr_expect_eq(scratch_sweep(&f.s, 0), 1, "only the input is there");
     scratch_free(&f.s);
 }
+
+/* ---- models ---- */
+
+/* Saves a model of one LSTM layer, and its parameters and the arrays under both namings. */
+static void put_model(files *f, const char *model_path, const char *model_in) {
+    const wg_model_options o = {.input = N, .hidden = H, .layers = 1, .dtype = WG_F64};
+    const wg_draw draw = {.seed = 3, .check = true};
+    wg_model *model = wg_model_new(NULL, wg_cell_load(NULL, "lstm", 0, NULL, NULL), &o, &draw, NULL);
+    wg_params *own = wg_params_new(NULL), *as_cell = wg_params_new(NULL), *params = wg_model_params(model);
+    cr_assert_eq(wg_model_save(model, NULL, model_path, NULL), WG_OK);
+    for (int i = 0; i < wg_params_count(params); i++)
+        wg_params_add(as_cell, strchr(wg_params_name(params, i), '.') + 1, wg_params_tensor(params, i));
+    for (int k = 0; k < 2; k++) {
+        wg_params *file = k ? as_cell : own;
+        put(file, "x", WG_F64, 3, (const int64_t[]){T, B, N}, 0.7);
+        put(file, "y.grad", WG_F64, 3, (const int64_t[]){T, B, H}, 1.5);
+        put(file, k ? "c" : "layer0.c", WG_F64, 2, (const int64_t[]){B, H}, 0.3);
+        put(file, k ? "h.grad" : "layer0.h.grad", WG_F64, 2, (const int64_t[]){B, H}, -0.3);
+        put(file, "lengths", WG_I32, 1, (const int64_t[]){B}, T - 1);
+        cr_assert_eq(wg_params_save(file, k ? f->in : model_in, NULL), WG_OK);
+        wg_params_free(file);
+    }
+    wg_model_free(model);
+}
+
+Test(cli_run, a_model_of_one_layer_is_its_cell) {
+    files f = files_new();
+    char model[512], model_in[512], model_out[512];
+    snprintf(model, sizeof model, "%s/model.safetensors", f.s.folder);
+    snprintf(model_in, sizeof model_in, "%s/model_in.safetensors", f.s.folder);
+    snprintf(model_out, sizeof model_out, "%s/model_out.safetensors", f.s.folder);
+    put_model(&f, model, model_in);
+    ran one = PROGRAM(&f.s, "run", model, "--input", model_in, "--output", model_out, "--save", "layer0.f");
+    ran two = PROGRAM(&f.s, "run", "lstm", "--input", f.in, "--output", f.out, "--save", "f");
+    cr_assert_eq(one.status, 0, "%s", one.err);
+    cr_assert_eq(two.status, 0, "%s", two.err);
+    wg_params *of_model = wg_params_load(NULL, model_out, NULL), *of_cell = wg_params_load(NULL, f.out, NULL);
+    cr_assert_eq(wg_params_count(of_model), wg_params_count(of_cell));
+    for (int i = 0; i < wg_params_count(of_model); i++) {
+        const char *name = wg_params_name(of_model, i);
+        const wg_tensor *a = wg_params_tensor(of_model, i);
+        const wg_tensor *b = wg_params_find(of_cell, strncmp(name, "layer0.", 7) == 0 ? name + 7 : name);
+        cr_assert_not_null(b, "%s", name);
+        cr_assert_eq(wg_tensor_bytes(a), wg_tensor_bytes(b));
+        cr_expect_eq(memcmp(wg_tensor_data(a), wg_tensor_data(b), wg_tensor_bytes(a)), 0, "%s", name);
+    }
+    wg_params_free(of_model);
+    wg_params_free(of_cell);
+    ran_free(&one);
+    ran_free(&two);
+    scratch_free(&f.s);
+}
+
+/* Dropout draws with --training alone, alike for one seed. */
+Test(cli_run, training_draws_from_the_seed) {
+    static const char cell[] = "cell own\ninput x\nstate h\nh' = dropout(tanh(W @ x + U @ h), 0.5)\n";
+    files f = files_new();
+    char path[512];
+    double first[4];
+    put_x(&f, WG_F64);
+    snprintf(path, sizeof path, "%s/own.cell", f.s.folder);
+    scratch_put(path, cell, sizeof cell - 1);
+    for (int i = 0; i < 4; i++) {
+        ran r = PROGRAM(&f.s, "run", path, "--input", f.in, "--hidden", "16", "--output", f.out, "--init", "*=0.1", "--seed",
+                        i == 3 ? "2" : "1", i ? "--training" : "--keep-subnormals");
+        cr_assert_eq(r.status, 0, "%s", r.err);
+        ran_free(&r);
+        wg_params *file = wg_params_load(NULL, f.out, NULL);
+        const wg_tensor *y = wg_params_find(file, "y");
+        first[i] = 0;
+        for (int k = 0; k < 48; k++)
+            first[i] += (k + 1) * wg_tensor_get(y, k);
+        wg_params_free(file);
+    }
+    cr_expect_neq(first[0], first[1]);
+    cr_expect_eq(first[1], first[2]);
+    cr_expect_neq(first[1], first[3]);
+    scratch_free(&f.s);
+}
