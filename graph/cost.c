@@ -1,7 +1,9 @@
-/* cost.c: what a program computes and moves, counted from shapes and the kinds of its ops. Touches nothing. */
+/* cost.c: what a program computes and moves, counted from shapes and the kinds of its ops. Touches
+ * nothing. */
 #include "plan.h"
 
-/* The length of the axis that a product sums over: what is in the first operand's last two axes and not in the result's rows. */
+/* The length of the axis that a product sums over: what is in the first operand's last two axes and
+ * not in the result's rows. */
 static double shared_axis(const wg_program *p, const wg_instruction *i) {
     const wg_shape *a = p->list[wg__reads_const(i)[0]].shape, *y = i->shape;
     double matrix = a->rank ? (double)a->dim[a->rank - 1] : 1;
@@ -19,7 +21,8 @@ double wg__program_flops(const wg_program *p) {
         if (!wg__computes(p, id))
             continue;
         if (i->op->kind == WG_PRODUCT)
-            flops += (2 * shared_axis(p, i) + (i->n > 2)) * (double)i->shape->count; /* a third operand is added */
+            flops += (2 * shared_axis(p, i) + (i->n > 2)) *
+                     (double)i->shape->count; /* a third operand is added */
         else if (i->op->kind == WG_REDUCTION)
             flops += (double)first->shape->count;
         else if (i->op->kind == WG_POINTWISE || i->op->kind == WG_RANDOM)

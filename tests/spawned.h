@@ -1,4 +1,5 @@
-/* spawned.h: runs the built program in a test, and keeps what it printed and how it ended. WENGERT_PROGRAM names it. */
+/* spawned.h: runs the built program in a test, and keeps what it printed and how it ended.
+ * WENGERT_PROGRAM names it. */
 #ifndef WG_SPAWNED_H
 #define WG_SPAWNED_H
 
@@ -14,7 +15,8 @@ typedef struct ran {
     char *out, *err;
 } ran;
 
-/* args: ended by NULL, without the program's name. The folder holds the two streams while it runs. */
+/* args: ended by NULL, without the program's name. The folder holds the two streams while it runs.
+ */
 static inline ran program_run(scratch *s, const char *const *args) {
     const char *argv[64] = {getenv("WENGERT_PROGRAM")};
     char out[128], err[128];
@@ -34,8 +36,8 @@ static inline ran program_run(scratch *s, const char *const *args) {
         abort();
     posix_spawn_file_actions_destroy(&actions);
     size_t size;
-    ran r = {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), scratch_get(out, &size),
-             scratch_get(err, &size)};
+    ran r = {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+             scratch_get(out, &size), scratch_get(err, &size)};
     remove(out);
     remove(err);
     return r;
@@ -47,10 +49,12 @@ static inline void ran_free(ran *r) {
     free(r->err);
 }
 
-/* Whether standard error holds exactly one line, begun like that, with `part` in it, and standard output nothing. */
+/* Whether standard error holds exactly one line, begun like that, with `part` in it, and standard
+ * output nothing. */
 static inline int ran_complains(const ran *r, const char *start, const char *part) {
     char *end = strchr(r->err, '\n');
-    return end && !end[1] && strncmp(r->err, start, strlen(start)) == 0 && strstr(r->err, part) && !*r->out;
+    return end && !end[1] && strncmp(r->err, start, strlen(start)) == 0 && strstr(r->err, part) &&
+           !*r->out;
 }
 
 #endif

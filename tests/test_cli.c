@@ -1,4 +1,5 @@
-/* test_cli.c: the program's command line: subcommands, options, help, exit statuses, one line of complaint. */
+/* test_cli.c: the program's command line: subcommands, options, help, exit statuses, one line of
+ * complaint. */
 #include "suite.h"
 
 #include "spawned.h"
@@ -26,8 +27,11 @@ Test(cli, without_a_subcommand_prints_help_on_standard_error_and_is_misuse) {
 }
 
 Test(cli, help_and_version_are_printed_and_succeed) {
-    static const char *const asked[][4] = {
-        {"--help", NULL}, {"help", NULL}, {"help", "ops", NULL}, {"ops", "--help", NULL}, {"ops", "tanh", "--help", NULL}};
+    static const char *const asked[][4] = {{"--help", NULL},
+                                           {"help", NULL},
+                                           {"help", "ops", NULL},
+                                           {"ops", "--help", NULL},
+                                           {"ops", "tanh", "--help", NULL}};
     scratch s = scratch_new();
     for (int i = 0; i < 5; i++) {
         ran r = program_run(&s, asked[i]);

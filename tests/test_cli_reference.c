@@ -1,4 +1,5 @@
-/* test_cli_reference.c: the subcommands that look at cells without data: `cells`, `graph`, `check`; and what they refuse. */
+/* test_cli_reference.c: the subcommands that look at cells without data: `cells`, `graph`, `check`;
+ * and what they refuse. */
 #include "suite.h"
 
 #include "spawned.h"
@@ -80,14 +81,18 @@ Test(cli_reference, cells_counts_parameters_and_flops) {
 }
 
 Test(cli_reference, cells_says_what_was_assumed_and_what_has_no_initialiser) {
-    ran r = WITH_CELL(1, "cell own\nsize n = 2\ninput x\nstate h\nh' = tanh(a*(U @ h) + W @ x) + 0*k\nparam k[n2]\n", "cells", "F");
+    ran r = WITH_CELL(
+        1,
+        "cell own\nsize n = 2\ninput x\nstate h\nh' = tanh(a*(U @ h) + W @ x) + 0*k\nparam k[n2]\n",
+        "cells", "F");
     cr_expect_eq(r.status, 1, "a declaration after an equation");
     ran_free(&r);
     r = WITH_CELL(1, "cell own\ninput x\nstate h\nh' = tanh(a*(U @ h) + W @ x)\n", "cells", "F");
     cr_expect_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.out, "none: give an init line"), "%s", r.out);
     ran_free(&r);
-    r = WITH_CELL(1, "cell own\ninput x\nstate h\nh' = tanh(a*(U @ h) + W @ x)\n", "cells", "F", "--init", "a=0.5", "--json");
+    r = WITH_CELL(1, "cell own\ninput x\nstate h\nh' = tanh(a*(U @ h) + W @ x)\n", "cells", "F",
+                  "--init", "a=0.5", "--json");
     cr_expect_eq(r.status, 0, "%s", r.err);
     cr_expect(strstr(r.out, "\"initialiser\":\"0.5\""), "%s", r.out);
     ran_free(&r);
@@ -96,19 +101,23 @@ Test(cli_reference, cells_says_what_was_assumed_and_what_has_no_initialiser) {
 Test(cli_reference, wrong_cells_are_told_with_their_place) {
     ran r = WITH_CELL(1, "cell own\ninput x\nstate h\nh' = tanh(W @ x\n", "cells", "F");
     cr_expect_eq(r.status, 1);
-    cr_expect(strchr(r.err, '^') && strstr(r.err, "own.cell:4") && strncmp(r.err, "wengert cells: ", 15) == 0, "%s", r.err);
+    cr_expect(strchr(r.err, '^') && strstr(r.err, "own.cell:4") &&
+                  strncmp(r.err, "wengert cells: ", 15) == 0,
+              "%s", r.err);
     cr_expect_eq(occurrences(r.err, "\n"), 1, "%s", r.err);
     ran_free(&r);
     REFUSED("wengert cells: ", "did you mean lstm?", "cells", "lstn");
     REFUSED("wengert cells: ", "depth", "cells", "lstm", "--set", "depth=3");
-    REFUSED("wengert cells: ", "no parameter of cell lstm matches 'q'", "cells", "lstm", "--init", "q=zeros");
+    REFUSED("wengert cells: ", "no parameter of cell lstm matches 'q'", "cells", "lstm", "--init",
+            "q=zeros");
     REFUSED("wengert cells: ", "'q': ^zeros", "cells", "lstm", "--init", "q=zeros", "--json");
 }
 
 /* ---- graph ---- */
 
 Test(cli_reference, graph_prints_every_step_and_the_gradient) {
-    ran forward = GOOD("graph", "lstm", "--steps", "3"), both = GOOD("graph", "lstm", "--steps", "3", "--grad");
+    ran forward = GOOD("graph", "lstm", "--steps", "3"),
+        both = GOOD("graph", "lstm", "--steps", "3", "--grad");
     cr_expect_eq(occurrences(forward.out, "= matmul "), 24, "eight products a step");
     cr_expect_gt(occurrences(both.out, "= matmul "), 48);
     cr_expect(strstr(forward.out, "\"lstm.cell:"));
@@ -123,8 +132,8 @@ Test(cli_reference, graph_prints_in_three_formats_after_every_pass) {
         cr_expect_gt(strlen(r.out), 100);
         ran_free(&r);
     }
-    ran place = GOOD("graph", "rnn", "--after", "place"), dot = GOOD("graph", "rnn", "--format", "dot"),
-        json = GOOD("graph", "rnn", "--json");
+    ran place = GOOD("graph", "rnn", "--after", "place"),
+        dot = GOOD("graph", "rnn", "--format", "dot"), json = GOOD("graph", "rnn", "--json");
     cr_expect(strstr(place.out, "arena"));
     cr_expect(strncmp(dot.out, "digraph", 7) == 0);
     cr_expect(json.out[0] == '{');
@@ -137,7 +146,8 @@ Test(cli_reference, graph_prints_models) {
     scratch s = scratch_new();
     char path[512];
     snprintf(path, sizeof path, "%s/model.safetensors", s.folder);
-    const wg_model_options o = {.vocabulary = 5, .hidden = 3, .layers = 2, .outputs = 5, .dtype = WG_F32};
+    const wg_model_options o = {
+        .vocabulary = 5, .hidden = 3, .layers = 2, .outputs = 5, .dtype = WG_F32};
     wg_model *model = wg_model_new(NULL, wg_cell_load(NULL, "gru", 0, NULL, NULL), &o, NULL, NULL);
     cr_assert_not_null(model);
     cr_assert_eq(wg_model_save(model, NULL, path, NULL), WG_OK);
@@ -155,7 +165,8 @@ Test(cli_reference, graph_prints_models) {
 
 Test(cli_reference, graph_refuses_unknown_passes_and_too_much_memory) {
     REFUSED("wengert graph: ", "no pass 'nosuch'", "graph", "rnn", "--after", "nosuch");
-    REFUSED("wengert graph: ", "memory", "graph", "rnn", "--hidden", "1000", "--memory-limit", "64K");
+    REFUSED("wengert graph: ", "memory", "graph", "rnn", "--hidden", "1000", "--memory-limit",
+            "64K");
     REFUSED("wengert graph: ", "cannot read", "graph", "no/such.safetensors");
 }
 
@@ -172,12 +183,15 @@ Test(cli_reference, check_passes_for_some_ops_and_for_every_cell_of_the_zoo) {
 }
 
 Test(cli_reference, check_fails_for_a_cell_whose_gradient_is_not_its_derivative) {
-    ran r = WITH_CELL(1, "cell own\ninput x\nstate h\nh' = tanh(W @ x + stop_gradient(U @ h) + b)\n", "check", "F");
+    ran r =
+        WITH_CELL(1, "cell own\ninput x\nstate h\nh' = tanh(W @ x + stop_gradient(U @ h) + b)\n",
+                  "check", "F");
     cr_expect_eq(r.status, 1);
     cr_expect(strstr(r.err, "comparisons failed") && strstr(r.err, "first order"), "%s", r.err);
     cr_expect_eq(occurrences(r.err, "\n"), 1);
     ran_free(&r);
-    r = WITH_CELL(1, "cell own\ninput x\nstate h\nh' = tanh(W @ x + stop_gradient(U @ h) + b)\n", "check", "F", "--json");
+    r = WITH_CELL(1, "cell own\ninput x\nstate h\nh' = tanh(W @ x + stop_gradient(U @ h) + b)\n",
+                  "check", "F", "--json");
     cr_expect_eq(r.status, 1);
     cr_expect(strstr(r.out, "\"passed\":false"), "%s", r.out);
     ran_free(&r);

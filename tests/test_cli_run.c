@@ -1,5 +1,6 @@
-/* test_cli_run.c: `wengert run` against loops over long double: outputs, final states, lengths with NaN beyond them, initial
- * states, saved lines; gradients against differences of those loops. And what it refuses. */
+/* test_cli_run.c: `wengert run` against loops over long double: outputs, final states, lengths with
+ * NaN beyond them, initial states, saved lines; gradients against differences of those loops. And
+ * what it refuses. */
 #include "suite.h"
 
 #include "spawned.h"
@@ -34,14 +35,19 @@ static array *find(problem *p, const char *name) {
     return NULL;
 }
 
-static array *add(problem *p, const char *name, bool result, int rank, int64_t a, int64_t b, int64_t c) {
+static array *add(problem *p, const char *name, bool result, int rank, int64_t a, int64_t b,
+                  int64_t c) {
     array *x = &p->array[p->arrays++];
-    *x = (array){.rank = rank, .dim = {a, b, c}, .count = (int)(a * (rank > 1 ? b : 1) * (rank > 2 ? c : 1)), .result = result};
+    *x = (array){.rank = rank,
+                 .dim = {a, b, c},
+                 .count = (int)(a * (rank > 1 ? b : 1) * (rank > 2 ? c : 1)),
+                 .result = result};
     snprintf(x->name, sizeof x->name, "%s", name);
     return x;
 }
 
-static void add_drawn(problem *p, wg_random *random, const char *name, int rank, int64_t a, int64_t b, int64_t c) {
+static void add_drawn(problem *p, wg_random *random, const char *name, int rank, int64_t a,
+                      int64_t b, int64_t c) {
     array *x = add(p, name, false, rank, a, b, c);
     for (int i = 0; i < x->count; i++)
         x->value[i] = wg_random_normal(random);
@@ -76,18 +82,21 @@ static long double from_state(problem *p, const char *gate, const long double *h
     return sum;
 }
 
-/* One unit of one step: the new h; c is changed in place. What is added to the LSTM's input gate serves its differences. */
+/* One unit of one step: the new h; c is changed in place. What is added to the LSTM's input gate
+ * serves its differences. */
 static long double unit(problem *p, int t, int b, int k, const long double *h, long double *c) {
     if (strcmp(p->cell, "rnn") == 0)
         return tanhl(from_input(p, "", t, b, k) + from_state(p, "", h, k));
     if (strcmp(p->cell, "gru") == 0) {
         long double r = sigmoid(from_input(p, "_r", t, b, k) + from_state(p, "_r", h, k));
         long double z = sigmoid(from_input(p, "_z", t, b, k) + from_state(p, "_z", h, k));
-        long double n = tanhl(from_input(p, "_n", t, b, k) + r * (from_state(p, "_n", h, k) + at(p, "c_n", k)));
+        long double n =
+            tanhl(from_input(p, "_n", t, b, k) + r * (from_state(p, "_n", h, k) + at(p, "c_n", k)));
         return (1 - z) * n + z * h[k];
     }
     int place = (t * B + b) * H + k;
-    long double i = sigmoid(from_input(p, "_i", t, b, k) + from_state(p, "_i", h, k)) + at(p, "i.add", place);
+    long double i =
+        sigmoid(from_input(p, "_i", t, b, k) + from_state(p, "_i", h, k)) + at(p, "i.add", place);
     long double f = sigmoid(from_input(p, "_f", t, b, k) + from_state(p, "_f", h, k));
     long double g = tanhl(from_input(p, "_g", t, b, k) + from_state(p, "_g", h, k));
     long double o = sigmoid(from_input(p, "_o", t, b, k) + from_state(p, "_o", h, k));
@@ -138,7 +147,8 @@ static long double loss(problem *p) {
 
 /* ---- the problem ---- */
 
-static void make(problem *p, const char *cell, const char *const *gate, bool states, bool short_rows) {
+static void make(problem *p, const char *cell, const char *const *gate, bool states,
+                 bool short_rows) {
     static const int some[B] = {2, 4, 1};
     wg_random random = {.seed = 7};
     char name[16];
@@ -211,8 +221,9 @@ static void same_values(problem *p, const wg_params *file, const char *result, c
     cr_assert_eq(wg_tensor_shape(is)->count, want->count);
     for (int i = 0; i < want->count; i++) {
         long double expected = beyond(p, want, i) ? 0 : want->value[i];
-        cr_assert(fabsl(wg_tensor_get(is, i) - expected) < 1e-14L, "%s: %s[%d] is %.17g, not %.17Lg", p->cell, name, i,
-                  wg_tensor_get(is, i), expected);
+        cr_assert(fabsl(wg_tensor_get(is, i) - expected) < 1e-14L,
+                  "%s: %s[%d] is %.17g, not %.17Lg", p->cell, name, i, wg_tensor_get(is, i),
+                  expected);
     }
 }
 
@@ -229,7 +240,8 @@ static long double slope(problem *p, array *x, int i) {
     return (4 * difference[1] - difference[0]) / 3;
 }
 
-static void same_slopes(problem *p, const wg_params *file, const char *array_name, const char *name) {
+static void same_slopes(problem *p, const wg_params *file, const char *array_name,
+                        const char *name) {
     char full[24];
     snprintf(full, sizeof full, "%s.grad", name);
     const wg_tensor *is = wg_params_find(file, full);
@@ -238,8 +250,8 @@ static void same_slopes(problem *p, const wg_params *file, const char *array_nam
     cr_assert_eq(wg_tensor_shape(is)->count, x->count);
     for (int i = 0; i < x->count; i++) {
         long double want = beyond(p, x, i) ? 0 : slope(p, x, i);
-        cr_assert(fabsl(wg_tensor_get(is, i) - want) < 1e-9L * (1 + fabsl(want)), "%s: %s[%d] is %.17g, not %.17Lg", p->cell,
-                  full, i, wg_tensor_get(is, i), want);
+        cr_assert(fabsl(wg_tensor_get(is, i) - want) < 1e-9L * (1 + fabsl(want)),
+                  "%s: %s[%d] is %.17g, not %.17Lg", p->cell, full, i, wg_tensor_get(is, i), want);
     }
 }
 
@@ -252,7 +264,8 @@ static void agrees(const char *cell, const char *const *gates, bool states, bool
     snprintf(out, sizeof out, "%s/out.safetensors", s.folder);
     write_problem(&p, in);
     bool lstm = strcmp(cell, "lstm") == 0;
-    const char *args[] = {"run", cell, "--input", in, "--output", out, lstm ? "--save" : NULL, "i", NULL};
+    const char *args[] = {"run", cell, "--input", in, "--output", out, lstm ? "--save" : NULL,
+                          "i",   NULL};
     ran r = program_run(&s, args);
     cr_assert_eq(r.status, 0, "%s", r.err);
     cr_expect_str_eq(r.err, "");
@@ -287,7 +300,9 @@ Test(cli_run, gru_agrees_with_a_loop_and_its_differences) {
     agrees("gru", of_gru, true, true);
 }
 
-Test(cli_run, lstm_agrees_with_a_loop_and_its_differences_from_zero_states) { agrees("lstm", of_lstm, false, false); }
+Test(cli_run, lstm_agrees_with_a_loop_and_its_differences_from_zero_states) {
+    agrees("lstm", of_lstm, false, false);
+}
 
 Test(cli_run, lstm_agrees_with_a_loop_and_its_differences_with_states_and_padding) {
     agrees("lstm", of_lstm, true, false);
@@ -308,7 +323,8 @@ static files files_new(void) {
     return f;
 }
 
-static void put(wg_params *file, const char *name, wg_dtype dtype, int rank, const int64_t *dim, double value) {
+static void put(wg_params *file, const char *name, wg_dtype dtype, int rank, const int64_t *dim,
+                double value) {
     wg_tensor *tensor = wg_tensor_new(NULL, dtype, rank, dim);
     wg_tensor_fill(tensor, value);
     cr_assert_eq(wg_params_add(file, name, tensor), WG_OK);
@@ -327,8 +343,8 @@ Test(cli_run, missing_parameters_are_drawn_alike_for_one_seed_and_the_type_follo
     double first[3];
     put_x(&f, WG_F32);
     for (int i = 0; i < 3; i++) {
-        ran r = PROGRAM(&f.s, "run", "lstm", "--input", f.in, "--hidden", "5", "--output", f.out, "--init", "--seed",
-                        i < 2 ? "1" : "2");
+        ran r = PROGRAM(&f.s, "run", "lstm", "--input", f.in, "--hidden", "5", "--output", f.out,
+                        "--init", "--seed", i < 2 ? "1" : "2");
         cr_assert_eq(r.status, 0, "%s", r.err);
         ran_free(&r);
         wg_params *file = wg_params_load(NULL, f.out, NULL);
@@ -352,7 +368,8 @@ Test(cli_run, an_init_line_sets_what_is_drawn_and_npy_files_are_read_by_name) {
     wg_tensor_fill(tensor, 1);
     cr_assert_eq(wg_npy_save(tensor, x + 2, NULL), WG_OK);
     wg_tensor_free(tensor);
-    ran r = PROGRAM(&f.s, "run", "rnn", "--input", x, "--hidden=2", "--output", f.out, "--init", "*=0.5", "--init", "U=0");
+    ran r = PROGRAM(&f.s, "run", "rnn", "--input", x, "--hidden=2", "--output", f.out, "--init",
+                    "*=0.5", "--init", "U=0");
     cr_assert_eq(r.status, 0, "%s", r.err);
     wg_params *file = wg_params_load(NULL, f.out, NULL);
     cr_expect_float_eq(wg_tensor_get(wg_params_find(file, "y"), 3), tanh(1.0), 1e-15);
@@ -368,8 +385,8 @@ Test(cli_run, saved_lines_beyond_a_length_are_zero_and_doubled_names_are_written
     put(file, "lengths", WG_I32, 1, (const int64_t[]){B}, 2);
     cr_assert_eq(wg_params_save(file, f.in, NULL), WG_OK);
     wg_params_free(file);
-    ran r = PROGRAM(&f.s, "run", "lstm", "--input", f.in, "--hidden", "2", "--output", f.out, "--init", "--save", "f,c",
-                    "--save", "f");
+    ran r = PROGRAM(&f.s, "run", "lstm", "--input", f.in, "--hidden", "2", "--output", f.out,
+                    "--init", "--save", "f,c", "--save", "f");
     cr_assert_eq(r.status, 0, "%s", r.err);
     file = wg_params_load(NULL, f.out, NULL);
     cr_assert_eq(wg_params_count(file), 5);
@@ -413,7 +430,8 @@ static void put_arrays(files *f, int n, const wanted *w) {
 
 Test(cli_run, names_that_do_not_fit_are_listed) {
     files f = files_new();
-    PUT(&f, {"x", WG_F64, 3, {T, B, N}, 1}, {"W", WG_F64, 2, {H, N}, 1}, {"V", WG_F64, 1, {H}, 1}, {"i.all.grad", WG_F64, 1, {1}, 1});
+    PUT(&f, {"x", WG_F64, 3, {T, B, N}, 1}, {"W", WG_F64, 2, {H, N}, 1}, {"V", WG_F64, 1, {H}, 1},
+        {"i.all.grad", WG_F64, 1, {1}, 1});
     REFUSED(&f, "unknown arrays: V, i.all.grad; missing arrays: U, b", "rnn", FILES);
     REFUSED(&f, "did you mean lstm?", "lstmm", FILES);
     REFUSED(&f, "no/such.cell", "no/such.cell", FILES);
@@ -425,7 +443,8 @@ Test(cli_run, names_that_do_not_fit_are_listed) {
 
 Test(cli_run, shapes_and_types_that_do_not_fit_are_told) {
     files f = files_new();
-    PUT(&f, {"x", WG_F64, 3, {T, B, N}, 1}, {"W", WG_F64, 2, {H, N}, 1}, {"U", WG_F64, 2, {H, H}, 1}, {"b", WG_F64, 1, {H + 1}, 1});
+    PUT(&f, {"x", WG_F64, 3, {T, B, N}, 1}, {"W", WG_F64, 2, {H, N}, 1},
+        {"U", WG_F64, 2, {H, H}, 1}, {"b", WG_F64, 1, {H + 1}, 1});
     REFUSED(&f, "b has shape (4), not (3)", "rnn", FILES);
     PUT(&f, {"x", WG_F64, 3, {T, B, N}, 1}, {"W", WG_F32, 2, {H, N}, 1});
     REFUSED(&f, "x is f64 and W is f32", "rnn", FILES, "--init");
@@ -435,7 +454,8 @@ Test(cli_run, shapes_and_types_that_do_not_fit_are_told) {
     REFUSED(&f, "three axes", "rnn", FILES, "--init");
     put_x(&f, WG_F64);
     REFUSED(&f, "--hidden N", "rnn", FILES, "--init");
-    REFUSED(&f, "no such state, line or input", "rnn", FILES, "--init", "--hidden", "2", "--save", "q");
+    REFUSED(&f, "no such state, line or input", "rnn", FILES, "--init", "--hidden", "2", "--save",
+            "q");
     REFUSED(&f, "memory", "rnn", FILES, "--init", "--hidden", "2000", "--memory-limit", "1M");
     scratch_free(&f.s);
 }
@@ -456,11 +476,13 @@ Test(cli_run, lengths_and_cotangents_that_do_not_fit_are_told) {
 Test(cli_run, what_cannot_be_written_is_told_and_leaves_nothing) {
     files f = files_new();
     put_x(&f, WG_F64);
-    ran r = PROGRAM(&f.s, "run", "rnn", "--input", f.in, "--init", "--hidden", "2", "--output", "/no/such/folder/out");
+    ran r = PROGRAM(&f.s, "run", "rnn", "--input", f.in, "--init", "--hidden", "2", "--output",
+                    "/no/such/folder/out");
     cr_expect_eq(r.status, 1);
     cr_expect(ran_complains(&r, "wengert run: ", "/no/such/folder"), "%s", r.err);
     ran_free(&r);
-    r = PROGRAM(&f.s, "run", "rnn", "--input", f.in, "--init", "--hidden", "2", "--output", "/dev/full");
+    r = PROGRAM(&f.s, "run", "rnn", "--input", f.in, "--init", "--hidden", "2", "--output",
+                "/dev/full");
     cr_expect_eq(r.status, 1);
     cr_expect(ran_complains(&r, "wengert run: ", "/dev/full"), "%s", r.err);
     ran_free(&r);
@@ -474,11 +496,14 @@ Test(cli_run, what_cannot_be_written_is_told_and_leaves_nothing) {
 static void put_model(files *f, const char *model_path, const char *model_in) {
     const wg_model_options o = {.input = N, .hidden = H, .layers = 1, .dtype = WG_F64};
     const wg_draw draw = {.seed = 3, .check = true};
-    wg_model *model = wg_model_new(NULL, wg_cell_load(NULL, "lstm", 0, NULL, NULL), &o, &draw, NULL);
-    wg_params *own = wg_params_new(NULL), *as_cell = wg_params_new(NULL), *params = wg_model_params(model);
+    wg_model *model =
+        wg_model_new(NULL, wg_cell_load(NULL, "lstm", 0, NULL, NULL), &o, &draw, NULL);
+    wg_params *own = wg_params_new(NULL), *as_cell = wg_params_new(NULL),
+              *params = wg_model_params(model);
     cr_assert_eq(wg_model_save(model, NULL, model_path, NULL), WG_OK);
     for (int i = 0; i < wg_params_count(params); i++)
-        wg_params_add(as_cell, strchr(wg_params_name(params, i), '.') + 1, wg_params_tensor(params, i));
+        wg_params_add(as_cell, strchr(wg_params_name(params, i), '.') + 1,
+                      wg_params_tensor(params, i));
     for (int k = 0; k < 2; k++) {
         wg_params *file = k ? as_cell : own;
         put(file, "x", WG_F64, 3, (const int64_t[]){T, B, N}, 0.7);
@@ -499,19 +524,23 @@ Test(cli_run, a_model_of_one_layer_is_its_cell) {
     snprintf(model_in, sizeof model_in, "%s/model_in.safetensors", f.s.folder);
     snprintf(model_out, sizeof model_out, "%s/model_out.safetensors", f.s.folder);
     put_model(&f, model, model_in);
-    ran one = PROGRAM(&f.s, "run", model, "--input", model_in, "--output", model_out, "--save", "layer0.f");
+    ran one = PROGRAM(&f.s, "run", model, "--input", model_in, "--output", model_out, "--save",
+                      "layer0.f");
     ran two = PROGRAM(&f.s, "run", "lstm", "--input", f.in, "--output", f.out, "--save", "f");
     cr_assert_eq(one.status, 0, "%s", one.err);
     cr_assert_eq(two.status, 0, "%s", two.err);
-    wg_params *of_model = wg_params_load(NULL, model_out, NULL), *of_cell = wg_params_load(NULL, f.out, NULL);
+    wg_params *of_model = wg_params_load(NULL, model_out, NULL),
+              *of_cell = wg_params_load(NULL, f.out, NULL);
     cr_assert_eq(wg_params_count(of_model), wg_params_count(of_cell));
     for (int i = 0; i < wg_params_count(of_model); i++) {
         const char *name = wg_params_name(of_model, i);
         const wg_tensor *a = wg_params_tensor(of_model, i);
-        const wg_tensor *b = wg_params_find(of_cell, strncmp(name, "layer0.", 7) == 0 ? name + 7 : name);
+        const wg_tensor *b =
+            wg_params_find(of_cell, strncmp(name, "layer0.", 7) == 0 ? name + 7 : name);
         cr_assert_not_null(b, "%s", name);
         cr_assert_eq(wg_tensor_bytes(a), wg_tensor_bytes(b));
-        cr_expect_eq(memcmp(wg_tensor_data(a), wg_tensor_data(b), wg_tensor_bytes(a)), 0, "%s", name);
+        cr_expect_eq(memcmp(wg_tensor_data(a), wg_tensor_data(b), wg_tensor_bytes(a)), 0, "%s",
+                     name);
     }
     wg_params_free(of_model);
     wg_params_free(of_cell);
@@ -522,7 +551,8 @@ Test(cli_run, a_model_of_one_layer_is_its_cell) {
 
 /* Dropout draws with --training alone, alike for one seed. */
 Test(cli_run, training_draws_from_the_seed) {
-    static const char cell[] = "cell own\ninput x\nstate h\nh' = dropout(tanh(W @ x + U @ h), 0.5)\n";
+    static const char cell[] =
+        "cell own\ninput x\nstate h\nh' = dropout(tanh(W @ x + U @ h), 0.5)\n";
     files f = files_new();
     char path[512];
     double first[4];
@@ -530,8 +560,9 @@ Test(cli_run, training_draws_from_the_seed) {
     snprintf(path, sizeof path, "%s/own.cell", f.s.folder);
     scratch_put(path, cell, sizeof cell - 1);
     for (int i = 0; i < 4; i++) {
-        ran r = PROGRAM(&f.s, "run", path, "--input", f.in, "--hidden", "16", "--output", f.out, "--init", "*=0.1", "--seed",
-                        i == 3 ? "2" : "1", i ? "--training" : "--keep-subnormals");
+        ran r = PROGRAM(&f.s, "run", path, "--input", f.in, "--hidden", "16", "--output", f.out,
+                        "--init", "*=0.1", "--seed", i == 3 ? "2" : "1",
+                        i ? "--training" : "--keep-subnormals");
         cr_assert_eq(r.status, 0, "%s", r.err);
         ran_free(&r);
         wg_params *file = wg_params_load(NULL, f.out, NULL);

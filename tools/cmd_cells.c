@@ -1,4 +1,5 @@
-/* cmd_cells.c: `wengert cells`: the zoo, and what a cell's text means: equations, shapes, reasons, initialisers, cost. */
+/* cmd_cells.c: `wengert cells`: the zoo, and what a cell's text means: equations, shapes, reasons,
+ * initialisers, cost. */
 #include "listing.h"
 #include "subject.h"
 #include "unrolled.h"
@@ -17,13 +18,15 @@ typedef struct cells_arguments {
 static const option options[] = {
     {"input", "N", OPTION_INTEGER, FIELD(cells_arguments, input), "64", .least = 1, .most = 1 << 20,
      .help = "The length of the input, for sizes and cost."},
-    {"hidden", "N", OPTION_INTEGER, FIELD(cells_arguments, hidden), "256", .least = 1, .most = 1 << 20,
-     .help = "The hidden size, for sizes and cost."},
+    {"hidden", "N", OPTION_INTEGER, FIELD(cells_arguments, hidden), "256", .least = 1,
+     .most = 1 << 20, .help = "The hidden size, for sizes and cost."},
     {"type", "TYPE", OPTION_CHOICE, FIELD(cells_arguments, dtype), "f32", .choices = "f32|f64",
      .help = "The type, for bytes."},
-    {"set", "NAME=VALUE", OPTION_SETTINGS, FIELD(cells_arguments, set), .help = "Set a size or const of the cell."},
+    {"set", "NAME=VALUE", OPTION_SETTINGS, FIELD(cells_arguments, set),
+     .help = "Set a size or const of the cell."},
     {"init", "LINE", OPTION_INIT, FIELD(cells_arguments, init),
-     .help = "Add a line PATTERN=INITIALISER, or a library's scheme (pytorch, keras, flax), to the cell's own."},
+     .help = "Add a line PATTERN=INITIALISER, or a library's scheme (pytorch, keras, flax), to the "
+             "cell's own."},
     {0},
 };
 
@@ -60,12 +63,13 @@ static int list_zoo(const common *c) {
 
 typedef struct cost {
     int64_t parameters;
-    size_t bytes;              /* of the parameters */
-    double flops, both;        /* of one step of one row: forward; forward and backward */
+    size_t bytes;       /* of the parameters */
+    double flops, both; /* of one step of one row: forward; forward and backward */
     double traffic;
 } cost;
 
-static int measure(const cells_arguments *a, const wg_cell *cell, bool gradient, wg_plan_size *size, cost *out) {
+static int measure(const cells_arguments *a, const wg_cell *cell, bool gradient, wg_plan_size *size,
+                   cost *out) {
     const common *c = &a->common;
     const unrolled_sizes sizes = {1, 1, a->input, a->hidden, a->dtype ? WG_F64 : WG_F32, gradient};
     unrolled u;
@@ -107,14 +111,16 @@ static int print_text(const cells_arguments *a, const wg_cell *cell, const wg_dr
     if (status)
         return status;
     printf("%s%s\nparameters (numbers: input %lld, hidden %lld)\n", text,
-           *text && text[strlen(text) - 1] != '\n' ? "\n" : "", (long long)a->input, (long long)a->hidden);
+           *text && text[strlen(text) - 1] != '\n' ? "\n" : "", (long long)a->input,
+           (long long)a->hidden);
     status = list_params(c, cell, draw, a->input, a->hidden, stdout);
     if (status)
         return status;
     puts("\ninputs, states and values of a row");
     status = list_names(c, cell, stdout);
     printf("\noutput: %s\n", wg_cell_output(cell));
-    printf("%lld parameters, %zu bytes; a step of a row: %.0f flops forward, %.0f with all gradients; %.0f bytes read and "
+    printf("%lld parameters, %zu bytes; a step of a row: %.0f flops forward, %.0f with all "
+           "gradients; %.0f bytes read and "
            "written forward\n",
            (long long)all.parameters, all.bytes, all.flops, all.both, all.traffic);
     return status;
@@ -164,7 +170,8 @@ static int print_json(const cells_arguments *a, const wg_cell *cell, const wg_dr
     json_put_integer(&j, "hidden", a->hidden);
     json_key(&j, "names");
     json_open(&j, '[');
-    if (wg_cell_describe(a->common.memory, cell, draw, json_entry, &(describing){&j, a, cell}, &error) != WG_OK)
+    if (wg_cell_describe(a->common.memory, cell, draw, json_entry, &(describing){&j, a, cell},
+                         &error) != WG_OK)
         return fail_error(&a->common, &error);
     json_close(&j, ']');
     json_put_integer(&j, "parameters", all.parameters);
@@ -208,12 +215,15 @@ const subcommand cells_subcommand = {
     .name = "cells",
     .usage = "[NAME|FILE]",
     .summary = "the cells of the zoo; of a cell: shapes, initialisers, cost",
-    .details = "Lists the cells that come with the library; or prints what is known of one, or of a cell file: its text, every "
-               "parameter with its shape, the reason for it and its initialiser, every other name, sizes and cost.\n"
+    .details = "Lists the cells that come with the library; or prints what is known of one, or of "
+               "a cell file: its text, every "
+               "parameter with its shape, the reason for it and its initialiser, every other name, "
+               "sizes and cost.\n"
                "\n"
-               "A flop is one addition, multiplication or value of a function; a product over K counts 2 K for each element.",
+               "A flop is one addition, multiplication or value of a function; a product over K "
+               "counts 2 K for each element.",
     .options = options,
-    .groups = TAKES_JSON,
+    .groups = TAKES_JSON | TAKES_MEMORY,
     .most_words = 1,
     .size = sizeof(cells_arguments),
     .run = run,

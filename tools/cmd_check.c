@@ -1,4 +1,5 @@
-/* cmd_check.c: `wengert check`: derivatives of the ops, or of cells, against differences, first and second order. */
+/* cmd_check.c: `wengert check`: derivatives of the ops, or of cells, against differences, first and
+ * second order. */
 #include "subject.h"
 #include "unrolled.h"
 
@@ -15,19 +16,23 @@ typedef struct check_arguments {
 
 static const option options[] = {
     {"ops", "NAMES", OPTION_LIST, FIELD(check_arguments, ops), .help = "Check these ops only."},
-    {"zoo", NULL, OPTION_FLAG, FIELD(check_arguments, zoo), .help = "Check every cell of the zoo, too."},
+    {"zoo", NULL, OPTION_FLAG, FIELD(check_arguments, zoo),
+     .help = "Check every cell of the zoo, too."},
     {"order", "N", OPTION_INTEGER, FIELD(check_arguments, order), "2", .least = 1, .most = 2,
      .help = "The highest order of derivative."},
     {"steps", "T", OPTION_INTEGER, FIELD(check_arguments, steps), "3", .least = 1, .most = 1000,
      .help = "Steps to unroll a cell."},
-    {"batch", "B", OPTION_INTEGER, FIELD(check_arguments, batch), "2", .least = 1, .most = 1000, .help = "Rows."},
+    {"batch", "B", OPTION_INTEGER, FIELD(check_arguments, batch), "2", .least = 1, .most = 1000,
+     .help = "Rows."},
     {"input", "N", OPTION_INTEGER, FIELD(check_arguments, input), .least = 1, .most = 1000,
-     .help = "The length of a cell's input; by default small, and other than the hidden size where the cell allows it."},
+     .help = "The length of a cell's input; by default small, and other than the hidden size where "
+             "the cell allows it."},
     {"hidden", "N", OPTION_INTEGER, FIELD(check_arguments, hidden), .least = 1, .most = 1000,
      .help = "A cell's hidden size; by default small."},
-    {"seed", "N", OPTION_INTEGER, FIELD(check_arguments, seed), "1", .least = 0, .most = 9007199254740992.0,
-     .help = "Of the points and of the cotangents."},
-    {"set", "NAME=VALUE", OPTION_SETTINGS, FIELD(check_arguments, set), .help = "Set a size or const of the cell."},
+    {"seed", "N", OPTION_INTEGER, FIELD(check_arguments, seed), "1", .least = 0,
+     .most = 9007199254740992.0, .help = "Of the points and of the cotangents."},
+    {"set", "NAME=VALUE", OPTION_SETTINGS, FIELD(check_arguments, set),
+     .help = "Set a size or const of the cell."},
     {0},
 };
 
@@ -52,10 +57,11 @@ typedef struct findings {
 
 static void receive(void *user, const wg_check_result *r) {
     finding *now = &((findings *)user)->now;
-    double *worst = strcmp(r->kind, "first order") == 0                                          ? &now->first
-                    : strcmp(r->kind, "second order") == 0 || strcmp(r->kind, "mixed modes") == 0 ? &now->second
-                    : strcmp(r->kind, "forward") == 0                                            ? &now->forward
-                                                                                                 : NULL;
+    double *worst = strcmp(r->kind, "first order") == 0 ? &now->first
+                    : strcmp(r->kind, "second order") == 0 || strcmp(r->kind, "mixed modes") == 0
+                        ? &now->second
+                    : strcmp(r->kind, "forward") == 0 ? &now->forward
+                                                      : NULL;
     now->done++;
     now->failed += !r->passed;
     if (worst && !(r->error <= *worst))
@@ -105,10 +111,12 @@ static void begin(findings *f, const char *name) {
 }
 
 static wg_check_options how(findings *f) {
-    return (wg_check_options){.order = (int)f->a->order, .seed = (uint64_t)f->a->seed, .report = receive, .user = f};
+    return (wg_check_options){
+        .order = (int)f->a->order, .seed = (uint64_t)f->a->seed, .report = receive, .user = f};
 }
 
-/* A check that does not hold is counted and the next one made; what keeps one from being made at all ends the run. */
+/* A check that does not hold is counted and the next one made; what keeps one from being made at
+ * all ends the run. */
 static int judge(findings *f, const char *kind, wg_status status, const wg_error *error) {
     if (status != WG_OK && f->now.failed == 0)
         return fail(f->c, "%s: %s", f->now.name, error->text);
@@ -129,7 +137,9 @@ static int check_op(findings *f, const wg_op_entry *op) {
     return judge(f, "op", wg_check_op(&options_now, f->c->memory, op->op, &error), &error);
 }
 
-static const char *op_name_at(const void *user, int i) { return ((const wg_op_entry *)user)[i].name; }
+static const char *op_name_at(const void *user, int i) {
+    return ((const wg_op_entry *)user)[i].name;
+}
 
 static int check_ops(findings *f) {
     int status = 0;
@@ -138,8 +148,8 @@ static int check_ops(findings *f) {
         const wg_op_entry *op = wg_op_find(name);
         const char *near = op ? NULL : nearest_name(name, wg_op_count(), op_name_at, wg_op_list());
         status = op ? check_op(f, op)
-                    : fail(f->c, "there is no op '%s'%s%s%s", name, near ? "; did you mean " : "", near ? near : "",
-                           near ? "?" : "");
+                    : fail(f->c, "there is no op '%s'%s%s%s", name, near ? "; did you mean " : "",
+                           near ? near : "", near ? "?" : "");
     }
     for (int i = 0; f->a->ops.count == 0 && i < wg_op_count() && status == 0; i++)
         status = check_op(f, &wg_op_list()[i]);
@@ -164,7 +174,8 @@ static wg_var record(void *user, const wg_var *x) {
     wg_var *part = allocate((size_t)states + 1, sizeof *part), all = {0};
     for (int i = 0; i < n; i++)
         given[i] = (wg_named){wg_params_name(g->arrays, i), x[i]};
-    wg_unroll *u = wg_unroll_new(x[0].tape, g->cell, g->sizes->input, g->sizes->hidden, n, given, NULL);
+    wg_unroll *u =
+        wg_unroll_new(x[0].tape, g->cell, g->sizes->input, g->sizes->hidden, n, given, NULL);
     if (u) {
         part[0] = flat(wg_unroll_output(u));
         for (int i = 0; i < states; i++)
@@ -187,12 +198,15 @@ static bool fit(const wg_cell *cell, int64_t input, int64_t hidden) {
     return good;
 }
 
-/* The first small sizes that the cell's formulas allow; different ones first, since equal sizes hide mistakes. */
+/* The first small sizes that the cell's formulas allow; different ones first, since equal sizes
+ * hide mistakes. */
 static void choose_sizes(const check_arguments *a, const wg_cell *cell, unrolled_sizes *s) {
-    static const int64_t size[][2] = {{2, 3}, {2, 4}, {3, 6}, {3, 8}, {3, 3}, {4, 4}, {6, 6}, {8, 8}, {2, 16}, {16, 16}};
+    static const int64_t size[][2] = {{2, 3}, {2, 4}, {3, 6}, {3, 8},  {3, 3},
+                                      {4, 4}, {6, 6}, {8, 8}, {2, 16}, {16, 16}};
     *s = (unrolled_sizes){a->steps, a->batch, 2, 3, WG_F64, false};
     for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
-        int64_t input = a->input ? a->input : size[i][0], hidden = a->hidden ? a->hidden : size[i][1];
+        int64_t input = a->input ? a->input : size[i][0],
+                hidden = a->hidden ? a->hidden : size[i][1];
         if (!fit(cell, input, hidden))
             continue;
         s->input = input;
@@ -217,7 +231,8 @@ static int check_cell(findings *f, const char *name) {
     begin(f, name);
     if (status == 0)
         status = judge(f, "cell",
-                       wg_check_grad(&options_now, f->c->memory, record, &(cell_graph){cell, &sizes, arrays}, n, x, &error),
+                       wg_check_grad(&options_now, f->c->memory, record,
+                                     &(cell_graph){cell, &sizes, arrays}, n, x, &error),
                        &error);
     free(x);
     wg_params_free(arrays);
@@ -238,15 +253,21 @@ static int check_all(findings *f) {
 
 static int run(void *arguments) {
     const check_arguments *a = arguments;
-    findings f = {.a = a, .c = &a->common, .table = table_begin(6), .json = {.file = stdout}, .progress = progress_begin()};
-    static const char *const head[] = {"", "comparisons", "first order", "forward", "second order", ""};
+    findings f = {.a = a,
+                  .c = &a->common,
+                  .table = table_begin(6),
+                  .json = {.file = stdout},
+                  .progress = progress_begin()};
+    static const char *const head[] = {"",        "comparisons",  "first order",
+                                       "forward", "second order", ""};
     for (int i = 0; i < 6; i++)
         table_cell(&f.table, "%s", head[i]);
     int status = check_all(&f);
     progress_end(&f.progress);
     table_print(&f.table, f.c->json || status ? NULL : stdout);
     if (status == 0 && f.failed)
-        status = fail(f.c, "%d of %d comparisons failed; the first: %s", f.failed, f.done, f.first.text);
+        status =
+            fail(f.c, "%d of %d comparisons failed; the first: %s", f.failed, f.done, f.first.text);
     return status;
 }
 
@@ -254,13 +275,18 @@ const subcommand check_subcommand = {
     .name = "check",
     .usage = "[CELL…]",
     .summary = "derivatives of every op, or of cells, against differences",
-    .details = "Compares, at random points in f64, the gradients of every op (or of the cells named, over all outputs, final "
-               "states, inputs, initial states and parameters) with central differences; forward with reverse mode; and the "
-               "derivatives of the gradients in the same ways. Ops are also compared in f32 and i32, and on strided, empty and "
-               "broadcast inputs. Parameters of cells are drawn N(0, 1/fan_in), since zeros hide mistakes. Prints the worst "
-               "errors, relative to the largest element of the array (at least 1); 1e-6 is allowed.",
+    .details =
+        "Compares, at random points in f64, the gradients of every op (or of the cells named, over "
+        "all outputs, final "
+        "states, inputs, initial states and parameters) with central differences; forward with "
+        "reverse mode; and the "
+        "derivatives of the gradients in the same ways. Ops are also compared in f32 and i32, and "
+        "on strided, empty and "
+        "broadcast inputs. Parameters of cells are drawn N(0, 1/fan_in), since zeros hide "
+        "mistakes. Prints the worst "
+        "errors, relative to the largest element of the array (at least 1); 1e-6 is allowed.",
     .options = options,
-    .groups = TAKES_JSON | TAKES_RUN,
+    .groups = TAKES_JSON | TAKES_MEMORY,
     .most_words = -1,
     .size = sizeof(check_arguments),
     .run = run,

@@ -10,7 +10,8 @@ typedef struct ops_arguments {
 } ops_arguments;
 
 static const option options[] = {
-    {"family", "NAME", OPTION_TEXT, FIELD(ops_arguments, family), .help = "List this family of ops only."},
+    {"family", "NAME", OPTION_TEXT, FIELD(ops_arguments, family),
+     .help = "List this family of ops only."},
     {0},
 };
 
@@ -73,7 +74,8 @@ static int print_one(const common *c, const char *name) {
     const wg_op_entry *op = wg_op_find(name);
     if (!op) {
         const char *near = nearest_name(name, wg_op_count(), name_at, wg_op_list());
-        return fail(c, "there is no op '%s'%s%s%s", name, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+        return fail(c, "there is no op '%s'%s%s%s", name, near ? "; did you mean " : "",
+                    near ? near : "", near ? "?" : "");
     }
     json j = {.file = stdout};
     if (c->json) {
@@ -97,7 +99,8 @@ const subcommand ops_subcommand = {
     .name = "ops",
     .usage = "[NAME]",
     .summary = "the reference of the ops",
-    .details = "Lists the ops the tape knows; or prints the documentation of one: its arguments, formula, shapes, errors and "
+    .details = "Lists the ops the tape knows; or prints the documentation of one: its arguments, "
+               "formula, shapes, errors and "
                "source.",
     .options = options,
     .groups = TAKES_JSON,

@@ -1,4 +1,5 @@
-/* cmd_run.c: `wengert run`: one pass of a cell or model on given arrays, and the gradient of what cotangents were given for. */
+/* cmd_run.c: `wengert run`: one pass of a cell or model on given arrays, and the gradient of what
+ * cotangents were given for. */
 #include "subject.h"
 
 #include <stdlib.h>
@@ -17,18 +18,23 @@ typedef struct run_arguments {
 static const option options[] = {
     {"input", "IN", OPTION_WORDS, FIELD(run_arguments, input),
      .help = "The arrays: FILE.safetensors, or NAME=FILE.npy."},
-    {"output", "OUT", OPTION_TEXT, FIELD(run_arguments, output), .help = "The safetensors file to write."},
+    {"output", "OUT", OPTION_TEXT, FIELD(run_arguments, output),
+     .help = "The safetensors file to write."},
     {"save", "NAMES", OPTION_LIST, FIELD(run_arguments, save),
-     .help = "Also write the sequences of these states, lines or inputs, as NAME.all [T,B,n] (and NAME.all.grad)."},
+     .help = "Also write the sequences of these states, lines or inputs, as NAME.all [T,B,n] (and "
+             "NAME.all.grad)."},
     {"hidden", "N", OPTION_INTEGER, FIELD(run_arguments, hidden), .least = 1, .most = 1 << 24,
      .help = "The hidden size, where it does not follow from the arrays."},
     {"init", "LINE", OPTION_INIT, FIELD(run_arguments, init),
-     .help = "Draw the parameters that are missing; PATTERN=INITIALISER adds a line to the cell's own, and pytorch, keras or "
+     .help = "Draw the parameters that are missing; PATTERN=INITIALISER adds a line to the cell's "
+             "own, and pytorch, keras or "
              "flax sets that library's scheme."},
-    {"seed", "N", OPTION_INTEGER, FIELD(run_arguments, seed), "0", .least = 0, .most = 9007199254740992.0,
-     .help = "Of what is drawn: parameters, dropout."},
-    {"training", NULL, OPTION_FLAG, FIELD(run_arguments, training), .help = "Let dropout and other draws be drawn."},
-    {"set", "NAME=VALUE", OPTION_SETTINGS, FIELD(run_arguments, set), .help = "Set a size or const of the cell."},
+    {"seed", "N", OPTION_INTEGER, FIELD(run_arguments, seed), "0", .least = 0,
+     .most = 9007199254740992.0, .help = "Of what is drawn: parameters, dropout."},
+    {"training", NULL, OPTION_FLAG, FIELD(run_arguments, training),
+     .help = "Let dropout and other draws be drawn."},
+    {"set", "NAME=VALUE", OPTION_SETTINGS, FIELD(run_arguments, set),
+     .help = "Set a size or const of the cell."},
     {0},
 };
 
@@ -51,12 +57,12 @@ typedef struct pass {
     wg_tape *tape;
     wg_dtype dtype;
     int64_t steps, batch, input, hidden;
-    wg_var mask;         /* (T,B,1): 1 while a row's sequence lasts; zeroed without lengths */
-    named_list wrt;      /* the float inputs */
-    wg_unroll *unroll;   /* of a cell */
-    wg_forward forward;  /* of a model */
-    named_list out;      /* what is written */
-    named_list target;   /* what may have a cotangent, by the cotangent's name */
+    wg_var mask;        /* (T,B,1): 1 while a row's sequence lasts; zeroed without lengths */
+    named_list wrt;     /* the float inputs */
+    wg_unroll *unroll;  /* of a cell */
+    wg_forward forward; /* of a model */
+    named_list out;     /* what is written */
+    named_list target;  /* what may have a cotangent, by the cotangent's name */
 } pass;
 
 static void add_named(named_list *list, char *name, wg_var var) {
@@ -70,7 +76,9 @@ static void free_named(named_list *list) {
     free(list->item);
 }
 
-static wg_tensor *given_array(const pass *p, const char *name) { return wg_params_find(p->given, name); }
+static wg_tensor *given_array(const pass *p, const char *name) {
+    return wg_params_find(p->given, name);
+}
 
 static int tape_failed(const pass *p) { return fail(p->c, "%s", wg_tape_message(p->tape)); }
 
@@ -138,8 +146,9 @@ static int check_names(pass *p) {
             missing = add_to_list(missing, wg_cell_param(p->cell, i));
     int status = 0;
     if (unknown || missing)
-        status = fail(p->c, "%s: %s%s%s%s%s", p->c->word.word[0], unknown ? "unknown arrays: " : "", unknown ? unknown : "",
-                      unknown && missing ? "; " : "", missing ? "missing arrays: " : "", missing ? missing : "");
+        status = fail(p->c, "%s: %s%s%s%s%s", p->c->word.word[0], unknown ? "unknown arrays: " : "",
+                      unknown ? unknown : "", unknown && missing ? "; " : "",
+                      missing ? "missing arrays: " : "", missing ? missing : "");
     free(unknown);
     free(missing);
     return status;
@@ -147,9 +156,12 @@ static int check_names(pass *p) {
 
 /* ---- types and sizes ---- */
 
-static bool reads_tokens(const pass *p) { return p->subject.model && wg_model_sizes(p->subject.model)->vocabulary > 0; }
+static bool reads_tokens(const pass *p) {
+    return p->subject.model && wg_model_sizes(p->subject.model)->vocabulary > 0;
+}
 
-/* All floats are of one type, the model's if there is one; whole numbers only where they are meant. */
+/* All floats are of one type, the model's if there is one; whole numbers only where they are meant.
+ */
 static int check_types(pass *p) {
     const char *first = NULL;
     if (p->subject.model) {
@@ -159,13 +171,14 @@ static int check_types(pass *p) {
     for (int i = 0; i < wg_params_count(p->given); i++) {
         const char *name = wg_params_name(p->given, i);
         wg_dtype dtype = wg_tensor_dtype(wg_params_tensor(p->given, i));
-        bool whole = strcmp(name, "lengths") == 0 || (reads_tokens(p) && role_of(p, name) == ROLE_INPUT);
+        bool whole =
+            strcmp(name, "lengths") == 0 || (reads_tokens(p) && role_of(p, name) == ROLE_INPUT);
         if (whole != (dtype == WG_I32))
-            return fail(p->c, "%s holds %s, and has to hold %s", name, whole ? "floats" : "whole numbers",
-                        whole ? "whole numbers" : "floats");
+            return fail(p->c, "%s holds %s, and has to hold %s", name,
+                        whole ? "floats" : "whole numbers", whole ? "whole numbers" : "floats");
         if (!whole && first && dtype != p->dtype)
-            return fail(p->c, "%s is %s and %s is %s: types may not be mixed", first, wg_dtype_name(p->dtype), name,
-                        wg_dtype_name(dtype));
+            return fail(p->c, "%s is %s and %s is %s: types may not be mixed", first,
+                        wg_dtype_name(p->dtype), name, wg_dtype_name(dtype));
         if (!whole && !first) {
             first = name;
             p->dtype = dtype;
@@ -180,7 +193,8 @@ static int find_sizes(pass *p) {
     char text[128];
     int rank = reads_tokens(p) ? 2 : 3;
     if (shape->rank != rank)
-        return fail(p->c, "%s has shape %s, and needs %s", name, wg_shape_text(shape, text, sizeof text),
+        return fail(p->c, "%s has shape %s, and needs %s", name,
+                    wg_shape_text(shape, text, sizeof text),
                     rank == 2 ? "two axes: steps, batch" : "three axes: steps, batch, size");
     p->steps = shape->dim[0];
     p->batch = shape->dim[1];
@@ -193,7 +207,8 @@ static int find_sizes(pass *p) {
     return 0;
 }
 
-/* Draws every parameter, so that those missing do not depend on which are given; a factor that is given needs no initialiser. */
+/* Draws every parameter, so that those missing do not depend on which are given; a factor that is
+ * given needs no initialiser. */
 static int draw_missing(pass *p) {
     if (!p->a->init.given || p->subject.model)
         return 0;
@@ -223,15 +238,18 @@ static int bind_lengths(pass *p, wg_unroll_options *o) {
         return 0;
     const wg_shape *shape = wg_tensor_shape(lengths);
     if (shape->rank != 1 || shape->dim[0] != p->batch)
-        return fail(p->c, "lengths has shape %s, not (%lld)", wg_shape_text(shape, text, sizeof text), (long long)p->batch);
-    wg_tensor *mask = wg_tensor_new(p->c->memory, p->dtype, 3, (const int64_t[]){p->steps, p->batch, 1});
+        return fail(p->c, "lengths has shape %s, not (%lld)",
+                    wg_shape_text(shape, text, sizeof text), (long long)p->batch);
+    wg_tensor *mask =
+        wg_tensor_new(p->c->memory, p->dtype, 3, (const int64_t[]){p->steps, p->batch, 1});
     if (!mask)
         return fail(p->c, "no memory for the mask of the lengths");
     for (int64_t b = 0; b < p->batch; b++) {
         double length = wg_tensor_get(lengths, b);
         if (length < 0 || length > (double)p->steps) {
             wg_tensor_free(mask);
-            return fail(p->c, "lengths: row %lld has %.0f, not between 0 and %lld", (long long)b, length, (long long)p->steps);
+            return fail(p->c, "lengths: row %lld has %.0f, not between 0 and %lld", (long long)b,
+                        length, (long long)p->steps);
         }
         for (int64_t t = 0; t < (int64_t)length; t++)
             wg_tensor_set(mask, t * p->batch + b, 1);
@@ -243,7 +261,9 @@ static int bind_lengths(pass *p, wg_unroll_options *o) {
 }
 
 /* Selects, so that what stands beyond a row's length touches nothing. */
-static wg_var masked(const pass *p, wg_var x) { return p->mask.tape ? wg_where(p->mask, x, wg_c(0)) : x; }
+static wg_var masked(const pass *p, wg_var x) {
+    return p->mask.tape ? wg_where(p->mask, x, wg_c(0)) : x;
+}
 
 static int bind_key(pass *p, wg_unroll_options *o) {
     if (!p->a->training)
@@ -294,8 +314,8 @@ static const wg_unroll *unroll_of(const pass *p, const char *name, const char **
     return p->unroll;
 }
 
-/* The states that are given, as leaves that both the model and the gradient name: the model's own leaf of a tensor is another
- * var, so gradients are taken of the unroll's initial state. */
+/* The states that are given, as leaves that both the model and the gradient name: the model's own
+ * leaf of a tensor is another var, so gradients are taken of the unroll's initial state. */
 static int record_model(pass *p, const wg_unroll_options *o) {
     const wg_model *model = p->subject.model;
     const char *input = wg_cell_input(p->cell, 0);
@@ -315,7 +335,8 @@ static int record_model(pass *p, const wg_unroll_options *o) {
         add_named(&p->wrt, copy_text(wg_params_name(states, i)), wg_at(u, -1, own));
     }
     for (int i = 0; status == WG_OK && i < p->forward.weights; i++)
-        add_named(&p->wrt, copy_text(wg_params_name(wg_model_params(model), i)), p->forward.weight[i]);
+        add_named(&p->wrt, copy_text(wg_params_name(wg_model_params(model), i)),
+                  p->forward.weight[i]);
     wg_params_free(states);
     return status == WG_OK ? 0 : tape_failed(p);
 }
@@ -349,8 +370,8 @@ static int add_saved(pass *p, const char *name) {
     const char *own;
     const wg_unroll *u = unroll_of(p, name, &own);
     if (!u || p->steps == 0 || !wg_valid(wg_at(u, 0, own)))
-        return fail(p->c, "--save %s: %s has no such state, line or input%s", name, p->c->word.word[0],
-                    p->steps == 0 ? " to save: it makes no steps" : "");
+        return fail(p->c, "--save %s: %s has no such state, line or input%s", name,
+                    p->c->word.word[0], p->steps == 0 ? " to save: it makes no steps" : "");
     char *full = format_text("%s.all", name);
     add_output(p, full, masked(p, wg_unroll_all(u, own)));
     free(full);
@@ -358,7 +379,8 @@ static int add_saved(pass *p, const char *name) {
 }
 
 static int add_results(pass *p) {
-    add_output(p, "y", masked(p, p->subject.model ? p->forward.output : wg_unroll_output(p->unroll)));
+    add_output(p, "y",
+               masked(p, p->subject.model ? p->forward.output : wg_unroll_output(p->unroll)));
     for (int i = 0; p->states && i < wg_params_count(p->states); i++)
         add_final(p, wg_params_name(p->states, i));
     for (int i = 0; !p->states && i < wg_cell_states(p->cell); i++)
@@ -378,7 +400,8 @@ static bool same_shape(const wg_shape *a, const wg_shape *b) {
     return same;
 }
 
-/* The results that have a cotangent, and these, selected within the lengths. Returns how many, or -1 having said what is wrong. */
+/* The results that have a cotangent, and these, selected within the lengths. Returns how many, or
+ * -1 having said what is wrong. */
 static int bind_cotangents(pass *p, wg_var *y, wg_var *cotangent) {
     int n = 0;
     char is[128], want[128];
@@ -389,7 +412,8 @@ static int bind_cotangents(pass *p, wg_var *y, wg_var *cotangent) {
             continue;
         if (!same_shape(wg_tensor_shape(g), wg_var_shape(of))) {
             fail(p->c, "%s has shape %s, not %s", p->target.item[i].name,
-                 wg_shape_text(wg_tensor_shape(g), is, sizeof is), wg_shape_text(wg_var_shape(of), want, sizeof want));
+                 wg_shape_text(wg_tensor_shape(g), is, sizeof is),
+                 wg_shape_text(wg_var_shape(of), want, sizeof want));
             return -1;
         }
         y[n] = of;
@@ -409,7 +433,8 @@ static void add_saved_gradient(pass *p, const char *name, wg_var *step) {
     add_named(&p->out, format_text("%s.all.grad", name), wg_stack((int)p->steps, step, 0));
 }
 
-/* Everything is differentiated in one sweep: the float inputs, then each saved name at each step. */
+/* Everything is differentiated in one sweep: the float inputs, then each saved name at each step.
+ */
 static int add_gradients(pass *p) {
     size_t saved = (size_t)p->save.count * (size_t)p->steps, all = (size_t)p->wrt.count + saved;
     wg_var *y = allocate((size_t)p->target.count, 2 * sizeof *y), *cotangent = y + p->target.count;
@@ -458,7 +483,8 @@ static int run_and_write(pass *p) {
     for (int i = 0; i < p->out.count; i++)
         y[i] = p->out.item[i].var;
     wg_plan *plan = wg_compile(p->out.count, y, &how, &error);
-    int status = plan && wg_run(plan, &error) == WG_OK ? write_results(p, plan) : fail_error(p->c, &error);
+    int status =
+        plan && wg_run(plan, &error) == WG_OK ? write_results(p, plan) : fail_error(p->c, &error);
     wg_plan_free(plan);
     free(y);
     return status;
@@ -477,8 +503,9 @@ static int make_pass(pass *p) {
     p->tape = wg_tape_new(p->c->memory);
     if (!p->tape)
         return fail_memory(p->c);
-    int (*const step[])(pass *) = {list_saved, check_names,  check_types,   find_sizes,   draw_missing,
-                                   record,     add_results, add_gradients, run_and_write};
+    int (*const step[])(pass *) = {list_saved,  check_names,   check_types,
+                                   find_sizes,  draw_missing,  record,
+                                   add_results, add_gradients, run_and_write};
     status = 0;
     for (size_t i = 0; i < sizeof step / sizeof *step && status == 0; i++)
         status = step[i](p);
@@ -513,18 +540,25 @@ const subcommand run_subcommand = {
     .usage = "CELL|MODEL",
     .summary = "one pass of a cell or model on given arrays, with gradients",
     .details =
-        "Names in files are the names in the cell: its inputs (x, [T,B,n]), initial states [B,n] where they are not zero, every "
-        "parameter; lengths [B] (whole numbers: a row's state stops at its length, its outputs beyond are zero, and what stands "
-        "beyond it in the arrays, NaN included, touches nothing). A cell is the name of one of the zoo, or a file.\n"
+        "Names in files are the names in the cell: its inputs (x, [T,B,n]), initial states [B,n] "
+        "where they are not zero, every "
+        "parameter; lengths [B] (whole numbers: a row's state stops at its length, its outputs "
+        "beyond are zero, and what stands "
+        "beyond it in the arrays, NaN included, touches nothing). A cell is the name of one of the "
+        "zoo, or a file.\n"
         "\n"
-        "Writes y [T,B,n], and the final states under their names. If cotangents are given (y.grad [T,B,n], of the final states "
-        "STATE.grad [B,n], of what is saved NAME.all.grad [T,B,n]), also NAME.grad for every float input.\n"
+        "Writes y [T,B,n], and the final states under their names. If cotangents are given (y.grad "
+        "[T,B,n], of the final states "
+        "STATE.grad [B,n], of what is saved NAME.all.grad [T,B,n]), also NAME.grad for every float "
+        "input.\n"
         "\n"
-        "Sizes and the type (F32 or F64) follow from the arrays. The names of a model (FILE.safetensors, as train writes it) are "
+        "Sizes and the type (F32 or F64) follow from the arrays. The names of a model "
+        "(FILE.safetensors, as train writes it) are "
         "x, and layerK.NAME; its parameters are in its file.\n"
         "\n"
         "  wengert run lstm --input arrays.safetensors --output results.safetensors --save i,f\n"
-        "  wengert run my.cell --input x=x.npy --hidden 64 --init --seed 1 --output out.safetensors",
+        "  wengert run my.cell --input x=x.npy --hidden 64 --init --seed 1 --output "
+        "out.safetensors",
     .options = options,
     .groups = TAKES_RUN,
     .least_words = 1,

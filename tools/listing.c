@@ -10,7 +10,9 @@ typedef struct listing {
     bool assumed;
 } listing;
 
-static bool is_param(const wg_cell_entry *e) { return strcmp(e->kind, "param") == 0 || strcmp(e->kind, "fixed") == 0; }
+static bool is_param(const wg_cell_entry *e) {
+    return strcmp(e->kind, "param") == 0 || strcmp(e->kind, "fixed") == 0;
+}
 
 static void show_param(void *user, const wg_cell_entry *e) {
     listing *l = user;
@@ -18,7 +20,8 @@ static void show_param(void *user, const wg_cell_entry *e) {
     char numbers[96] = "";
     if (!is_param(e))
         return;
-    if (l->hidden > 0 && wg_cell_shape(l->cell, e->name, l->input, l->hidden, &shape, NULL) == WG_OK)
+    if (l->hidden > 0 &&
+        wg_cell_shape(l->cell, e->name, l->input, l->hidden, &shape, NULL) == WG_OK)
         wg_shape_text(&shape, numbers, sizeof numbers);
     table_cell(&l->table, "%s%s", e->name, strcmp(e->kind, "fixed") == 0 ? " (fixed)" : "");
     table_cell(&l->table, "%s%s", e->shape, e->assumed ? " *" : "");
@@ -29,7 +32,8 @@ static void show_param(void *user, const wg_cell_entry *e) {
     l->assumed = l->assumed || e->assumed;
 }
 
-int list_params(const common *c, const wg_cell *cell, const wg_draw *draw, int64_t input, int64_t hidden, FILE *file) {
+int list_params(const common *c, const wg_cell *cell, const wg_draw *draw, int64_t input,
+                int64_t hidden, FILE *file) {
     listing l = {table_begin(6), cell, input, hidden, false};
     wg_error error = {0};
     if (wg_cell_describe(c->memory, cell, draw, show_param, &l, &error) != WG_OK)

@@ -16,17 +16,23 @@ static const option json_options[] = {
 static const option run_options[] = {
     {"threads", "N", OPTION_INTEGER, FIELD(common, threads), .least = 0, .most = 4096,
      .help = "Threads to compute on; 0: as many as the machine has. Results do not depend on it."},
-    {"isa", "NAME", OPTION_CHOICE, FIELD(common, isa), "auto", .choices = "auto|avx512|avx2|baseline",
-     .help = "The most the instruction set may be."},
+    {"isa", "NAME", OPTION_CHOICE, FIELD(common, isa), "auto",
+     .choices = "auto|avx512|avx2|baseline", .help = "The most the instruction set may be."},
     {"keep-subnormals", NULL, OPTION_FLAG, FIELD(common, keep_subnormals),
-     .help = "Compute exactly with numbers below the normal range, slowly, instead of taking them as zero."},
+     .help = "Compute exactly with numbers below the normal range, slowly, instead of taking them "
+             "as zero."},
+    {0},
+};
+
+static const option memory_options[] = {
     {"memory-limit", "BYTES", OPTION_BYTES, FIELD(common, memory_limit),
-     .help = "Fail instead of using more memory than this for arrays and tapes (K, M and G may follow the number)."},
+     .help = "Fail instead of using more memory than this for arrays and tapes (K, M and G may "
+             "follow the number)."},
     {0},
 };
 
 const option *option_group(int i) {
-    static const option *const group[OPTION_GROUPS] = {json_options, run_options};
+    static const option *const group[OPTION_GROUPS] = {json_options, run_options, memory_options};
     return group[i];
 }
 
@@ -48,7 +54,8 @@ static int distance(const char *a, const char *b) {
             int best = up[j - 1] + (a[i - 1] != b[j - 1]);
             best = up[j] + 1 < best ? up[j] + 1 : best;
             best = now[j - 1] + 1 < best ? now[j - 1] + 1 : best;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && above[j - 2] + 1 < best)
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                above[j - 2] + 1 < best)
                 best = above[j - 2] + 1;
             now[j] = best;
         }
@@ -56,7 +63,8 @@ static int distance(const char *a, const char *b) {
     return rows[n % 3][m];
 }
 
-const char *nearest_name(const char *name, int n, const char *(*name_at)(const void *user, int i), const void *user) {
+const char *nearest_name(const char *name, int n, const char *(*name_at)(const void *user, int i),
+                         const void *user) {
     const char *best = NULL;
     int least = (int)strlen(name) / 3 + 2;
     for (int i = 0; i < n; i++) {
@@ -74,7 +82,9 @@ const char *nearest_name(const char *name, int n, const char *(*name_at)(const v
 /* The tables of a subcommand one after the other; NULL after the last option. */
 static const option *option_at(const subcommand *command, int i) {
     for (int group = -1; group < OPTION_GROUPS; group++) {
-        const option *o = group < 0 ? command->options : command->groups & 1u << group ? option_group(group) : NULL;
+        const option *o = group < 0                       ? command->options
+                          : command->groups & 1u << group ? option_group(group)
+                                                          : NULL;
         for (; o && o->name; o++)
             if (i-- == 0)
                 return o;
@@ -130,7 +140,8 @@ static int set_integer(common *c, const option *o, const char *text, int64_t *fi
     if (!read_integer(text, &value, &rest) || *rest)
         return bad_value(c, o, text, "this is not a whole number");
     if (!inside(o, (double)value))
-        return misuse(c, "--%s %s: it has to lie between %.0f and %.0f", o->name, text, o->least, o->most);
+        return misuse(c, "--%s %s: it has to lie between %.0f and %.0f", o->name, text, o->least,
+                      o->most);
     *field = value;
     return 0;
 }
@@ -141,7 +152,8 @@ static int set_number(common *c, const option *o, const char *text, double *fiel
     if (end == text || *end || !isfinite(value))
         return bad_value(c, o, text, "this is not a number");
     if (!inside(o, value))
-        return misuse(c, "--%s %s: it has to lie between %g and %g", o->name, text, o->least, o->most);
+        return misuse(c, "--%s %s: it has to lie between %g and %g", o->name, text, o->least,
+                      o->most);
     *field = value;
     return 0;
 }
@@ -196,38 +208,27 @@ static int set_setting(common *c, const option *o, const char *text, settings *f
 
 /* Whether a word can be the value of --init, which may also stand alone. */
 static bool is_init_value(const char *text) {
-    return *text != '-' && (strchr(text, '=') || strcmp(text, "pytorch") == 0 || strcmp(text, "keras") == 0 ||
-                            strcmp(text, "flax") == 0);
+    return *text != '-' && (strchr(text, '=') || strcmp(text, "pytorch") == 0 ||
+                            strcmp(text, "keras") == 0 || strcmp(text, "flax") == 0);
 }
 
 static int set_value(common *c, const option *o, const char *text) {
     void *field = (char *)c + o->offset;
     switch (o->type) {
-    case OPTION_FLAG:
-        *(bool *)field = true;
-        return 0;
-    case OPTION_INTEGER:
-        return set_integer(c, o, text, field);
-    case OPTION_NUMBER:
-        return set_number(c, o, text, field);
-    case OPTION_BYTES:
-        return set_bytes(c, o, text, field);
-    case OPTION_TEXT:
-        *(const char **)field = text;
-        return 0;
-    case OPTION_CHOICE:
-        return set_choice(c, o, text, field);
-    case OPTION_WORDS:
-        add_word(field, copy_text(text));
-        return 0;
-    case OPTION_LIST:
-        return set_list(c, o, text, field);
-    case OPTION_SETTINGS:
-        return set_setting(c, o, text, field);
+    case OPTION_FLAG: *(bool *)field = true; return 0;
+    case OPTION_INTEGER: return set_integer(c, o, text, field);
+    case OPTION_NUMBER: return set_number(c, o, text, field);
+    case OPTION_BYTES: return set_bytes(c, o, text, field);
+    case OPTION_TEXT: *(const char **)field = text; return 0;
+    case OPTION_CHOICE: return set_choice(c, o, text, field);
+    case OPTION_WORDS: add_word(field, copy_text(text)); return 0;
+    case OPTION_LIST: return set_list(c, o, text, field);
+    case OPTION_SETTINGS: return set_setting(c, o, text, field);
     case OPTION_INIT:
         ((initial *)field)->given = true;
         if (text && !is_init_value(text))
-            return bad_value(c, o, text, "this is not PATTERN=INITIALISER, nor pytorch, keras or flax");
+            return bad_value(c, o, text,
+                             "this is not PATTERN=INITIALISER, nor pytorch, keras or flax");
         if (text)
             add_word(&((initial *)field)->line, copy_text(text));
         return 0;
@@ -286,8 +287,9 @@ static int check_words(const common *c) {
     if (c->word.count < s->least_words)
         return misuse(c, "it needs more arguments: wengert %s %s", s->name, s->usage);
     if (s->most_words >= 0 && c->word.count > s->most_words)
-        return misuse(c, "it does not take '%s'%s%s%s", c->word.word[s->most_words], *s->usage ? " (usage: wengert " : "",
-                      *s->usage ? s->name : "", *s->usage ? " [OPTIONS] …)" : "");
+        return misuse(c, "it does not take '%s'%s%s%s", c->word.word[s->most_words],
+                      *s->usage ? " (usage: wengert " : "", *s->usage ? s->name : "",
+                      *s->usage ? " [OPTIONS] …)" : "");
     return 0;
 }
 

@@ -1,6 +1,6 @@
-/* options.h: what a subcommand of the program is, and the options it takes: tables, from which parsing, checks, --help and
- * the man page are read. A subcommand NAME is one file, cmd_NAME.c, with one record `NAME_subcommand`, and one line in
- * subcommands.def. */
+/* options.h: what a subcommand of the program is, and the options it takes: tables, from which
+ * parsing, checks, --help and the man page are read. A subcommand NAME is one file, cmd_NAME.c,
+ * with one record `NAME_subcommand`, and one line in subcommands.def. */
 #ifndef WG_TOOLS_OPTIONS_H
 #define WG_TOOLS_OPTIONS_H
 
@@ -17,7 +17,7 @@ typedef enum option_type {
     OPTION_WORDS,    /* words; may be given many times */
     OPTION_LIST,     /* words: split at commas; may be given many times */
     OPTION_SETTINGS, /* settings: NAME=VALUE; may be given many times */
-    OPTION_INIT      /* initial: nothing, PATTERN=INITIALISER, or a scheme; may be given many times */
+    OPTION_INIT /* initial: nothing, PATTERN=INITIALISER, or a scheme; may be given many times */
 } option_type;
 
 typedef struct words {
@@ -56,8 +56,8 @@ typedef struct common {
     const subcommand *command;
     int argc; /* the command line, for notes of how a file was made */
     char **argv;
-    words word;   /* what stood beside the options */
-    words given;  /* the names of the options that were given */
+    words word;  /* what stood beside the options */
+    words given; /* the names of the options that were given */
     bool json;
     int64_t threads;
     int isa;
@@ -68,13 +68,14 @@ typedef struct common {
 } common;
 
 /* Groups of options that several subcommands share. */
-enum { TAKES_JSON = 1, TAKES_RUN = 2 };
+enum { TAKES_JSON = 1, TAKES_MEMORY = 4, TAKES_RUN = 2 | TAKES_MEMORY };
 
 struct subcommand {
     const char *name;
     const char *usage;   /* the words after the name: "CELL|MODEL" */
     const char *summary; /* half a line */
-    const char *details; /* paragraphs, split by empty lines; a line that begins with a blank is kept as it is */
+    const char *details; /* paragraphs, split by empty lines; a line that begins with a blank is
+                            kept as it is */
     const option *options;
     unsigned groups;
     int least_words, most_words; /* most -1: any number */
@@ -82,17 +83,19 @@ struct subcommand {
     int (*run)(void *arguments); /* returns the exit status */
 };
 
-/* The groups' tables, as bits of TAKES_…; and the bits' number. */
-enum { OPTION_GROUPS = 2 };
+/* The groups' tables, by the bits of TAKES_…. */
+enum { OPTION_GROUPS = 3 };
 const option *option_group(int i);
 
-/* Reads argv[from..argc) into fresh arguments. Returns NULL, having said why on standard error, on misuse. */
+/* Reads argv[from..argc) into fresh arguments. Returns NULL, having said why on standard error, on
+ * misuse. */
 void *options_parse(const subcommand *command, int argc, char **argv, int from);
 void options_free(void *arguments);
 /* Whether an option of that name stood on the command line. */
 bool option_given(const common *c, const char *name);
 
 /* Of `n` names, the one that `name` may have meant, or NULL. name_at(user, i) gives the i-th. */
-const char *nearest_name(const char *name, int n, const char *(*name_at)(const void *user, int i), const void *user);
+const char *nearest_name(const char *name, int n, const char *(*name_at)(const void *user, int i),
+                         const void *user);
 
 #endif

@@ -10,14 +10,16 @@
 
 /* ---- messages ---- */
 
-/* The library shows a place in a text as three lines: the message, the line, a caret below it. A terminal gets them so;
- * elsewhere a message is one line, with the caret put into the line it points at. */
+/* The library shows a place in a text as three lines: the message, the line, a caret below it. A
+ * terminal gets them so; elsewhere a message is one line, with the caret put into the line it
+ * points at. */
 static void fold_caret(char *text, size_t size) {
     char *line = strchr(text, '\n'), *below = line ? strchr(line + 1, '\n') : NULL;
     size_t place = below ? strcspn(below + 1, "^") : 0;
     if (!below || below[1 + place] != '^' || below[2 + place] || place > (size_t)(below - line - 1))
         return;
-    char *shown = format_text("%.*s^%.*s", (int)place, line + 1, (int)((size_t)(below - line - 1) - place), line + 1 + place);
+    char *shown = format_text("%.*s^%.*s", (int)place, line + 1,
+                              (int)((size_t)(below - line - 1) - place), line + 1 + place);
     snprintf(line, size - (size_t)(line - text), ": %s", shown + strspn(shown, " \t"));
     free(shown);
 }
@@ -256,7 +258,8 @@ void table_print(table *t, FILE *file) {
     for (int i = 0; i < t->cells; i++) {
         bool last = i % t->columns == t->columns - 1;
         if (file)
-            fprintf(file, "  %s%*s", t->cell[i], last ? 0 : width[i % t->columns] - width_of(t->cell[i]), last ? "\n" : "");
+            fprintf(file, "  %s%*s", t->cell[i],
+                    last ? 0 : width[i % t->columns] - width_of(t->cell[i]), last ? "\n" : "");
         free(t->cell[i]);
     }
     free(width);

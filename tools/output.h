@@ -6,7 +6,8 @@
 
 #include <stdio.h>
 
-/* One line on standard error: "wengert SUBCOMMAND: message". fail returns 1, misuse 2: what main returns. */
+/* One line on standard error: "wengert SUBCOMMAND: message". fail returns 1, misuse 2: what main
+ * returns. */
 int fail(const common *c, const char *format, ...) WG_PRINTF(2, 3);
 int misuse(const common *c, const char *format, ...) WG_PRINTF(2, 3);
 /* The same from a library's error. */
@@ -22,7 +23,8 @@ void *grow(void *block, size_t count, size_t size);
 char *copy_text(const char *text);
 char *format_text(const char *format, ...) WG_PRINTF(1, 2);
 
-/* ---- JSON, written to a stream as it is made ---------------------------------------------------- */
+/* ---- JSON, written to a stream as it is made ----------------------------------------------------
+ */
 enum { JSON_DEPTH = 16 };
 typedef struct json {
     FILE *file;
@@ -32,10 +34,10 @@ typedef struct json {
 } json;
 
 void json_key(json *j, const char *key);
-void json_open(json *j, char bracket); /* '{' or '[' */
-void json_close(json *j, char bracket); /* '}' or ']' */
+void json_open(json *j, char bracket);     /* '{' or '[' */
+void json_close(json *j, char bracket);    /* '}' or ']' */
 void json_text(json *j, const char *text); /* NULL: null; bytes that are not UTF-8 become U+FFFD */
-void json_number(json *j, double value);   /* shortest that reads back the same; null unless finite */
+void json_number(json *j, double value); /* shortest that reads back the same; null unless finite */
 void json_integer(json *j, int64_t value);
 void json_bool(json *j, bool value);
 void json_shape(json *j, const wg_shape *shape);
@@ -46,7 +48,8 @@ void json_put_number(json *j, const char *key, double value);
 void json_put_integer(json *j, const char *key, int64_t value);
 void json_put_bool(json *j, const char *key, bool value);
 
-/* ---- tables of text ------------------------------------------------------------------------------- */
+/* ---- tables of text
+ * ------------------------------------------------------------------------------- */
 typedef struct table {
     int columns, cells;
     char **cell;
@@ -58,11 +61,12 @@ void table_cell(table *t, const char *format, ...) WG_PRINTF(2, 3);
 /* Prints it with columns aligned, two blanks before each row (to NULL: not), and frees it. */
 void table_print(table *t, FILE *file);
 
-/* Prints text broken at `width` columns, every line begun by `indent` blanks. A line of the text that begins with a blank is
- * printed as it is. */
+/* Prints text broken at `width` columns, every line begun by `indent` blanks. A line of the text
+ * that begins with a blank is printed as it is. */
 void print_wrapped(FILE *file, const char *text, int indent, int width);
 
-/* ---- progress -------------------------------------------------------------------------------------- */
+/* ---- progress
+ * -------------------------------------------------------------------------------------- */
 typedef struct progress {
     bool on;     /* standard error is a terminal */
     double last; /* when it was last written, in seconds */

@@ -1,4 +1,5 @@
-/* subject.c: loads cells, models and arrays for the subcommands, and finds the sizes that arrays imply. */
+/* subject.c: loads cells, models and arrays for the subcommands, and finds the sizes that arrays
+ * imply. */
 #include "subject.h"
 
 #include <stdlib.h>
@@ -20,8 +21,8 @@ static const char *zoo_name_at(const void *user, int i) {
 /* A name that is no file may be a slip in the name of a zoo cell. */
 static int no_such_cell(const common *c, const char *name) {
     const char *near = nearest_name(name, wg_zoo_count(), zoo_name_at, NULL);
-    return fail(c, "there is no cell '%s' in the zoo, and no such file%s%s%s", name, near ? "; did you mean " : "",
-                near ? near : "", near ? "?" : "");
+    return fail(c, "there is no cell '%s' in the zoo, and no such file%s%s%s", name,
+                near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 wg_cell *cell_load(const common *c, const char *name, const settings *set) {
@@ -30,7 +31,8 @@ wg_cell *cell_load(const common *c, const char *name, const settings *set) {
         no_such_cell(c, name);
         return NULL;
     }
-    wg_cell *cell = wg_cell_load(c->memory, name, set ? set->count : 0, set ? set->setting : NULL, &error);
+    wg_cell *cell =
+        wg_cell_load(c->memory, name, set ? set->count : 0, set ? set->setting : NULL, &error);
     if (!cell)
         fail_error(c, &error);
     return cell;
@@ -44,7 +46,8 @@ int subject_load(const common *c, const char *name, const settings *set, subject
         return s->cell ? 0 : 1;
     }
     if (set && set->count)
-        return fail(c, "%s is a model: its sizes and consts are fixed, and --set cannot change them", name);
+        return fail(
+            c, "%s is a model: its sizes and consts are fixed, and --set cannot change them", name);
     s->model = wg_model_load(c->memory, name, NULL, &error);
     return s->model ? 0 : fail_error(c, &error);
 }
@@ -55,7 +58,9 @@ void subject_free(subject *s) {
     *s = (subject){0};
 }
 
-const wg_cell *subject_cell(const subject *s) { return s->model ? wg_model_cell(s->model) : s->cell; }
+const wg_cell *subject_cell(const subject *s) {
+    return s->model ? wg_model_cell(s->model) : s->cell;
+}
 
 void subject_warn(const common *c, const subject *s) {
     const wg_cell *cell = subject_cell(s);
@@ -65,7 +70,8 @@ void subject_warn(const common *c, const subject *s) {
 
 /* ---- arrays ---- */
 
-static int add_array(const common *c, wg_params *all, const char *name, wg_tensor *tensor, const char *path) {
+static int add_array(const common *c, wg_params *all, const char *name, wg_tensor *tensor,
+                     const char *path) {
     wg_status status = wg_params_add(all, name, tensor);
     if (status == WG_CONFLICT)
         return fail(c, "%s: %s was given already", path, name);
@@ -86,7 +92,8 @@ static int add_npy(const common *c, wg_params *all, const char *given) {
     wg_error error = {0};
     size_t size = strcspn(given, "=");
     if (!given[size] || size == 0)
-        return fail(c, "%s: a .npy file holds one array without a name: give it as x=%s", given, given);
+        return fail(c, "%s: a .npy file holds one array without a name: give it as x=%s", given,
+                    given);
     char *name = format_text("%.*s", (int)size, given);
     wg_tensor *tensor = wg_npy_load(c->memory, given + size + 1, &error);
     int status = tensor ? add_array(c, all, name, tensor, given + size + 1) : fail_error(c, &error);
@@ -101,9 +108,12 @@ wg_params *arrays_load(const common *c, const words *file) {
     for (int i = 0; i < file->count && status == 0; i++) {
         const char *path = file->word[i];
         if (ends_with(path, ".npz"))
-            status = fail(c, "%s: .npz is not read yet: give .safetensors, or NAME=FILE.npy for each array", path);
+            status = fail(
+                c, "%s: .npz is not read yet: give .safetensors, or NAME=FILE.npy for each array",
+                path);
         else
-            status = ends_with(path, ".npy") ? add_npy(c, all, path) : add_safetensors(c, all, path);
+            status =
+                ends_with(path, ".npy") ? add_npy(c, all, path) : add_safetensors(c, all, path);
     }
     if (status == 0)
         return all;
@@ -113,7 +123,8 @@ wg_params *arrays_load(const common *c, const words *file) {
 
 /* ---- sizes ---- */
 
-static bool among(const wg_cell *cell, int n, const char *(*at)(const wg_cell *cell, int i), const char *name) {
+static bool among(const wg_cell *cell, int n, const char *(*at)(const wg_cell *cell, int i),
+                  const char *name) {
     for (int i = 0; i < n; i++)
         if (strcmp(at(cell, i), name) == 0)
             return true;
@@ -128,7 +139,8 @@ role cell_role(const wg_cell *cell, const char *name) {
     return among(cell, wg_cell_params(cell), wg_cell_param, name) ? ROLE_PARAM : ROLE_NONE;
 }
 
-/* The name of the cell that an array is about, and how many axes (steps, batch) stand before its own; false if none. */
+/* The name of the cell that an array is about, and how many axes (steps, batch) stand before its
+ * own; false if none. */
 static bool about(const wg_cell *cell, const char *array, char *name, size_t size, int *before) {
     const char *const ends[] = {".all.grad", ".grad", ""};
     for (int i = 0; i < 3; i++) {
@@ -140,21 +152,26 @@ static bool about(const wg_cell *cell, const char *array, char *name, size_t siz
         else if (i == 1 && cell_role(cell, name) != ROLE_STATE)
             return false;
         role r = cell_role(cell, name);
-        *before = i == 0 || strcmp(array, "y.grad") == 0 ? 2 : i == 1 ? 1 : r == ROLE_INPUT ? 2 : r == ROLE_STATE;
+        *before = i == 0 || strcmp(array, "y.grad") == 0 ? 2
+                  : i == 1                               ? 1
+                  : r == ROLE_INPUT                      ? 2
+                                                         : r == ROLE_STATE;
         return i < 2 || r != ROLE_NONE;
     }
     return false;
 }
 
 /* Whether an array's own axes are what its name asks for; true if its name asks for nothing. */
-static bool fits(const wg_cell *cell, int64_t input, int64_t hidden, const char *array, const wg_tensor *tensor) {
+static bool fits(const wg_cell *cell, int64_t input, int64_t hidden, const char *array,
+                 const wg_tensor *tensor) {
     char name[256];
     int before;
     wg_shape want;
     const wg_shape *is = wg_tensor_shape(tensor);
     if (!about(cell, array, name, sizeof name, &before))
         return true;
-    if (wg_cell_shape(cell, name, input, hidden, &want, NULL) != WG_OK || is->rank != want.rank + before)
+    if (wg_cell_shape(cell, name, input, hidden, &want, NULL) != WG_OK ||
+        is->rank != want.rank + before)
         return false;
     for (int axis = 0; axis < want.rank; axis++)
         if (is->dim[before + axis] != want.dim[axis])
@@ -170,8 +187,8 @@ static int fitting(const wg_cell *cell, int64_t input, int64_t hidden, const wg_
 }
 
 /* Better candidates fit more arrays; of equals the first is kept. */
-static void try_hidden(const wg_cell *cell, int64_t input, int64_t hidden, const wg_params *arrays, int64_t *best,
-                       int *most) {
+static void try_hidden(const wg_cell *cell, int64_t input, int64_t hidden, const wg_params *arrays,
+                       int64_t *best, int *most) {
     int count = hidden > 0 && hidden != *best ? fitting(cell, input, hidden, arrays) : 0;
     if (count > *most) {
         *most = count;
@@ -183,7 +200,8 @@ int64_t infer_hidden(const wg_cell *cell, int64_t input, const wg_params *arrays
     int64_t best = 0;
     int most = 0;
     try_hidden(cell, input, input, arrays, &best, &most);
-    /* Lengths are formulas in hidden with small factors: n/k and n*k for every size n of every array. */
+    /* Lengths are formulas in hidden with small factors: n/k and n*k for every size n of every
+     * array. */
     for (int i = 0; i < wg_params_count(arrays); i++) {
         const wg_shape *shape = wg_tensor_shape(wg_params_tensor(arrays, i));
         for (int axis = 0; axis < shape->rank; axis++)
@@ -194,6 +212,7 @@ int64_t infer_hidden(const wg_cell *cell, int64_t input, const wg_params *arrays
             }
     }
     /* If the neighbours fit as well, the arrays do not say. */
-    bool open = best && fitting(cell, input, best + 1, arrays) >= most && fitting(cell, input, best + 2, arrays) >= most;
+    bool open = best && fitting(cell, input, best + 1, arrays) >= most &&
+                fitting(cell, input, best + 2, arrays) >= most;
     return open ? 0 : best;
 }

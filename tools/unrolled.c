@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int add_drawn(const common *c, wg_params *arrays, const char *name, wg_dtype dtype, int rank, const int64_t *dim,
-                     wg_random *random) {
+static int add_drawn(const common *c, wg_params *arrays, const char *name, wg_dtype dtype, int rank,
+                     const int64_t *dim, wg_random *random) {
     wg_tensor *tensor = wg_tensor_new(c->memory, dtype, rank, dim);
     if (!tensor)
         return fail(c, "no memory for %s", name);
@@ -17,7 +17,8 @@ static int add_drawn(const common *c, wg_params *arrays, const char *name, wg_dt
 }
 
 /* Inputs are (T,B,n), states (B,n). */
-static int add_arrays(const common *c, const wg_cell *cell, const unrolled_sizes *s, uint64_t seed, wg_params *arrays) {
+static int add_arrays(const common *c, const wg_cell *cell, const unrolled_sizes *s, uint64_t seed,
+                      wg_params *arrays) {
     wg_random random = {.seed = seed, .stream = UINT32_MAX};
     int inputs = wg_cell_inputs(cell), status = 0;
     for (int i = 0; i < inputs + wg_cell_states(cell) && status == 0; i++) {
@@ -27,12 +28,14 @@ static int add_arrays(const common *c, const wg_cell *cell, const unrolled_sizes
         if (wg_cell_shape(cell, name, s->input, s->hidden, &shape, &error) != WG_OK)
             return fail_error(c, &error);
         const int64_t dim[3] = {s->steps, s->batch, shape.dim[0]};
-        status = add_drawn(c, arrays, name, s->dtype, i < inputs ? 3 : 2, i < inputs ? dim : dim + 1, &random);
+        status = add_drawn(c, arrays, name, s->dtype, i < inputs ? 3 : 2,
+                           i < inputs ? dim : dim + 1, &random);
     }
     return status;
 }
 
-static int add_params(const common *c, const wg_cell *cell, const unrolled_sizes *s, uint64_t seed, wg_params *arrays) {
+static int add_params(const common *c, const wg_cell *cell, const unrolled_sizes *s, uint64_t seed,
+                      wg_params *arrays) {
     wg_error error = {0};
     const wg_draw draw = {.seed = seed, .check = true};
     wg_params *drawn = wg_cell_draw(c->memory, cell, s->dtype, s->input, s->hidden, &draw, &error);
@@ -48,13 +51,16 @@ static int add_params(const common *c, const wg_cell *cell, const unrolled_sizes
 static int record(const common *c, const wg_cell *cell, const unrolled_sizes *s, unrolled *u) {
     int n = wg_params_count(u->arrays), states = wg_cell_states(cell);
     wg_named *given = allocate((size_t)n, sizeof *given);
-    wg_var *leaf = allocate((size_t)n, sizeof *leaf), *one = allocate((size_t)states + 1, sizeof *one);
+    wg_var *leaf = allocate((size_t)n, sizeof *leaf),
+           *one = allocate((size_t)states + 1, sizeof *one);
     for (int i = 0; i < n; i++)
-        given[i] = (wg_named){wg_params_name(u->arrays, i), leaf[i] = wg_leaf(u->tape, wg_params_tensor(u->arrays, i))};
+        given[i] = (wg_named){wg_params_name(u->arrays, i),
+                              leaf[i] = wg_leaf(u->tape, wg_params_tensor(u->arrays, i))};
     u->unroll = wg_unroll_new(u->tape, cell, s->input, s->hidden, n, given, NULL);
     u->output = allocate((size_t)(1 + states + n), sizeof *u->output);
     for (int i = 0; u->unroll && i <= states; i++) {
-        u->output[u->outputs++] = i ? wg_unroll_final(u->unroll, wg_cell_state(cell, i - 1)) : wg_unroll_output(u->unroll);
+        u->output[u->outputs++] = i ? wg_unroll_final(u->unroll, wg_cell_state(cell, i - 1))
+                                    : wg_unroll_output(u->unroll);
         one[i] = wg_c(1);
     }
     if (u->unroll && s->gradient) {
@@ -67,7 +73,8 @@ static int record(const common *c, const wg_cell *cell, const unrolled_sizes *s,
     return wg_tape_status(u->tape) == WG_OK ? 0 : fail(c, "%s", wg_tape_message(u->tape));
 }
 
-wg_params *unrolled_arrays(const common *c, const wg_cell *cell, const unrolled_sizes *sizes, uint64_t seed) {
+wg_params *unrolled_arrays(const common *c, const wg_cell *cell, const unrolled_sizes *sizes,
+                           uint64_t seed) {
     wg_params *arrays = wg_params_new(c->memory);
     int status = arrays ? add_arrays(c, cell, sizes, seed, arrays) : fail_memory(c);
     if (status == 0)
@@ -78,7 +85,8 @@ wg_params *unrolled_arrays(const common *c, const wg_cell *cell, const unrolled_
     return NULL;
 }
 
-int unrolled_make(const common *c, const wg_cell *cell, const unrolled_sizes *sizes, uint64_t seed, unrolled *u) {
+int unrolled_make(const common *c, const wg_cell *cell, const unrolled_sizes *sizes, uint64_t seed,
+                  unrolled *u) {
     *u = (unrolled){.arrays = unrolled_arrays(c, cell, sizes, seed)};
     if (!u->arrays)
         return 1;

@@ -1,5 +1,5 @@
-/* unrolled.h: a cell recorded over some steps with drawn parameters and made-up arrays, for subcommands that look at a graph
- * rather than at its values. */
+/* unrolled.h: a cell recorded over some steps with drawn parameters and made-up arrays, for
+ * subcommands that look at a graph rather than at its values. */
 #ifndef WG_TOOLS_UNROLLED_H
 #define WG_TOOLS_UNROLLED_H
 
@@ -19,11 +19,14 @@ typedef struct unrolled {
     wg_var *output; /* the output, final states; then the gradients */
 } unrolled;
 
-/* Inputs and initial states N(0, 1), parameters N(0, 1/fan_in), from the seed. NULL, having said what is wrong. */
-wg_params *unrolled_arrays(const common *c, const wg_cell *cell, const unrolled_sizes *sizes, uint64_t seed);
+/* Inputs and initial states N(0, 1), parameters N(0, 1/fan_in), from the seed. NULL, having said
+ * what is wrong. */
+wg_params *unrolled_arrays(const common *c, const wg_cell *cell, const unrolled_sizes *sizes,
+                           uint64_t seed);
 /* The graph of such arrays. Returns 0, or 1 having said what is wrong; free
  * it in either case. */
-int unrolled_make(const common *c, const wg_cell *cell, const unrolled_sizes *sizes, uint64_t seed, unrolled *u);
+int unrolled_make(const common *c, const wg_cell *cell, const unrolled_sizes *sizes, uint64_t seed,
+                  unrolled *u);
 void unrolled_free(unrolled *u);
 
 #endif

@@ -1,4 +1,5 @@
-/* wengert.c: the program `wengert`: picks the subcommand, and prints help and the man page from the subcommands' tables. */
+/* wengert.c: the program `wengert`: picks the subcommand, and prints help and the man page from the
+ * subcommands' tables. */
 #include "output.h"
 
 #include <errno.h>
@@ -17,8 +18,8 @@ static const subcommand *const all[] = {
 enum { COUNT = sizeof all / sizeof all[0], WIDTH = 100 };
 
 static const char summary[] = "automatic differentiation on a tape, made for recurrent networks";
-static const char statuses[] =
-    "The exit status is 0; or 1, with one line on standard error that says what was wrong and where; or 2 for misuse.";
+static const char statuses[] = "The exit status is 0; or 1, with one line on standard error that "
+                               "says what was wrong and where; or 2 for misuse.";
 
 /* ---- help ---- */
 
@@ -26,14 +27,18 @@ static const char statuses[] =
 static void option_head(const option *o, char *text, size_t size) {
     bool optional = o->type == OPTION_INIT;
     snprintf(text, size, "--%s%s%s%s%s", o->name, o->argument ? " " : "", optional ? "[" : "",
-             o->argument ? o->argument : o->choices ? o->choices : "", optional ? "]" : "");
+             o->argument  ? o->argument
+             : o->choices ? o->choices
+                          : "",
+             optional ? "]" : "");
 }
 
 /* Its help, and after it the choices and the default. */
 static char *option_text(const option *o) {
     bool many = o->type == OPTION_WORDS || o->type == OPTION_SETTINGS || o->type == OPTION_INIT;
-    return format_text("%s%s%s%s%s%s%s%s", o->help, o->choices ? " One of " : "", o->choices ? o->choices : "",
-                       o->choices ? "." : "", many ? " May be given many times." : "", o->fallback ? " Default: " : "",
+    return format_text("%s%s%s%s%s%s%s%s", o->help, o->choices ? " One of " : "",
+                       o->choices ? o->choices : "", o->choices ? "." : "",
+                       many ? " May be given many times." : "", o->fallback ? " Default: " : "",
                        o->fallback ? o->fallback : "", o->fallback ? "." : "");
 }
 
@@ -55,7 +60,8 @@ static void show_option(const option *o) {
 }
 
 static int help_of(const subcommand *s) {
-    printf("wengert %s: %s\n\nusage: wengert %s%s%s%s\n\n", s->name, s->summary, s->name, *s->usage ? " " : "", s->usage,
+    printf("wengert %s: %s\n\nusage: wengert %s%s%s%s\n\n", s->name, s->summary, s->name,
+           *s->usage ? " " : "", s->usage,
            (s->options && s->options->name) || s->groups ? " [OPTIONS]" : "");
     print_wrapped(stdout, s->details, 0, WIDTH);
     puts("\noptions:");
@@ -72,7 +78,9 @@ static int help(FILE *file) {
         table_cell(&t, "%s", all[i]->summary);
     }
     table_cell(&t, "help");
-    table_cell(&t, "what a subcommand does and takes: wengert help SUBCOMMAND, or wengert SUBCOMMAND --help");
+    table_cell(
+        &t,
+        "what a subcommand does and takes: wengert help SUBCOMMAND, or wengert SUBCOMMAND --help");
     table_print(&t, file);
     fputc('\n', file);
     print_wrapped(file, statuses, 0, WIDTH);
@@ -81,7 +89,8 @@ static int help(FILE *file) {
 
 /* ---- the man page ---- */
 
-/* roff: backslashes and leading dots are escaped, paragraphs split, lines that begin with a blank kept. */
+/* roff: backslashes and leading dots are escaped, paragraphs split, lines that begin with a blank
+ * kept. */
 static void roff(const char *text) {
     bool start = true;
     for (; *text; text++) {
@@ -114,8 +123,10 @@ static void roff_option(const option *o) {
 }
 
 static int man_page(void) {
-    printf(".TH WENGERT 1 \"\" \"wengert %s\"\n.SH NAME\nwengert \\- %s\n", WENGERT_VERSION, summary);
-    puts(".SH SYNOPSIS\n.B wengert\n.I SUBCOMMAND\n[\\fIARGUMENTS\\fR]\n.br\n.B wengert help\n.I SUBCOMMAND\n.SH SUBCOMMANDS");
+    printf(".TH WENGERT 1 \"\" \"wengert %s\"\n.SH NAME\nwengert \\- %s\n", WENGERT_VERSION,
+           summary);
+    puts(".SH SYNOPSIS\n.B wengert\n.I SUBCOMMAND\n[\\fIARGUMENTS\\fR]\n.br\n.B wengert help\n.I "
+         "SUBCOMMAND\n.SH SUBCOMMANDS");
     for (int i = 0; i < COUNT; i++) {
         printf(".SS %s %s\n", all[i]->name, all[i]->usage);
         roff(all[i]->details);
@@ -138,8 +149,8 @@ static const subcommand *find(const char *name) {
         if (strcmp(all[i]->name, name) == 0)
             return all[i];
     const char *near = nearest_name(name, COUNT, name_at, NULL);
-    fprintf(stderr, "wengert: there is no subcommand %.60s%s%s%s\n", name, near ? "; did you mean " : " (see wengert --help)",
-            near ? near : "", near ? "?" : "");
+    fprintf(stderr, "wengert: there is no subcommand %.60s%s%s%s\n", name,
+            near ? "; did you mean " : " (see wengert --help)", near ? near : "", near ? "?" : "");
     return NULL;
 }
 
@@ -158,7 +169,8 @@ static int run(const subcommand *s, int argc, char **argv) {
     if (c->memory_limit > 0 && !(c->memory = wg_memory_new(NULL, (size_t)c->memory_limit))) {
         fail_memory(c);
     } else {
-        c->run = (wg_run_options){.threads = (int)c->threads, .keep_subnormals = c->keep_subnormals};
+        c->run =
+            (wg_run_options){.threads = (int)c->threads, .keep_subnormals = c->keep_subnormals};
         if (c->isa) /* wg_run_options has no say in it yet */
             note(c, "--isa is not followed yet: the best instruction set of this machine is used");
         status = s->run(c);
