@@ -1,0 +1,164 @@
+/* test_bench.c: `wengert bench`: what its JSON holds and whether the products counted are those of the cell; the protocol
+ * of peers; what it refuses. Nothing here looks at how long anything took. */
+#include "suite.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <sys/stat.h>
+
+#include "spawned.h"
+
+static cJSON *benched(scratch *s, const char *const *args) {
+    ran r = program_run(s, args);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    char *end = strchr(r.out, '\n');
+    cr_assert(end && !end[1], "one line was wanted: %s", r.out);
+    cJSON *json = cJSON_Parse(r.out);
+    cr_assert_not_null(json, "%s", r.out);
+    ran_free(&r);
+    return json;
+}
+#define BENCHED(s, ...)                                                                                                        \
+    benched(s, (const char *const[]){"bench", __VA_ARGS__, "--json", "--seconds", "0", "--threads", "2", NULL})
+#define SMALL "--batch", "3", "--steps", "4", "--input", "5", "--hidden", "6"
+
+static double number(const cJSON *json, const char *key) {
+    const cJSON *item = cJSON_GetObjectItem(json, key);
+    cr_expect(cJSON_IsNumber(item), "there is no number %s", key);
+    return cJSON_GetNumberValue(item);
+}
+
+static const char *name_of(const cJSON *json) { return cJSON_GetStringValue(cJSON_GetObjectItem(json, "workload")); }
+
+static void expect_fields(const cJSON *json) {
+    cr_expect(number(json, "seconds_median") > 0);
+    cr_expect(number(json, "seconds_min") > 0);
+    cr_expect(number(json, "seconds_min") <= number(json, "seconds_median"));
+    cr_expect(number(json, "runs") >= 7);
+    cr_expect(number(json, "peak_flops") > 0);
+    cr_expect(number(json, "bytes") > 0);
+    cr_expect(number(json, "nodes") > 0);
+}
+
+/* Forward, and backward by both operands: three products for each of a cell's, of B T rows. */
+Test(bench, flops_are_those_of_the_cells_products) {
+    static const struct {
+        const char *cell;
+        double gates;
+    } cells[] = {{"rnn", 1}, {"gru", 3}, {"lstm", 4}, {"W1", 4}, {"W4", 3}, {"W5", 1}, {"W6", 4}};
+    scratch s = scratch_new();
+    for (int i = 0; i < 7; i++) {
+        cJSON *json = BENCHED(&s, cells[i].cell, SMALL);
+        char star[16];
+        snprintf(star, sizeof star, "%s%s", cells[i].cell, cells[i].cell[0] == 'W' ? "*" : "");
+        cr_expect_str_eq(name_of(json), star);
+        expect_fields(json);
+        cr_expect_eq(number(json, "threads"), 2);
+        cr_expect_eq(number(json, "flops"), 3 * 2 * 3 * 4 * cells[i].gates * 6 * (5 + 6));
+        cJSON_Delete(json);
+    }
+    scratch_free(&s);
+}
+
+Test(bench, layers_read_the_output_of_the_layer_below) {
+    scratch s = scratch_new();
+    cJSON *json = BENCHED(&s, "rnn", SMALL, "--layers", "3", "--type", "f64");
+    expect_fields(json);
+    cr_expect_eq(number(json, "flops"), 3 * 2 * 3 * 4 * 6 * ((5 + 6) + 2 * (6 + 6)));
+    cr_expect_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(json, "type")), "f64");
+    cJSON_Delete(json);
+    scratch_free(&s);
+}
+
+/* Its initial states are constants: no product takes the gradient back to them. */
+Test(bench, the_character_model_is_a_whole_step) {
+    scratch s = scratch_new();
+    cJSON *json = BENCHED(&s, "W8", SMALL);
+    expect_fields(json);
+    cr_expect_eq(number(json, "flops"), 3 * 2 * 3 * 4 * (4 * 6 * (5 + 6) + 64 * 6) - 2 * 3 * 4 * 6 * 6);
+    cJSON_Delete(json);
+    scratch_free(&s);
+}
+
+Test(bench, a_file_of_a_custom_cell_is_measured_too) {
+    static const char text[] = "cell leaky\nconst k = 0.1\ninput x\nstate h\nh' = h + k*(tanh(W @ x + U @ h) - h)\n";
+    scratch s = scratch_new();
+    scratch_put(scratch_path(&s, "leaky.cell"), text, sizeof text - 1);
+    cJSON *json = BENCHED(&s, s.path, SMALL, "--set", "k=0.2");
+    expect_fields(json);
+    cr_expect_eq(number(json, "flops"), 3 * 2 * 3 * 4 * 6 * (5 + 6));
+    cJSON_Delete(json);
+    scratch_free(&s);
+}
+
+Test(bench, a_chain_tells_what_recording_differentiating_and_evaluating_cost_an_op) {
+    scratch s = scratch_new();
+    cJSON *json = BENCHED(&s, "W7", "--steps", "300");
+    expect_fields(json);
+    cr_expect_eq(number(json, "ops"), 300);
+    cr_expect_eq(number(json, "threads"), 1);
+    static const char *const stages[] = {"record_ns_per_op", "differentiate_ns_per_op", "evaluate_ns_per_op"};
+    for (int i = 0; i < 3; i++)
+        cr_expect(number(json, stages[i]) > 0);
+    cJSON_Delete(json);
+    scratch_free(&s);
+}
+
+Test(bench, compiling_is_measured_at_three_sizes) {
+    scratch s = scratch_new();
+    ran r = PROGRAM(&s, "bench", "--compile", "--json");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    int lines = 0;
+    for (char *at = r.out, *end; (end = strchr(at, '\n')); at = end + 1, lines++) {
+        *end = 0;
+        cJSON *json = cJSON_Parse(at);
+        cr_assert_not_null(json);
+        cr_expect(fabs(number(json, "nodes") / pow(10, 3 + lines) - 1) < 0.2);
+        cr_expect(number(json, "record_ns_per_node") > 0 && number(json, "compile_ns_per_node") > 0);
+        cJSON_Delete(json);
+    }
+    cr_expect_eq(lines, 3);
+    ran_free(&r);
+    scratch_free(&s);
+}
+
+/* A Python of ours, that says what PyTorch would. */
+Test(bench, a_peer_is_run_in_turn_and_its_ratio_is_its_time_over_ours) {
+    static const char fake[] = "#!/bin/sh\n[ \"$1\" = -c ] && [ \"$3\" = GRU ] && [ \"$8\" = 6 ] || exit 1\n"
+                               "echo ready 9.9 1\nwhile read -r line; do echo 0.25; done\n";
+    scratch s = scratch_new();
+    scratch_put(scratch_path(&s, "python3"), fake, sizeof fake - 1);
+    cr_assert_eq(chmod(s.path, 0700), 0);
+    char *path = strdup(getenv("PATH")), longer[4096];
+    snprintf(longer, sizeof longer, "%s:%s", s.folder, path);
+    setenv("PATH", longer, 1);
+    cJSON *json = BENCHED(&s, "gru", SMALL, "--peers");
+    setenv("PATH", path, 1);
+    free(path);
+    const cJSON *peer = cJSON_GetObjectItem(json, "pytorch");
+    cr_assert_not_null(peer);
+    cr_expect_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(peer, "version")), "9.9");
+    cr_expect_eq(number(peer, "seconds_median"), 0.25);
+    cr_expect_float_eq(number(peer, "ratio") * number(json, "seconds_median"), 0.25, 1e-12);
+    cJSON_Delete(json);
+    scratch_free(&s);
+}
+
+static void refused(int status, const char *part, const char *const *args) {
+    scratch s = scratch_new();
+    ran r = program_run(&s, args);
+    cr_expect_eq(r.status, status, "%s: status %d", part, r.status);
+    cr_expect(ran_complains(&r, "wengert bench: ", part), "wanted '%s' in: %s", part, r.err);
+    ran_free(&r);
+    scratch_free(&s);
+}
+#define REFUSED(status, part, ...) refused(status, part, (const char *const[]){"bench", __VA_ARGS__, NULL})
+
+Test(bench, refuses_what_it_cannot_measure_in_one_line) {
+    REFUSED(1, "no cell 'W9'", "W9");
+    REFUSED(1, "no cell 'lstn'", "lstn");
+    REFUSED(2, "--runs 3", "rnn", "--runs", "3");
+    REFUSED(2, "--type f16", "rnn", "--type", "f16");
+    REFUSED(2, "--hidden 0", "rnn", "--hidden", "0");
+    REFUSED(1, "k", "rnn", "--set", "k=1", "--steps", "2");
+}

@@ -1,0 +1,90 @@
+/* bench.h: what the parts of `wengert bench` share: its arguments, the standard workloads, what is made of one and measured. */
+#ifndef WG_TOOLS_BENCH_H
+#define WG_TOOLS_BENCH_H
+
+#include "subject.h"
+
+#include <sys/types.h>
+
+typedef struct bench_arguments {
+    common common;
+    int64_t batch, steps, input, hidden, layers, runs;
+    double seconds;
+    int type;
+    settings set;
+    bool peers, compile;
+} bench_arguments;
+
+typedef enum work_kind {
+    WORK_CELL,       /* layers of a cell: forward and backward, gradients of all weights, x and initial states */
+    WORK_CHARACTERS, /* a whole training step of a character model */
+    WORK_CHAIN       /* a chain of scalar ops: recorded, differentiated, evaluated */
+} work_kind;
+
+typedef struct workload {
+    const char *name, *what;
+    work_kind kind;
+    const char *cell; /* by name or file; or NULL, and its text: */
+    const char *text;
+    int64_t batch, steps, input, hidden, layers;
+    int64_t vocabulary; /* of WORK_CHARACTERS */
+    int threads;        /* what it is meant for; 0: any */
+    const char *peer;   /* what a peer calls it; NULL: it has none */
+} workload;
+
+/* The standard workloads; NULL if there is none of that name. */
+extern const workload bench_workloads[];
+extern const int bench_workload_count;
+const workload *workload_find(const char *name);
+
+/* A workload made: recorded, differentiated, compiled. */
+typedef struct work {
+    const bench_arguments *a;
+    const workload *w;
+    wg_run_options run;
+    wg_dtype dtype;
+    wg_cell *cell; /* of WORK_CELL */
+    wg_model *model;
+    wg_optimiser *optimiser;
+    wg_params *arrays; /* leaves that no model owns */
+    wg_tape *tape;
+    wg_plan *plan;
+    int touched;
+    wg_tensor **touch; /* every weight, and x: changed before each run */
+    int64_t runs;      /* done so far */
+    double record_seconds, grad_seconds, compile_seconds, flops;
+    int64_t nodes;
+} work;
+
+int work_make(work *k, const bench_arguments *a, const workload *w, int threads);
+void work_free(work *k);
+/* Changes one element of every weight and of x, and runs the plan. */
+int work_run(work *k);
+
+/* Seconds of one run, over batches of runs. */
+typedef struct timing {
+    int64_t runs, repeats; /* batches; runs in each */
+    double median, least;
+} timing;
+timing timing_of(double *seconds, int64_t runs, int64_t repeats); /* sorts them */
+
+/* Multiplications and additions a second that a multiply-add loop reaches on so many threads now. */
+double peak_flops(int threads, wg_dtype dtype);
+
+/* A peer: another process that runs the same workload when told to. */
+typedef struct peer {
+    bool on;
+    pid_t child;
+    FILE *to, *from;
+    char version[64];
+} peer;
+/* p->on is false if it is not installed. */
+void peer_start(peer *p, const work *k, int threads, double seconds);
+double peer_run(peer *p); /* seconds of one run; NaN if the peer is gone */
+void peer_stop(peer *p);
+
+/* W7 and --compile: they print what they measure. Return an exit status. */
+int bench_chain(const bench_arguments *a, const workload *w);
+int bench_compile(const bench_arguments *a);
+
+#endif
