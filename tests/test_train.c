@@ -9,6 +9,13 @@
 #include "spawned.h"
 #include "wengert.h"
 
+typedef struct array {
+    const char *name;
+    wg_dtype dtype;
+    int rank;
+    int64_t dim[3];
+} array;
+
 static const char sentence[] = "the quick brown fox jumps over the lazy dog; the dog, being lazy, did not mind at all.\n";
 
 /* A text of about 4000 characters in the folder; its path. */
@@ -222,6 +229,49 @@ Test(train, resumed_run_has_the_weights_and_the_log_of_one_never_stopped) {
     scratch_free(&s);
 }
 
+/* One run of `first` steps, resumed to `steps`, against one of `steps`. */
+static void resumes(scratch *s, const char *const *args, const char *first, const char *steps) {
+    char a[128], b[128];
+    const char *whole[48], *begun[48];
+    int n = 0;
+    for (; args[n]; n++)
+        whole[n] = begun[n] = args[n];
+    const char *const more[] = {"--threads", "1", "--save-seconds", "0", "--validate-every", "6", "--steps"};
+    for (int i = 0; i < 7; i++, n++)
+        whole[n] = begun[n] = more[i];
+    whole[n] = steps;
+    begun[n] = first;
+    whole[n + 1] = begun[n + 1] = "--output";
+    whole[n + 2] = in(s, "a.safetensors", a);
+    begun[n + 2] = in(s, "b.safetensors", b);
+    whole[n + 3] = begun[n + 3] = NULL;
+    ran r = program_run(s, whole);
+    cr_assert(good_run(&r));
+    ran_free(&r);
+    r = program_run(s, begun);
+    cr_assert(good_run(&r));
+    ran_free(&r);
+    r = PROGRAM(s, "train", "--resume", "--steps", steps, "--threads", "1", "--output", b);
+    cr_assert(good_run(&r));
+    ran_free(&r);
+    expect_same_models(a, b);
+}
+
+static void put_arrays(const char *path, const array *list);
+
+Test(train, draws_and_the_order_of_arrays_go_on_where_they_were) {
+    static const char text[] = "cell dropping\ninput x\nstate h\nh' = tanh(W @ dropout(x, 0.3) + U @ dropout(h, 0.5) + b)\n";
+    scratch s = scratch_new();
+    char cell[128], data[128];
+    scratch_put(in(&s, "dropping.cell", cell), text, sizeof text - 1);
+    put_arrays(in(&s, "d.safetensors", data),
+               (const array[]){{"x", WG_F32, 3, {40, 5, 3}}, {"y", WG_F32, 3, {40, 5, 2}}, {0}});
+    resumes(&s, (const char *const[]){"train", "--data", data, "--cell", cell, "--hidden", "6", "--batch", "8", NULL}, "7", "19");
+    resumes(&s, (const char *const[]){"train", "--task", "order", "--length", "12", "--cell", cell, "--hidden", "6", NULL}, "4",
+            "9");
+    scratch_free(&s);
+}
+
 Test(train, killed_runs_lose_no_file_and_come_to_the_same_weights) {
     scratch s = scratch_new();
     char text[128], a[128], b[128], la[128], lb[128];
@@ -315,7 +365,8 @@ Test(train, weights_start_from_a_model) {
     ran r = PROGRAM(&s, "train", text, SMALL, "--seed", "5", "--steps", "0", "--output", in(&s, "a.safetensors", a));
     cr_assert(good_run(&r));
     ran_free(&r);
-    r = PROGRAM(&s, "train", text, SMALL, "--weights", a, "--steps", "0", "--output", in(&s, "b.safetensors", b));
+    r = PROGRAM(&s, "train", text, "--batch", "4", "--length", "10", "--threads", "1", "--weights", a, "--steps", "0", "--output",
+                in(&s, "b.safetensors", b));
     cr_assert(good_run(&r));
     ran_free(&r);
     wg_error error = {0};
@@ -345,13 +396,6 @@ Test(train, folders_are_read_and_binary_files_skipped_with_a_note) {
 }
 
 /* ---- arrays ---- */
-
-typedef struct array {
-    const char *name;
-    wg_dtype dtype;
-    int rank;
-    int64_t dim[3];
-} array;
 
 /* Writes arrays of small numbers, ended by one without a name. */
 static void put_arrays(const char *path, const array *list) {
@@ -440,6 +484,10 @@ Test(train, bad_input_is_told_in_one_line) {
     REFUSED(&s, 2, "nothing to train on", "--steps", "1");
     REFUSED(&s, 2, "give one of", text, "--task", "adding");
     REFUSED(&s, 2, "--task sorting", "--task", "sorting");
+    REFUSED(&s, 2, "has no end", "--task", "adding", "--epochs", "2");
+    REFUSED(&s, 2, "--hidden cannot be given with --weights", text, "--weights", text, "--hidden", "3");
+    REFUSED(&s, 1, "nothing is held out", text, "--patience", "3", "--holdout", "0");
+    REFUSED(&s, 1, "/absent/model: No such file", text, "--output", "/absent/model");
     REFUSED(&s, 1, "absent: No such file", "/absent");
     REFUSED(&s, 1, "/dev/null: this is neither", "/dev/null");
     REFUSED(&s, 1, "the text is empty", empty);
@@ -469,6 +517,22 @@ Test(train, a_loss_that_is_not_finite_names_the_step_and_the_op) {
     REFUSED(&s, 1, "training step 1: ", "--task", "adding", "--cell", cell, "--length", "5", "--hidden", "4");
     REFUSED(&s, 1, "log made NaN", "--task", "adding", "--cell", cell, "--length", "5", "--hidden", "4");
     REFUSED(&s, 1, "bad.cell:4", "--task", "adding", "--cell", cell, "--length", "5", "--hidden", "4");
+    scratch_free(&s);
+}
+
+Test(train, a_loss_that_stops_being_finite_leaves_the_model_before_it) {
+    scratch s = scratch_new();
+    char model[128];
+    ran r = PROGRAM(&s, "train", "--task", "adding", "--length", "5", "--hidden", "4", "--clip", "0", "--optimiser", "sgd", "--cell",
+                    "irnn", "--lr", "1e6", "--steps", "500", "--threads", "1", "--output", in(&s, "m.safetensors", model));
+    cr_expect_eq(r.status, 1);
+    cr_expect(strstr(r.err, "not finite: ") && strstr(r.err, "; the model before it is in "), "%s", r.err);
+    wg_model *kept = wg_model_load(NULL, model, NULL, NULL);
+    cr_assert(kept != NULL);
+    for (int i = 0; i < wg_params_count(wg_model_params(kept)); i++)
+        cr_expect(isfinite(wg_tensor_get(wg_params_tensor(wg_model_params(kept), i), 0)));
+    wg_model_free(kept);
+    ran_free(&r);
     scratch_free(&s);
 }
 

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef train_arguments args;
 
@@ -54,7 +55,7 @@ static const option options[] = {
     {"lr-last", "RATE", OPTION_NUMBER, FIELD(args, lr_last), NULL, 0, 1e6, .help = "Where the cosine ends."},
     {"seed", "N", OPTION_INTEGER, FIELD(args, seed), "0", 0, 9e15, .help = "Seed of initialisation, order and dropout."},
     {"data-seed", "N", OPTION_INTEGER, FIELD(args, data_seed), "0", 0, 9e15, .help = "Seed of a task's data."},
-    {"steps", "N", OPTION_INTEGER, FIELD(args, steps), "-1", -1, 9e15,
+    {"steps", "N", OPTION_INTEGER, FIELD(args, steps), NULL, 0, 9e15,
      .help = "Updates to make. Without it, --epochs and --seconds: 10 epochs, or 10000 updates of a task."},
     {"epochs", "N", OPTION_INTEGER, FIELD(args, epochs), NULL, 0, 1e9, .help = "Times to go through the data."},
     {"seconds", "S", OPTION_NUMBER, FIELD(args, seconds), NULL, 0, 1e9, .help = "Time to train for."},
@@ -225,11 +226,29 @@ static int check_arguments(const args *a) {
         return misuse(&a->common, "give one of text, --task and --data, not several");
     if (a->task && find_task(a) < 0)
         return misuse(&a->common, "--task %s: it has to be one of adding, copy, order, parity", a->task);
-    if (a->valid && !a->data.count)
-        return misuse(&a->common, "--valid goes with --data");
-    if (a->loss && !a->data.count)
-        return misuse(&a->common, "--loss goes with --data");
+    if ((a->valid || a->loss) && !a->data.count)
+        return misuse(&a->common, "--%s goes with --data", a->valid ? "valid" : "loss");
+    if (a->task && a->epochs > 0)
+        return misuse(&a->common, "--epochs: a task's data has no end: give --steps or --seconds");
     return 0;
+}
+
+/* With --weights the model is the file's. */
+static int check_weights(const args *a) {
+    static const char *const drawn[] = {"cell", "set", "init", "hidden", "layers", "embed", "type"};
+    for (size_t i = 0; a->weights && i < sizeof drawn / sizeof *drawn; i++)
+        if (option_given(&a->common, drawn[i]))
+            return misuse(&a->common, "--%s cannot be given with --weights: the model is the file's", drawn[i]);
+    return 0;
+}
+
+/* Better now than when the first checkpoint is due. */
+static int check_output(const args *a) {
+    const char *slash = strrchr(a->output, '/');
+    char *folder = slash ? format_text("%.*s", (int)(slash - a->output) + 1, a->output) : copy_text(".");
+    int status = access(folder, W_OK) == 0 ? 0 : fail(&a->common, "%s: %s", a->output, strerror(errno));
+    free(folder);
+    return status;
 }
 
 static int make_data(held *h, const args *a) {
@@ -255,7 +274,12 @@ static int make_data(held *h, const args *a) {
 
 static int fits(const held *h, const args *a) {
     const wg_model_options *o = wg_model_sizes(h->t.model);
-    const dataset *d = h->t.data;
+    dataset *d = h->t.data;
+    bool labels = d->loss == LOSS_CE && a->data.count; /* counted by the largest that occurs */
+    if (labels && d->vocabulary && d->vocabulary < o->vocabulary)
+        d->vocabulary = o->vocabulary;
+    if (labels && d->outputs < o->outputs)
+        d->outputs = o->outputs;
     if (o->vocabulary == d->vocabulary && (d->vocabulary || o->input == d->input) && o->outputs == d->outputs)
         return 0;
     return fail(&a->common, "%s: the model reads %lld %s and gives %lld outputs, and the data has %lld and %lld",
@@ -327,6 +351,8 @@ static int make_state(held *h, const args *a) {
         key[0] = (uint32_t)a->seed;
         key[1] = (uint32_t)((uint64_t)a->seed >> 32);
     }
+    if (a->patience > 0 && t->data->part[HELD_OUT].count == 0)
+        return fail(&a->common, "--patience: nothing is held out to judge by (--holdout)");
     if (t->key && a->patience > 0)
         t->best = copies(a->common.memory, wg_model_params(t->model));
     if (t->key && (a->patience == 0 || t->best))
@@ -343,7 +369,10 @@ static void name_log(training *t, const args *a) {
     t->log_path = a->log ? copy_text(a->log) : format_text("%.*s.jsonl", (int)size, a->output);
 }
 
+/* No number of steps is -1 from here on. */
 static void default_end(args *a) {
+    if (!option_given(&a->common, "steps"))
+        a->steps = -1;
     if (a->steps < 0 && a->epochs == 0 && a->seconds == 0) {
         a->epochs = a->task ? 0 : 10;
         a->steps = a->task ? 10000 : -1;
@@ -408,6 +437,10 @@ static int prepare(held *h, args *a) {
     int status = go_on ? load_checkpoint(h, a) : 0;
     if (status == 0)
         status = check_arguments(a);
+    if (status == 0)
+        status = check_weights(a);
+    if (status == 0)
+        status = check_output(a);
     if (status == 0 && !go_on && a->weights)
         status = load_model(h, a->weights);
     if (status == 0)

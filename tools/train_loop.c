@@ -31,17 +31,16 @@ static void zero_states(recorded *r) {
         wg_tensor_fill(wg_params_tensor(r->states, i), 0);
 }
 
-/* Nothing was stored, so evaluating again meets what made it. */
+/* Nothing was stored, so evaluating again meets what made it; and the model of the step before is worth keeping. */
 static int not_finite(training *t, recorded *r) {
     const wg_var y[2] = {r->loss, r->norm};
     wg_nonfinite found = {0};
-    wg_error error = {0};
-    long long step = (long long)t->books.step + 1;
-    wg_status status = wg_find_nonfinite(2, y, &found, &error);
-    const char *kept = t->books.step ? "; nothing of this step was kept" : "";
-    if (status == WG_NONFINITE)
-        return fail(t->c, "training step %lld: the loss or its gradient is not finite: %s%s", step, found.text, kept);
-    return fail(t->c, "training step %lld: the loss or its gradient is not finite%s", step, kept);
+    long long step = (long long)t->books.step;
+    bool known = wg_find_nonfinite(2, y, &found, NULL) == WG_NONFINITE;
+    bool saved = step > 0 && checkpoint_save(t) == 0;
+    fail(t->c, "training step %lld: the loss or its gradient is not finite%s%s%s%s", step + 1, known ? ": " : "",
+         known ? found.text : "", saved ? "; the model before it is in " : "", saved ? t->a->output : "");
+    return 1;
 }
 
 static int run_step(training *t, double *loss, double *norm, double *rate) {
@@ -70,7 +69,7 @@ double validation_loss(training *t, int *status) {
     double loss = 0, accuracy = 0;
     wg_error error = {0};
     zero_states(r);
-    for (int64_t k = 0; k < count && !(interrupted && *status == 0 && k == 0); k++) {
+    for (int64_t k = 0; k < count; k++) {
         t->data->fill(t->data, HELD_OUT, k, &r->batch);
         if (wg_run(r->plan, &error) != WG_OK) {
             *status = fail(t->c, "validation after step %lld: %s", (long long)t->books.step, error.text);
