@@ -337,7 +337,7 @@ struct wg_op {
     size_t attr_size;
     /* Shape and type of the result from those of the inputs. NULL for pointwise ops. */
     wg_status (*shape)(wg_infer *infer);
-    /* Computes out. NULL for views and composites. */
+    /* Computes out. NULL for composites, and for pointwise ops of up to 3 operands, which `map` is enough for. */
     wg_status (*run)(wg_call *call);
     /* Bytes of scratch the kernel needs; NULL for none. */
     size_t (*scratch)(const wg_infer *infer);
@@ -345,7 +345,7 @@ struct wg_op {
      * this input cannot be viewed so, and then `run` copies. */
     bool (*view)(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,
                  int64_t *out_stride, int64_t *offset);
-    /* Pointwise: n elements, dense, for f32, f64 and i32 (NULL if not for i32). */
+    /* Pointwise: n elements, dense, for f32, f64 and i32 (NULL if not for i32). out may be one of the inputs. */
     void (*map[3])(int64_t n, const void *const *in, void *out);
     /* Pointwise: d[i] = partial of y by in[i], as ops, where need[i]; wg_c(0), wg_c(1) and wg_c(-1) cost nothing. */
     void (*partial)(const wg_var *in, wg_var y, const bool *need, wg_var *d);
@@ -361,6 +361,8 @@ struct wg_op {
     /* Examples, ended by one whose call is NULL. Pointwise ops use `range` instead. */
     const wg_example *examples;
     double range[2];
+    /* Writes the attributes as text ("axis=1 from=0 count=3"), cut to `size`. NULL: they are not shown. */
+    void (*describe)(const void *attr, char *text, size_t size);
     const char *doc; /* NULL for a built-in op: then the text in ops.def */
 };
 
@@ -722,12 +724,12 @@ typedef struct wg_print_options {
 } wg_print_options;
 
 /* Prints what y[0..n) need, as text (one instruction a line), as a Graphviz graph, or as one JSON object: op, type, shape and
- * inputs of each, tensor, unroll step and place it was recorded at; after `layout` how values are stored, and after `place`
+ * inputs of each, attributes, tensor, unroll step and place it was recorded at; after `layout` how values are stored, and after `place`
  * where, and how long they live. The text goes to write(user, text, size) in pieces; names are escaped.
  * Fails: as wg_compile. */
 WG_API wg_status wg_print(int n, const wg_var *y, const wg_print_options *options,
                           void (*write)(void *user, const char *text, size_t size), void *user, wg_error *error);
-/* The same for a plan's program; `after` and `without` are not read. */
+/* The same for a plan's program; `after` and `without` are not read. Fails: WG_MEMORY, WG_LIMIT. */
 WG_API wg_status wg_plan_print(const wg_plan *plan, const wg_print_options *options,
                                void (*write)(void *user, const char *text, size_t size), void *user);
 

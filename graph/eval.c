@@ -212,7 +212,7 @@ static wg_status run_kernel(walk *w, int64_t id, const wg_node *node, wg_array *
     call.out = array_of(w, id);
     if (status == WG_OK)
         status = take_scratch(w, &call);
-    if (status == WG_OK && (status = node->op->run ? node->op->run(&call) : WG_UNSUPPORTED) != WG_OK)
+    if (status == WG_OK && (status = wg__kernel(node->op)(&call)) != WG_OK)
         call_failed(w, node, status);
     for (uint32_t k = 0; k < node->n; k++) /* what densify made */
         if (in[k].data != value_of(w, wg__inputs(node)[k])->data)

@@ -18,6 +18,7 @@ typedef struct sweep {
     uint32_t *readers; /* reverse: head of the list of collected readers, 1 + index into pool; NULL until needed */
     reader *pool;
     int64_t pool_count, pool_room;
+    bool unmarked; /* a sweep within a sweep, whose step marks are the outer one's */
 } sweep;
 
 static wg_status out_of_memory(wg_tape *tape, const char *what) {
@@ -326,7 +327,7 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
         if (in_sweep(s, (uint32_t)y[j].as.id))
             add_contribution(s, (uint32_t)y[j].as.id, cotangent[j], &wg__op_constant);
     uint32_t origin = tape->origin;
-    int64_t step = tape->step_count;
+    int64_t step = s->unmarked ? 0 : tape->step_count;
     while (step > 0 && tape->steps[step - 1].id > s->high)
         step--;
     const int64_t end = step;
@@ -363,11 +364,12 @@ static wg_status none(wg_tape *tape, int n, wg_var *out) {
     return tape ? tape->status : WG_ARGUMENT;
 }
 
-wg_status wg_vjp(int m, const wg_var *y, const wg_var *cotangent, int n, const wg_var *wrt, wg_var *out) {
+static wg_status pull_back(bool unmarked, int m, const wg_var *y, const wg_var *cotangent, int n, const wg_var *wrt,
+                           wg_var *out) {
     wg_tape *tape = wg__tape_of(m, y);
     if (!tape || tape->status != WG_OK)
         return none(tape, n, out);
-    sweep s = {.tape = tape};
+    sweep s = {.tape = tape, .unmarked = unmarked};
     wg_status status = sweep_start(&s, "vjp", n, wrt, m, y);
     if (status == WG_OK)
         status = check_seeds(tape, "vjp", "cotangent", m, y, cotangent);
@@ -377,6 +379,10 @@ wg_status wg_vjp(int m, const wg_var *y, const wg_var *cotangent, int n, const w
         status = zeros_where_none(&s, n, wrt, s.adjoint, out);
     sweep_free(&s);
     return status == WG_OK ? status : none(tape, n, out);
+}
+
+wg_status wg_vjp(int m, const wg_var *y, const wg_var *cotangent, int n, const wg_var *wrt, wg_var *out) {
+    return pull_back(false, m, y, cotangent, n, wrt, out);
 }
 
 wg_status wg_grad(wg_var y, int n, const wg_var *wrt, wg_var *out) {
@@ -395,6 +401,20 @@ wg_status wg_grad(wg_var y, int n, const wg_var *wrt, wg_var *out) {
 
 /* ---- forward ---- */
 
+/* What g gives to the operands of one node, as if it were all that reads them. */
+static void pull_alone(const wg_rule *r, operands *o) {
+    bool collects = r->op->collect && r->need[0], others = !collects;
+    wg_var first = collects ? r->op->collect(r->in[0], 1, r) : (wg_var){0};
+    for (int k = 1; k < r->n; k++)
+        others = others || r->need[k];
+    if (collects)
+        o->need[0] = false;
+    if (others)
+        contributions(r, o);
+    if (collects)
+        o->out[0] = first, o->need[0] = true;
+}
+
 /* J t from the reverse rule alone: w(u) = J^T u is linear in u, and its own reverse derivative at t is J t. */
 static wg_var forward_by_reverse(wg_rule *r, operands *o, const wg_var *tangent) {
     wg_tape *tape = r->tape;
@@ -403,19 +423,7 @@ static wg_var forward_by_reverse(wg_rule *r, operands *o, const wg_var *tangent)
         return u;
     wg__of(u)->value = 0;
     r->g = u;
-    if (r->op->collect && r->need[0]) {
-        wg_rule alone = *r;
-        o->out[0] = r->op->collect(r->in[0], 1, &alone);
-        if (r->n > 1) {
-            o->need[0] = false;
-            wg_var first = o->out[0];
-            contributions(r, o);
-            o->out[0] = first;
-            o->need[0] = true;
-        }
-    } else {
-        contributions(r, o);
-    }
+    pull_alone(r, o);
     wg_var parts[FEW], tangents[FEW], sum = {0};
     int m = 0;
     for (int k = 0; k < r->n; k++) {
@@ -425,14 +433,14 @@ static wg_var forward_by_reverse(wg_rule *r, operands *o, const wg_var *tangent)
         tangents[m++] = tangent[k];
         if (m == FEW || k == r->n - 1) {
             wg_var part;
-            wg_vjp(m, parts, tangents, 1, &u, &part);
+            pull_back(true, m, parts, tangents, 1, &u, &part);
             sum = accumulate(sum, part);
             m = 0;
         }
     }
     if (m) {
         wg_var part;
-        wg_vjp(m, parts, tangents, 1, &u, &part);
+        pull_back(true, m, parts, tangents, 1, &u, &part);
         sum = accumulate(sum, part);
     }
     return sum;
@@ -526,6 +534,22 @@ static wg_status keep_reached(sweep *s, int m, const wg_var *y) {
     return WG_OK;
 }
 
+/* Keeps step boundaries: the tangents of a step are marked as it is. `at` counts the marks passed. */
+static void mark_tangents(wg_tape *tape, int64_t id, int64_t *at, int64_t end) {
+    int64_t before = *at;
+    while (*at < end && tape->steps[*at].id <= id)
+        ++*at;
+    if (*at != before)
+        wg__step_mark(tape, tape->steps[*at - 1].unroll, tape->steps[*at - 1].step);
+}
+
+/* A sweep that ends within a step marks that step's end. */
+static void end_tangents(wg_tape *tape, int64_t at, int64_t end) {
+    const wg_step_mark *last = at > 0 ? &tape->steps[at - 1] : NULL;
+    if (last && at < end && last[1].unroll == last->unroll && last[1].step == last->step + 1 && tape->status == WG_OK)
+        wg__step_mark(tape, last[1].unroll, last[1].step);
+}
+
 static wg_status forward(sweep *s, int n, const wg_var *x, const wg_var *tangent, int m, const wg_var *y) {
     wg_tape *tape = s->tape;
     wg_status status = keep_reached(s, m, y);
@@ -535,12 +559,16 @@ static wg_status forward(sweep *s, int n, const wg_var *x, const wg_var *tangent
         status = tape->status;
     }
     uint32_t origin = tape->origin;
+    const int64_t end = tape->step_count;
+    int64_t step = 0;
     for (int64_t id = s->low; id <= s->high && tape->status == WG_OK; id++) {
         if (!s->active[id - s->low])
             continue;
         tape->origin = wg__node(tape, id)->origin;
+        mark_tangents(tape, id, &step, end);
         forward_node(s, id);
     }
+    end_tangents(tape, step, end);
     tape->origin = origin;
     return tape->status;
 }

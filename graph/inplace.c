@@ -24,7 +24,7 @@ wg_status wg__pass_inplace(wg_program *p, wg_error *error) {
     (void)error;
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
-        bool pointwise = i->op->run == wg__pointwise_run;
+        bool pointwise = wg__kernel(i->op) == wg__pointwise_run;
         if (!wg__computes(p, id) || (!pointwise && !(i->op->traits & WG_ADDS_TO_LAST)))
             continue;
         for (uint32_t k = pointwise ? 0 : i->n - 1; k < i->n && !p->values[id].over; k++) {

@@ -29,14 +29,21 @@ static bool value_room(wg_program *p, int64_t id) {
     return wg__room(p->memory, (void **)&p->values, id, &p->value_room, sizeof *p->values);
 }
 
+/* The strides and offset of a view of the (new) value `from`; false if its strides do not allow one. */
+static bool view_strides(const wg_instruction *i, const wg_instruction *from, const wg_value *in, int64_t *stride,
+                         int64_t *offset) {
+    int64_t dense[WG_MAX_RANK];
+    wg__dense_strides(from->shape, dense);
+    return i->op->view(i->attr, from->shape, in->stride ? in->stride : dense, i->shape, stride, offset);
+}
+
 /* The alias, if the input's strides allow one. Clears *memory when out of it. */
 static bool view(layout *l, uint32_t id, wg_value *v, bool *memory) {
     wg_program *p = l->r.program;
     const wg_instruction *i = &l->r.list[id], *from = &l->r.list[i->in[0]];
     const wg_value *in = &p->values[i->in[0]];
     int64_t dense[WG_MAX_RANK], stride[WG_MAX_RANK] = {0}, offset = 0;
-    wg__dense_strides(from->shape, dense);
-    if (!i->op->view(i->attr, from->shape, in->stride ? in->stride : dense, i->shape, stride, &offset))
+    if (!view_strides(i, from, in, stride, &offset))
         return false;
     wg__dense_strides(i->shape, dense);
     *v = (wg_value){.base = in->base, .shift = in->shift + offset};
@@ -84,9 +91,13 @@ static uint32_t dense_copy(layout *l, uint32_t id) {
     return 0;
 }
 
-/* Whether an operand must be dense. A view whose input will not do as it is copies, and its op says what it can read. */
-static bool wants_dense(const wg_op *op) {
-    return !op->view && op->kind != WG_EFFECT && !(op->traits & WG_TAKES_STRIDES);
+/* Whether the operands must be dense: the kernel cannot read strides, and is called, for it is no view of its operand. */
+static bool wants_dense(const layout *l, const wg_instruction *i) {
+    int64_t stride[WG_MAX_RANK], offset;
+    if (i->op->kind == WG_EFFECT || (i->op->traits & WG_TAKES_STRIDES))
+        return false;
+    uint32_t from = i->op->view ? l->r.to[i->in[0]] : 0;
+    return !from || !view_strides(i, &l->r.list[from], &l->r.program->values[from], stride, &offset);
 }
 
 /* The new index of an operand, dense if it must be; 0 when out of memory. */
@@ -98,7 +109,7 @@ static uint32_t operand(layout *l, uint32_t old, bool dense) {
 static bool lay_out(layout *l, int64_t id) {
     wg_instruction i = l->r.program->list[id];
     uint32_t *in = wg__reads(&i);
-    bool dense = wants_dense(i.op);
+    bool dense = wants_dense(l, &i);
     for (uint32_t k = 0; k < i.n; k++)
         if (!(in[k] = operand(l, in[k], dense)))
             return false;

@@ -294,7 +294,7 @@ static wg_status run_tasks(wg_workspace *w, wg_error *error) {
             task->map(1, task->in, task->out);
             continue;
         }
-        wg_status status = task->call->op->run(task->call);
+        wg_status status = wg__kernel(task->call->op)(task->call);
         if (status != WG_OK)
             return task_failed(w, task->id, status, error);
     }

@@ -102,11 +102,14 @@ static const char *tensor_name(const printer *o, const wg_instruction *i) {
     return NULL;
 }
 
-static bool is_output(const wg_program *p, int64_t id) {
-    for (int i = 0; i < p->output_count; i++)
-        if (p->outputs[i] == id)
-            return true;
-    return false;
+enum { ATTRIBUTES = 256 };
+
+/* What the op says of its attributes, into text[ATTRIBUTES]; false if nothing. */
+static bool attributes(const wg_instruction *i, char *text) {
+    text[0] = text[ATTRIBUTES - 1] = 0;
+    if (i->op->kind != WG_LEAF && !i->slot && i->attr && i->op->describe)
+        i->op->describe(i->attr, text, ATTRIBUTES);
+    return text[0];
 }
 
 static void list64(printer *o, int n, const int64_t *values) {
@@ -146,7 +149,7 @@ static void text_place(printer *o, int64_t id) {
 static void text_line(printer *o, int64_t id) {
     const wg_program *p = o->program;
     const wg_instruction *i = &p->list[id];
-    char shape[128];
+    char shape[128], described[ATTRIBUTES];
     say(o, "%%%lld = %s %s%s", (long long)id, i->op->name, wg_dtype_name((wg_dtype)i->dtype),
         wg_shape_text(i->shape, shape, sizeof shape));
     for (uint32_t k = 0; k < i->n; k++)
@@ -154,6 +157,10 @@ static void text_line(printer *o, int64_t id) {
     if (is_constant(i)) {
         say(o, " ");
         number(o, i->value, false);
+    }
+    if (attributes(i, described)) {
+        say(o, " ");
+        quoted(o, described, false);
     }
     if (i->slot)
         say(o, " tensor %u", i->slot - 1);
@@ -187,35 +194,45 @@ static void print_text(printer *o) {
 
 /* ---- DOT ---- */
 
-static void dot_node(printer *o, int64_t id) {
+static void dot_node(printer *o, int64_t id, bool is_output) {
     static const char *const forms[] = {[WG_LEAF] = "box", [WG_VIEW] = "plaintext", [WG_PRODUCT] = "octagon",
                                         [WG_EFFECT] = "house", [WG_COMPOSITE] = NULL};
     const wg_program *p = o->program;
     const wg_instruction *i = &p->list[id];
     const wg_value *v = p->values ? &p->values[id] : NULL;
-    char shape[128], label[512];
+    char shape[128], described[ATTRIBUTES], label[1024];
     size_t at = 0;
     at += (size_t)snprintf(label, sizeof label, "%%%lld %.100s %s %s", (long long)id, i->op->name,
                            wg_dtype_name((wg_dtype)i->dtype), wg_shape_text(i->shape, shape, sizeof shape));
+    if (attributes(i, described))
+        at += (size_t)snprintf(label + at, sizeof label - at, " %s", described);
     if (tensor_name(o, i))
         at += (size_t)snprintf(label + at, sizeof label - at, " %.100s", tensor_name(o, i));
     if (v && v->base == id && v->space == WG_IN_ARENA)
         snprintf(label + at, sizeof label - at, " @%zu", v->offset);
     say(o, "  n%lld [shape=%s%s,label=", (long long)id, forms[i->op->kind] ? forms[i->op->kind] : "ellipse",
-        is_output(p, id) ? ",peripheries=2" : "");
+        is_output ? ",peripheries=2" : "");
     quoted(o, label, false);
     say(o, "];\n");
     for (uint32_t k = 0; k < i->n; k++)
         say(o, "  n%u -> n%lld;\n", wg__reads_const(i)[k], (long long)id);
 }
 
-static void print_dot(printer *o) {
+/* False when out of memory. */
+static bool print_dot(printer *o) {
+    bool *is_output = wg__take0(o->program->memory, (size_t)o->program->count);
+    if (!is_output)
+        return false;
+    for (int i = 0; i < o->program->output_count; i++)
+        is_output[o->program->outputs[i]] = true;
     say(o, "digraph program {\n  rankdir=BT;\n  label=");
     quoted(o, o->program->after, false);
     say(o, ";\n");
     for (int64_t id = 1; id < o->program->count; id++)
-        dot_node(o, id);
+        dot_node(o, id, is_output[id]);
     say(o, "}\n");
+    wg__give(o->program->memory, is_output);
+    return true;
 }
 
 /* ---- JSON ---- */
@@ -245,6 +262,7 @@ static void json_place(printer *o, int64_t id) {
 static void json_instruction(printer *o, int64_t id) {
     const wg_program *p = o->program;
     const wg_instruction *i = &p->list[id];
+    char described[ATTRIBUTES];
     say(o, "%s\n  {\"id\":%lld,\"op\":", id > 1 ? "," : "", (long long)id);
     quoted(o, i->op->name, true);
     say(o, ",\"type\":\"%s\",\"shape\":[", wg_dtype_name((wg_dtype)i->dtype));
@@ -253,6 +271,10 @@ static void json_instruction(printer *o, int64_t id) {
     for (uint32_t k = 0; k < i->n; k++)
         say(o, "%s%u", k ? "," : "", wg__reads_const(i)[k]);
     say(o, "]");
+    if (attributes(i, described)) {
+        say(o, ",\"attributes\":");
+        quoted(o, described, true);
+    }
     if (is_constant(i)) {
         say(o, ",\"value\":");
         number(o, i->value, true);
@@ -296,7 +318,10 @@ static wg_status print_program(const wg_program *p, const wg_print_options *opti
     printer o = {.program = p, .names = options ? options->names : NULL, .write = write, .user = user};
     switch (options ? options->format : WG_PRINT_TEXT) {
     case WG_PRINT_TEXT: print_text(&o); break;
-    case WG_PRINT_DOT: print_dot(&o); break;
+    case WG_PRINT_DOT:
+        if (!print_dot(&o))
+            return wg__refusal(p->memory);
+        break;
     case WG_PRINT_JSON: print_json(&o); break;
     }
     flush(&o);
@@ -312,6 +337,8 @@ wg_status wg_print(int n, const wg_var *y, const wg_print_options *options,
     if (!p)
         return wg_error_set(error, own.status, "%s", own.text);
     wg_status status = print_program(p, options, write, user);
+    if (status != WG_OK)
+        wg__program_no_memory(p, error);
     wg__program_free(p);
     return status;
 }

@@ -188,10 +188,8 @@ static wg_status check_layout(const subject *s, int64_t id) {
         return WG_OK;
     if (v->stride || v->shift)
         return wrong(s, WG_CONFLICT, id, "its result is not dense");
-    if (!i->op->run)
-        return wrong(s, WG_ARGUMENT, id, "its op has no kernel");
     for (uint32_t k = 0; k < i->n; k++)
-        if (p->values[wg__reads_const(i)[k]].stride && !i->op->view && !(i->op->traits & WG_TAKES_STRIDES))
+        if (p->values[wg__reads_const(i)[k]].stride && !(i->op->traits & WG_TAKES_STRIDES))
             return wrong(s, WG_CONFLICT, id, "operand %%%u is strided, and its op takes none such", wg__reads_const(i)[k]);
     return WG_OK;
 }
@@ -247,7 +245,7 @@ static wg_status check_over(const subject *s, int64_t id) {
             !overlap(r, region_of(p, base)))
             continue;
         region q = region_of(p, base);
-        bool may = i->op->run == wg__pointwise_run || ((i->op->traits & WG_ADDS_TO_LAST) && k == i->n - 1);
+        bool may = wg__kernel(i->op) == wg__pointwise_run || ((i->op->traits & WG_ADDS_TO_LAST) && k == i->n - 1);
         if (p->values[id].over != base || !may || p->values[in].stride || p->values[in].shift ||
             r.from != q.from || r.bytes != q.bytes || i->dtype != p->list[base].dtype)
             return wrong(s, WG_CONFLICT, id, "it writes over its operand %%%u while reading it", in);

@@ -6,7 +6,7 @@
 
 extern const wg_op wg__op_store, wg__op_guard;
 
-/* WG_CONFLICT if two stores among y go to one tensor. */
+/* WG_CONFLICT if two stores among y go to one tensor (one store may be named twice); WG_MEMORY, WG_LIMIT. */
 wg_status wg__check_stores(int n, const wg_var *y, wg_error *error);
 
 #endif

@@ -6,6 +6,7 @@
 
 typedef struct index_attr {
     int axis;
+    int unused;   /* attributes are compared byte by byte: no padding */
     int64_t size; /* scatter_add: of the axis made */
 } index_attr;
 
@@ -152,10 +153,10 @@ static const wg_example gather_examples[] = {{"4,3 i4:5", -2, 2, gather_rows_exa
 
 const wg_op wg__op_gather = {.name = "gather", .arity = 2, .kind = WG_INDEX, .traits = WG_IS_LINEAR,
     .attr_size = sizeof(index_attr), .shape = gather_shape, .run = gather_run, .collect = gather_collect,
-    .examples = gather_examples};
+    .examples = gather_examples, .describe = wg__describe_axis};
 
 wg_var wg_gather(wg_var x, wg_var index, int axis) {
-    index_attr p = {axis, 0};
+    index_attr p = {.axis = axis};
     return wg_apply(&wg__op_gather, 2, (const wg_var[]){x, index}, &p);
 }
 
@@ -242,10 +243,10 @@ static const wg_example scatter_add_examples[] = {{"4,3 i5:4", -2, 2, scatter_ro
 
 const wg_op wg__op_scatter_add = {.name = "scatter_add", .arity = 2, .kind = WG_INDEX, .traits = WG_IS_LINEAR,
     .attr_size = sizeof(index_attr), .shape = scatter_shape, .run = scatter_run, .vjp = scatter_vjp,
-    .examples = scatter_add_examples};
+    .examples = scatter_add_examples, .describe = wg__describe_axis};
 
 wg_var wg_scatter_add(wg_var values, wg_var index, int axis, int64_t size) {
-    index_attr p = {axis, size};
+    index_attr p = {.axis = axis, .size = size};
     return wg_apply(&wg__op_scatter_add, 2, (const wg_var[]){values, index}, &p);
 }
 
@@ -254,6 +255,7 @@ wg_var wg_scatter_add(wg_var values, wg_var index, int axis, int64_t size) {
 typedef struct one_hot_attr {
     int64_t size;
     wg_dtype dtype;
+    int unused; /* no padding */
 } one_hot_attr;
 
 static wg_status one_hot_shape(wg_infer *q) {

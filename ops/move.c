@@ -79,7 +79,7 @@ static const wg_example concat_examples[] = {{"2,3 2,1 2,4", -2, 2, concat_examp
 
 const wg_op wg__op_concat = {.name = "concat", .arity = -1, .kind = WG_MOVE, .traits = WG_IS_LINEAR,
     .attr_size = sizeof(int), .shape = concat_shape, .run = concat_run, .vjp = concat_vjp,
-    .examples = concat_examples};
+    .examples = concat_examples, .describe = wg__describe_axis};
 
 wg_var wg_concat(int n, const wg_var *x, int axis) { return wg_apply(&wg__op_concat, n, x, &axis); }
 

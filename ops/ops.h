@@ -10,6 +10,13 @@ wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in);
 /* The kernel of every pointwise op: blocks of any strides through op->map. */
 wg_status wg__pointwise_run(wg_call *call);
 
+/* An op's kernel: its own; of a pointwise op without one, the walk through its map; else one that fails. */
+typedef wg_status wg__kernel_run(wg_call *call);
+wg_status wg__no_kernel(wg_call *call);
+static inline wg__kernel_run *wg__kernel(const wg_op *op) {
+    return op->run ? op->run : op->kind == WG_POINTWISE ? wg__pointwise_run : wg__no_kernel;
+}
+
 /* Copies an array of any strides to dense memory in row-major order. */
 void wg__copy(const wg_team *team, const wg_array *from, void *to);
 
@@ -22,10 +29,15 @@ wg_var wg__broadcast_to(wg_var x, const wg_shape *shape);
 /* The shape of out (rank, dim), for attributes. */
 typedef struct wg_dims {
     int rank;
+    int unused; /* attributes are compared byte by byte: no padding */
     int64_t dim[WG_MAX_RANK];
 } wg_dims;
 wg_dims wg__dims(int rank, const int64_t *dim);
 wg_dims wg__dims_of(wg_var x);
+
+/* For wg_op.describe, of attributes that are a wg_dims, and that are an int: the axis. */
+void wg__describe_dims(const void *attr, char *text, size_t size);
+void wg__describe_axis(const void *attr, char *text, size_t size);
 
 /* x as an operand whose shape a builder may read: false (and the tape's failure set) if x is invalid or bare. */
 bool wg__operand(wg_var x, const char *name);

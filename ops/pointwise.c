@@ -375,8 +375,14 @@ static void walk_range(void *user, int64_t from, int64_t to) {
     }
 }
 
+wg_status wg__no_kernel(wg_call *call) { return wg_call_fail(call, WG_UNSUPPORTED, "this op cannot be run"); }
+
 wg_status wg__pointwise_run(wg_call *call) {
     int64_t count = call->out.shape->count;
+    if (call->n < 1 || call->n > MOST_OPERANDS)
+        return wg_call_fail(call, WG_UNSUPPORTED, "a pointwise op has 1 to %d operands, not %d", MOST_OPERANDS, call->n);
+    if (!call->op->map[call->out.dtype - WG_F32])
+        return wg_call_fail(call, WG_DTYPE, "there is no kernel for %s", wg_dtype_name(call->out.dtype));
     if (count == 0)
         return WG_OK;
     walk w = {.op = call->op, .n = call->n, .size = wg_dtype_size(call->out.dtype),

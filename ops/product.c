@@ -3,6 +3,8 @@
 #include "gemm.h"
 #include "ops.h"
 
+#include <stdio.h>
+
 typedef struct matmul_attr {
     uint8_t a, b; /* the operand is transposed */
 } matmul_attr;
@@ -134,9 +136,14 @@ static wg_status matmul_add_run(wg_call *call) {
     return multiply(call, 1);
 }
 
+static void matmul_describe(const void *attr, char *text, size_t size) {
+    const matmul_attr *t = attr;
+    snprintf(text, size, "%s%s%s", t->a ? "transpose_a" : "", t->a && t->b ? " " : "", t->b ? "transpose_b" : "");
+}
+
 static const wg_op matmul_add = {.name = "matmul_add", .arity = 3, .kind = WG_PRODUCT,
     .traits = WG_TAKES_STRIDES | WG_ADDS_TO_LAST, .attr_size = sizeof(matmul_attr), .shape = matmul_add_shape,
-    .run = matmul_add_run};
+    .run = matmul_add_run, .describe = matmul_describe};
 
 /* ---- derivative: products again, with the flags in place of transposes ---- */
 
@@ -165,7 +172,8 @@ static const wg_example matmul_examples[] = {
 
 const wg_op wg__op_matmul = {.name = "matmul", .arity = 2, .kind = WG_PRODUCT,
     .traits = WG_IS_MULTILINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(matmul_attr), .shape = matmul_shape,
-    .run = matmul_run, .vjp = matmul_vjp, .accumulate = &matmul_add, .examples = matmul_examples};
+    .run = matmul_run, .vjp = matmul_vjp, .accumulate = &matmul_add, .examples = matmul_examples,
+    .describe = matmul_describe};
 
 static wg_var product(wg_var a, wg_var b, bool transpose_a, bool transpose_b) {
     return wg_apply(&wg__op_matmul, 2, (const wg_var[]){a, b}, &(matmul_attr){transpose_a, transpose_b});

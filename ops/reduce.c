@@ -44,7 +44,7 @@ static const wg_example sum_to_examples[] = {{"2,3,4", -2, 2, sum_to_example},
 
 const wg_op wg__op_sum_to = {.name = "sum_to", .arity = 1, .kind = WG_REDUCTION, .traits = WG_IS_LINEAR,
     .attr_size = sizeof(wg_dims), .shape = wg__fold_shape, .run = sum_to_run, .scratch = fold_scratch,
-    .vjp = sum_to_vjp, .examples = sum_to_examples};
+    .vjp = sum_to_vjp, .examples = sum_to_examples, .describe = wg__describe_dims};
 
 wg_var wg_sum_to(wg_var x, int rank, const int64_t *dim) {
     wg_dims to = wg__dims(rank, dim);
@@ -117,7 +117,7 @@ AXES_EXAMPLES(reduce_min, -2, 2)
 #define EXTREME(op, kernel)                                                                        \
     const wg_op wg__op_##op = {.name = #op, .arity = 1, .kind = WG_REDUCTION,                      \
         .attr_size = sizeof(wg_dims), .shape = extreme_shape, .run = kernel, .scratch = fold_scratch, \
-        .vjp = extreme_vjp, .examples = op##_examples};                                            \
+        .vjp = extreme_vjp, .examples = op##_examples, .describe = wg__describe_dims};              \
     wg_var wg_##op(wg_var x, int n_axes, const int *axes, bool keepdims) {                         \
         AXES(#op)                                                                                  \
         return settled(wg_apply(&wg__op_##op, 1, &x, &to.kept), &to, keepdims);                    \
@@ -209,7 +209,8 @@ static void norm_vjp(const wg_rule *r, wg_var *dx) {
 
 AXES_EXAMPLES(norm, 0.5, 2)
 const wg_op wg__op_norm = {.name = "norm", .arity = 1, .kind = WG_REDUCTION, .attr_size = sizeof(wg_dims),
-    .shape = wg__fold_shape, .run = norm_run, .scratch = norm_scratch, .vjp = norm_vjp, .examples = norm_examples};
+    .shape = wg__fold_shape, .run = norm_run, .scratch = norm_scratch, .vjp = norm_vjp, .examples = norm_examples,
+    .describe = wg__describe_dims};
 
 wg_var wg_norm(wg_var x, int n_axes, const int *axes, bool keepdims) {
     AXES("norm")

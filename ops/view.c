@@ -2,6 +2,7 @@
  * input's strides allow it. */
 #include "ops.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,23 @@ wg_dims wg__dims(int rank, const int64_t *dim) {
 wg_dims wg__dims_of(wg_var x) {
     const wg_shape *shape = wg_var_shape(x);
     return shape ? wg__dims(shape->rank, shape->dim) : (wg_dims){0};
+}
+
+static void write_list(const char *name, int n, const int64_t *values, char *text, size_t size) {
+    size_t used = (size_t)snprintf(text, size, "%s=(", name);
+    for (int k = 0; k < n && used < size; k++)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", k ? "," : "", (long long)values[k]);
+    if (used < size)
+        snprintf(text + used, size - used, ")");
+}
+
+void wg__describe_dims(const void *attr, char *text, size_t size) {
+    const wg_dims *dims = attr;
+    write_list("to", dims->rank, dims->dim, text, size);
+}
+
+void wg__describe_axis(const void *attr, char *text, size_t size) {
+    snprintf(text, size, "axis=%d", *(const int *)attr);
 }
 
 bool wg__operand(wg_var x, const char *name) {
@@ -103,7 +121,8 @@ static const wg_example reshape_examples[] = {{"2,3,4", -2, 2, reshape_example},
 
 const wg_op wg__op_reshape = {.name = "reshape", .arity = 1, .kind = WG_VIEW,
     .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(wg_dims), .shape = reshape_shape,
-    .run = copy_run, .view = reshape_view, .vjp = reshape_vjp, .examples = reshape_examples};
+    .run = copy_run, .view = reshape_view, .vjp = reshape_vjp, .examples = reshape_examples,
+    .describe = wg__describe_dims};
 
 wg_var wg_reshape(wg_var x, int rank, const int64_t *dim) {
     wg_dims to = wg__dims(rank, dim);
@@ -157,9 +176,18 @@ static void permute_vjp(const wg_rule *r, wg_var *dx) {
 static wg_var permute_example(const wg_var *in) { return wg_permute(in[0], 3, (const int[]){2, 0, -2}); }
 static const wg_example permute_examples[] = {{"2,3,4", -2, 2, permute_example}, {0}};
 
+static void permute_describe(const void *attr, char *text, size_t size) {
+    const permute_attr *p = attr;
+    int64_t axis[WG_MAX_RANK];
+    for (int k = 0; k < p->rank; k++)
+        axis[k] = p->axis[k];
+    write_list("axes", p->rank, axis, text, size);
+}
+
 const wg_op wg__op_permute = {.name = "permute", .arity = 1, .kind = WG_VIEW,
     .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(permute_attr), .shape = permute_shape,
-    .run = copy_run, .view = permute_view, .vjp = permute_vjp, .examples = permute_examples};
+    .run = copy_run, .view = permute_view, .vjp = permute_vjp, .examples = permute_examples,
+    .describe = permute_describe};
 
 wg_var wg_permute(wg_var x, int rank, const int *axis) {
     permute_attr p = {.rank = rank};
@@ -230,7 +258,8 @@ static const wg_example broadcast_examples[] = {{"3,1", -2, 2, broadcast_example
 
 const wg_op wg__op_broadcast_to = {.name = "broadcast_to", .arity = 1, .kind = WG_VIEW,
     .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(wg_dims), .shape = broadcast_shape,
-    .run = copy_run, .view = broadcast_view, .vjp = broadcast_vjp, .examples = broadcast_examples};
+    .run = copy_run, .view = broadcast_view, .vjp = broadcast_vjp, .examples = broadcast_examples,
+    .describe = wg__describe_dims};
 
 wg_var wg_broadcast_to(wg_var x, int rank, const int64_t *dim) {
     wg_dims to = wg__dims(rank, dim);
@@ -246,17 +275,16 @@ wg_var wg__broadcast_to(wg_var x, const wg_shape *shape) {
 /* ---- slice ---- */
 
 typedef struct slice_attr {
-    int axis;
-    int64_t from, count;
+    int64_t axis, from, count;
 } slice_attr;
 
 static wg_status slice_shape(wg_infer *q) {
     const slice_attr *s = q->attr;
     char text[96];
-    int axis = wg__axis(s->axis, q->in[0]->rank);
+    int axis = wg__axis((int)s->axis, q->in[0]->rank);
     wg_shape_text(q->in[0], text, sizeof text);
     if (axis < 0)
-        return wg_infer_fail(q, WG_RANGE, "%s has no axis %d", text, s->axis);
+        return wg_infer_fail(q, WG_RANGE, "%s has no axis %d", text, (int)s->axis);
     if (s->from < 0 || s->count < 0 || s->from > q->in[0]->dim[axis] - s->count)
         return wg_infer_fail(q, WG_RANGE, "%lld elements from %lld on lie outside axis %d of %s", (long long)s->count,
                              (long long)s->from, axis, text);
@@ -397,9 +425,15 @@ static wg_var slice_overlap_example(const wg_var *in) {
 static const wg_example slice_examples[] = {
     {"2,4", -2, 2, slice_example}, {"2,4", -2, 2, slice_overlap_example}, {0}};
 
+static void slice_describe(const void *attr, char *text, size_t size) {
+    const slice_attr *s = attr;
+    snprintf(text, size, "axis=%lld from=%lld count=%lld", (long long)s->axis, (long long)s->from, (long long)s->count);
+}
+
 const wg_op wg__op_slice = {.name = "slice", .arity = 1, .kind = WG_VIEW,
     .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(slice_attr), .shape = slice_shape,
-    .run = copy_run, .view = slice_view, .collect = slice_collect, .examples = slice_examples};
+    .run = copy_run, .view = slice_view, .collect = slice_collect, .examples = slice_examples,
+    .describe = slice_describe};
 
 wg_var wg_slice(wg_var x, int axis, int64_t from, int64_t count) {
     slice_attr s = {axis, from, count};
@@ -481,7 +515,7 @@ static const wg_example flip_examples[] = {{"3,2", -2, 2, flip_first},
 
 const wg_op wg__op_flip = {.name = "flip", .arity = 1, .kind = WG_VIEW, .traits = WG_IS_LINEAR | WG_TAKES_STRIDES,
     .attr_size = sizeof(int), .shape = flip_shape, .run = copy_run, .view = flip_view, .vjp = flip_vjp,
-    .examples = flip_examples};
+    .examples = flip_examples, .describe = wg__describe_axis};
 
 wg_var wg_flip(wg_var x, int axis) { return wg_apply(&wg__op_flip, 1, &x, &axis); }
 

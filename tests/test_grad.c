@@ -299,3 +299,66 @@ Test(grad, long_concats_have_derivatives_in_both_modes) {
     for (int k = 0; k < 40; k++)
         wg_tensor_free(t[k]);
 }
+
+/* y = x times the number of rows k says, read by a collecting rule alone: no vjp, no trait. */
+static wg_status scaled_shape(wg_infer *infer) {
+    infer->out = *infer->in[0];
+    infer->dtype = infer->in_dtype[0];
+    return WG_OK;
+}
+static wg_status scaled_run(wg_call *call) {
+    for (int64_t i = 0; i < call->out.shape->count; i++)
+        ((double *)call->out.data)[i] = ((const double *)call->in[0].data)[i] * ((const int32_t *)call->in[1].data)[0];
+    return WG_OK;
+}
+static const wg_op scaled_by;
+static wg_var scaled_collect(wg_var x, int n, const wg_rule *readers) {
+    wg_var sum = wg_like(x, 0);
+    for (int i = 0; i < n; i++)
+        sum = add(sum, wg_apply(&scaled_by, 2, (const wg_var[]){readers[i].g, readers[i].in[1]}, NULL));
+    return sum;
+}
+static const wg_op scaled_by = {.name = "scaled_by", .arity = 2, .kind = WG_INDEX, .shape = scaled_shape, .run = scaled_run,
+                                .collect = scaled_collect};
+
+Test(grad, op_that_only_collects_has_a_forward_mode) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_random(NULL, WG_F64, 1, (const int64_t[]){4}, 1), *k = wg_tensor_new(NULL, WG_I32, 0, NULL);
+    wg_tensor_set(k, 0, 3);
+    wg_var x = wg_leaf(tape, t), v = exp(x), y = wg_apply(&scaled_by, 2, (const wg_var[]){x, wg_leaf(tape, k)}, NULL), dy;
+    cr_assert_eq(wg_jvp(1, &x, &v, 1, &y, &dy), WG_OK, "%s", wg_tape_message(tape));
+    cr_assert_lt(taped_distance(dy, mul(3, v)), 1e-14);
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+    wg_tensor_free(k);
+}
+
+/* The step of the tape's mark before a node; INT64_MIN if it has none. */
+static int64_t step_at(const wg_tape *tape, int64_t id) {
+    int64_t step = INT64_MIN;
+    for (int64_t i = 0; i < tape->step_count && tape->steps[i].id <= id; i++)
+        step = tape->steps[i].step;
+    return step;
+}
+
+Test(grad, forward_mode_keeps_step_marks) {
+    enum { T = 5 };
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_random(NULL, WG_F64, 1, (const int64_t[]){4}, 1);
+    wg_var x = wg_leaf(tape, t), h[T + 1] = {x}, dh[T + 1];
+    uint32_t unroll = ++tape->unrolls;
+    for (int k = 0; k < T; k++) {
+        wg__step_mark(tape, unroll, k);
+        h[k + 1] = wg_softmax(tanh(h[k]), 0); /* softmax: forward mode by way of its reverse rule */
+    }
+    wg__step_mark(tape, unroll, T);
+    wg_var one = wg_like(x, 1);
+    cr_assert_eq(wg_jvp(1, &x, &one, T, h + 1, dh + 1), WG_OK, "%s", wg_tape_message(tape));
+    for (int k = 0; k < T; k++)
+        cr_expect_eq(step_at(tape, dh[k + 1].as.id), k, "the tangent of step %d stands in step %lld", k,
+                     (long long)step_at(tape, dh[k + 1].as.id));
+    cr_expect_eq(step_at(tape, wg_tape_count(tape)), T - 1);
+    cr_expect_eq(step_at(tape, add(one, 2).as.id), T, "the last step has an end");
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+}

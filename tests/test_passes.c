@@ -143,3 +143,27 @@ Test(passes, a_fault_after_any_pass_shows_on_random_graphs) {
         cr_expect_leq(seed, 2000, "a fault after %s shows nowhere", faults[which].after);
     }
 }
+
+Test(passes, equal_attributes_are_equal_bytes_whatever_the_stack_held) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_random(NULL, WG_F32, 2, (const int64_t[]){3, 4}, 1), *k = wg_tensor_new(NULL, WG_I32, 1, (const int64_t[]){2});
+    wg_var x = wg_leaf(tape, t), i = wg_leaf(tape, k), recorded[2][6];
+    for (int round = 0; round < 2; round++) {
+        volatile char dirt[4096];
+        for (size_t at = 0; at < sizeof dirt; at++)
+            dirt[at] = (char)(round ? 0xff : 0x11);
+        recorded[round][0] = wg_slice(x, 1, 1, 2);
+        recorded[round][1] = wg_gather(x, i, 0);
+        recorded[round][2] = wg_one_hot(i, 4, WG_F32);
+        recorded[round][3] = wg_reshape(x, 1, (const int64_t[]){12});
+        recorded[round][4] = wg_scatter_add(recorded[0][1], i, 0, 3);
+        recorded[round][5] = taped_sum(x);
+    }
+    for (int at = 0; at < 6; at++) {
+        const wg_node *a = wg__of(recorded[0][at]), *b = wg__of(recorded[1][at]);
+        cr_expect(memcmp(a->attr, b->attr, a->op->attr_size) == 0, "%s", a->op->name);
+    }
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+    wg_tensor_free(k);
+}

@@ -577,3 +577,69 @@ Test(plan, cache_tells_structures_apart) {
     wg_tensor_free(a);
     wg_tensor_free(b);
 }
+
+/* A view of one's own that can only be taken of dense operands, and whose kernel reads no strides. */
+static wg_status mirror_shape(wg_infer *infer) {
+    infer->out = *infer->in[0];
+    infer->dtype = infer->in_dtype[0];
+    return WG_OK;
+}
+static bool never_view(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,
+                       int64_t *out_stride, int64_t *offset) {
+    (void)attr, (void)in, (void)in_stride, (void)out, (void)out_stride, (void)offset;
+    return false;
+}
+static wg_status mirror_run(wg_call *call) {
+    const double *from = call->in[0].data;
+    double *to = call->out.data;
+    for (int64_t i = 0; i < call->out.shape->count; i++)
+        to[i] = from[call->out.shape->count - 1 - i];
+    return WG_OK;
+}
+static const wg_op mirror = {.name = "mirror", .arity = 1, .kind = WG_VIEW, .shape = mirror_shape, .run = mirror_run,
+                             .view = never_view};
+
+Test(plan, gives_a_view_that_reads_no_strides_dense_operands) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_random(NULL, WG_F64, 2, (const int64_t[]){3, 4}, 1);
+    wg_var turned = transpose(wg_leaf(tape, t)), y[2] = {wg_apply(&mirror, 1, &turned, NULL), turned};
+    agrees_in_every_way(2, y);
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+}
+
+static void halves(int64_t n, const void *const *in, void *out) {
+    for (int64_t i = 0; i < n; i++)
+        ((float *)out)[i] = ((const float *)in[0])[i] / 2;
+}
+static const wg_op half = {.name = "half", .arity = 1, .kind = WG_POINTWISE, .map = {halves}};
+static const wg_op no_way = {.name = "no_way", .arity = 1, .kind = WG_MOVE, .shape = mirror_shape};
+
+Test(plan, pointwise_op_of_ones_own_needs_only_its_map) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_random(NULL, WG_F32, 2, (const int64_t[]){3, 4}, 1);
+    wg_var x = wg_leaf(tape, t), y = wg_apply(&half, 1, &x, NULL), turned = transpose(x), z[] = {y, wg_apply(&half, 1, &turned, NULL)};
+    agrees_in_every_way(2, z);
+    cr_assert_eq(taped_distance(y, mul(x, 0.5)), 0);
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+}
+
+Test(plan, op_that_cannot_be_run_says_so) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *f32 = wg_tensor_new(NULL, WG_F32, 1, (const int64_t[]){5}), *f64 = wg_tensor_new(NULL, WG_F64, 1, (const int64_t[]){5});
+    wg_var x = wg_leaf(tape, f32), z = wg_leaf(tape, f64), y[] = {wg_apply(&no_way, 1, &x, NULL), wg_apply(&half, 1, &z, NULL)};
+    for (int i = 0; i < 2; i++) {
+        wg_error error = {0}, again = {0};
+        wg_tensor *out;
+        wg_plan *plan = wg_compile(1, &y[i], NULL, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        cr_assert_eq(wg_run(plan, &error), i ? WG_DTYPE : WG_UNSUPPORTED);
+        cr_assert_eq(wg_eval(1, &y[i], &out, &again), error.status);
+        cr_assert_str_eq(error.text, again.text);
+        wg_plan_free(plan);
+    }
+    wg_tape_free(tape);
+    wg_tensor_free(f32);
+    wg_tensor_free(f64);
+}

@@ -140,3 +140,22 @@ Test(print, says_that_there_is_no_such_pass) {
     wg_tape_free(tape);
     wg_tensor_free(t);
 }
+
+Test(print, shows_attributes_in_every_format) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_random(NULL, WG_F64, 2, (const int64_t[]){2, 3}, 1), *k = wg_tensor_new(NULL, WG_I32, 1, (const int64_t[]){2});
+    wg_var x = wg_leaf(tape, t), parts[2] = {wg_slice(x, 1, 1, 2), wg_gather(x, wg_leaf(tape, k), -1)};
+    wg_var y = wg_matmul(wg_concat(2, parts, 1), wg_reshape(wg_permute(x, 2, (const int[]){1, 0}), 2, (const int64_t[]){-1, 3}), true, false);
+    y = wg_sum_to(y, 1, (const int64_t[]){3});
+    static const char *const said[] = {"axis=1 from=1 count=2", "axis=-1", "axis=1", "axes=(1,0)", "to=(-1,3)", "transpose_a", "to=(3)"};
+    cr_assert_eq(wg_tape_status(tape), WG_OK, "%s", wg_tape_message(tape));
+    for (wg_print_format format = WG_PRINT_TEXT; format <= WG_PRINT_JSON; format++) {
+        char *text = printed(1, &y, (wg_print_options){.format = format});
+        for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+            cr_expect_not_null(strstr(text, said[i]), "%s is not in\n%s", said[i], text);
+        free(text);
+    }
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+    wg_tensor_free(k);
+}
