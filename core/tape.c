@@ -74,6 +74,9 @@ void wg_tape_rewind(wg_tape *tape, wg_mark mark) {
     drop_leaves(tape, mark.nodes);
     while (tape->step_count && tape->steps[tape->step_count - 1].id >= mark.nodes)
         tape->step_count--;
+    for (int i = 0; i < WG_CONSTANT_SLOTS; i++)
+        if (tape->constants[i].id >= mark.nodes)
+            tape->constants[i].shape = NULL;
     wg__arena_rewind(&tape->arena, mark.bytes);
     tape->count = mark.nodes;
     tape->streams = mark.streams;
@@ -359,27 +362,14 @@ wg_var wg_leaf(wg_tape *tape, wg_tensor *tensor) {
     return wg__hold(leaf, tensor) ? leaf : wg__var(tape, 0);
 }
 
-wg_var wg__constant(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value) {
+wg_var wg__constant_new(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value, wg_constant_slot *slot) {
     if (dtype == WG_I32 && !(value >= INT32_MIN && value <= INT32_MAX && value == (int32_t)value))
         return wg__fail(tape, WG_RANGE, "constant", "%g is not an i32", value);
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    /* Of no address: one program records the same nodes every time. */
-    uint64_t hash = (bits ^ (uint64_t)shape->count << 20 ^ (uint64_t)shape->rank << 12 ^ (uint64_t)dtype << 8) *
-                    0x9e3779b97f4a7c15u;
-    wg_constant_slot *slot = &tape->constants[hash >> 56];
-    if (slot->id && slot->id < tape->count && slot->shape == shape && slot->dtype == dtype &&
-        memcmp(&slot->value, &value, sizeof value) == 0) {
-        /* A rewind may have given the id to another node. */
-        const wg_node *node = wg__node(tape, slot->id);
-        if (node->op == &wg__op_constant && node->shape == shape && node->dtype == dtype &&
-            memcmp(&node->value, &value, sizeof value) == 0)
-            return wg__var(tape, slot->id);
-    }
     wg_var made = wg__record(tape, &wg__op_constant, dtype, shape, 0, NULL, NULL);
     if (made.as.id) {
         wg__of(made)->value = value;
-        *slot = (wg_constant_slot){shape, value, (uint32_t)made.as.id, dtype};
+        *slot = (wg_constant_slot){.shape = shape, .id = (uint32_t)made.as.id, .dtype = (uint32_t)dtype};
+        memcpy(&slot->bits, &value, sizeof value);
     }
     return made;
 }

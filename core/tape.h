@@ -5,6 +5,8 @@
 
 #include "core.h"
 
+#include <string.h>
+
 /* One entry of the Wengert list: 40 bytes, never moved. */
 typedef struct wg_node {
     const wg_op *op;
@@ -40,8 +42,8 @@ typedef struct wg_step_mark {
 } wg_step_mark;
 
 typedef struct wg_constant_slot {
-    const wg_shape *shape;
-    double value;
+    const wg_shape *shape; /* NULL: empty */
+    uint64_t bits;         /* of the value */
     uint32_t id;
     uint32_t dtype;
 } wg_constant_slot;
@@ -91,6 +93,11 @@ static inline wg_node *wg__of(wg_var x) { return wg__node(x.tape, x.as.id); }
 extern const char wg__bare_mark;
 static inline bool wg__is_bare(wg_var x) { return x.tape == (const void *)&wg__bare_mark; }
 
+/* A node of its tape, on which can be recorded: nothing has failed. */
+static inline bool wg__recordable(wg_var x) {
+    return x.tape && !wg__is_bare(x) && x.tape->status == WG_OK && (uint64_t)x.as.id - 1 < (uint64_t)x.tape->count - 1;
+}
+
 /* A node of its tape: neither invalid nor a bare constant. */
 static inline bool wg__on_tape(wg_var x) {
     return x.tape && !wg__is_bare(x) && x.as.id > 0 && x.as.id < x.tape->count;
@@ -108,19 +115,19 @@ wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape
                   const wg_var *in, const void *attr);
 
 /* The same for an op without attributes and with one or two operands: the way most nodes come. */
-static inline wg_var wg__record_small(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
-                                      const wg_var *in) {
+static inline __attribute__((always_inline)) wg_var wg__record_small(wg_tape *tape, const wg_op *op, wg_dtype dtype,
+                                                                     const wg_shape *shape, int n, wg_var a, wg_var b) {
     uint64_t at = (uint64_t)tape->count + WG_FIRST_CHUNK;
     int k = 63 - __builtin_clzll(at) - WG_FIRST_CHUNK_BITS;
     wg_node *chunk = tape->chunk[k];
     if (!chunk)
-        return wg__record(tape, op, dtype, shape, n, in, NULL);
+        return wg__record(tape, op, dtype, shape, n, (const wg_var[]){a, b}, NULL);
     wg_node *node = &chunk[at - ((uint64_t)WG_FIRST_CHUNK << k)];
     node->op = op;
     node->shape = shape;
     node->attr = NULL;
-    node->in[0] = (uint32_t)in[0].as.id;
-    node->in[1] = n > 1 ? (uint32_t)in[1].as.id : 0;
+    node->in[0] = (uint32_t)a.as.id;
+    node->in[1] = n > 1 ? (uint32_t)b.as.id : 0;
     node->n = (uint32_t)n;
     node->dtype = (uint32_t)dtype;
     node->origin = tape->origin;
@@ -135,7 +142,18 @@ bool wg__hold(wg_var node, wg_tensor *tensor);
 const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape);
 
 /* The constant of this type, (interned) shape and value; recorded once and reused. */
-wg_var wg__constant(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value);
+wg_var wg__constant_new(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value, wg_constant_slot *slot);
+static inline wg_var wg__constant(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    /* Of no address: one program records the same nodes every time. */
+    uint64_t hash = (bits ^ (uint64_t)shape->count << 20 ^ (uint64_t)shape->rank << 12 ^ (uint64_t)dtype << 8) *
+                    0x9e3779b97f4a7c15u;
+    wg_constant_slot *slot = &tape->constants[hash >> 56];
+    if (slot->shape == shape && slot->bits == bits && slot->dtype == (uint32_t)dtype)
+        return wg__var(tape, slot->id);
+    return wg__constant_new(tape, dtype, shape, value, slot);
+}
 
 /* Where nodes recorded from now on come from ("lstm.cell:7"); 0 is nowhere. Returns what it was. */
 uint32_t wg__origin_new(wg_tape *tape, const char *place);

@@ -13,6 +13,8 @@ typedef struct value {
     char *data;
     double single;
     const int64_t *stride; /* NULL: dense */
+    uint32_t uses;         /* reads to come, of the value and of its views */
+    uint32_t base;         /* whose block the data lies in; 0: nobody's to drop */
 } value;
 
 enum { SMALL = 512, FEW = 16 };
@@ -22,9 +24,7 @@ static const int64_t no_strides[WG_MAX_RANK];
 typedef struct walk {
     wg_tape *tape;
     int64_t high;
-    value *values;  /* by id; undefined until the walk comes by */
-    uint32_t *uses; /* by id: reads to come, of the value and of its views */
-    uint32_t *base; /* by id: whose block the data lies in; 0: nobody's to drop */
+    value *values; /* by id */
     wg_arena arena;
     wg_team team;
     wg_error *error;
@@ -57,20 +57,22 @@ static wg_status plan_walk(walk *w, int n, const wg_var *y) {
         w->high = wg__max(w->high, y[i].as.id);
     }
     size_t count = (size_t)(w->high + 1);
-    w->values = wg__take(w->tape->memory, wg__size(count, sizeof *w->values, 0));
-    w->uses = wg__take0(w->tape->memory, wg__size(count, sizeof *w->uses, 0));
-    w->base = wg__take0(w->tape->memory, wg__size(count, sizeof *w->base, 0));
-    if (!w->values || !w->uses || !w->base)
+    value *values = w->values = wg__take0(w->tape->memory, wg__size(count, sizeof *w->values, 0));
+    if (!values)
         return no_memory(w, "eval");
-    w->values[0] = (value){0}; /* stands for the operand that a unary op lacks */
     for (int i = 0; i < n; i++)
-        w->uses[y[i].as.id]++;
+        values[y[i].as.id].uses++;
     for (int64_t id = w->high; id > 0; id--) {
-        if (!w->uses[id])
+        if (!values[id].uses)
             continue;
         const wg_node *node = wg__node(w->tape, id);
+        if (node->n <= 2) { /* the operand that a unary op lacks is 0, which is no value */
+            values[node->in[0]].uses++;
+            values[node->in[1]].uses++;
+            continue;
+        }
         for (uint32_t k = 0; k < node->n; k++)
-            w->uses[wg__inputs(node)[k]]++;
+            values[node->more[k]].uses++;
     }
     return WG_OK;
 }
@@ -82,7 +84,7 @@ static wg_status room_for(walk *w, int64_t id, const wg_node *node) {
         v->data = wg__arena_take(&w->arena, bytes);
     } else {
         v->data = wg__take(w->tape->memory, bytes);
-        w->base[id] = v->data ? (uint32_t)id : 0;
+        v->base = v->data ? (uint32_t)id : 0;
     }
     return v->data ? WG_OK : no_memory(w, node->op->name);
 }
@@ -90,25 +92,24 @@ static wg_status room_for(walk *w, int64_t id, const wg_node *node) {
 /* One read of a value less; a value nobody reads any more is dropped, and its base read once less in turn. */
 static inline void release(walk *w, int64_t id) {
     while (id) {
-        if (--w->uses[id] || !w->base[id])
-            return;
         value *v = value_of(w, id);
-        int64_t base = w->base[id];
+        if (--v->uses || !v->base)
+            return;
+        int64_t base = v->base;
+        v->base = 0;
         if (base == id) {
             wg__give(w->tape->memory, v->data);
-            w->base[id] = 0;
             return;
         }
-        w->base[id] = 0;
         id = base;
     }
 }
 
 static void hold_base(walk *w, int64_t id, int64_t of) {
-    uint32_t base = w->base[of];
-    w->base[id] = base ? (uint32_t)of : 0;
-    if (base)
-        w->uses[of]++;
+    value *from = value_of(w, of);
+    value_of(w, id)->base = from->base ? (uint32_t)of : 0;
+    if (from->base)
+        from->uses++;
 }
 
 /* Whether two sets of strides lead to the same places. */
@@ -247,7 +248,7 @@ static wg_array *operands_room(walk *w, uint32_t n) {
 }
 
 /* A pointwise op on single elements: no strides matter, no threads, no call record. False if it is none. */
-static inline bool run_single(walk *w, int64_t id, const wg_node *node) {
+static inline bool run_single(const walk *w, int64_t id, const wg_node *node) {
     if (node->op->kind != WG_POINTWISE || node->shape->count != 1 || node->n > 2)
         return false;
     void (*map)(int64_t, const void *const *, void *) = node->op->map[node->dtype - WG_F32];
@@ -277,10 +278,8 @@ static wg_status run_node(walk *w, int64_t id, const wg_node *node) {
 
 static wg_status walk_all(walk *w, wg_watch *watch, void *user) {
     for (int64_t id = 1; id <= w->high; id++) {
-        if (!w->uses[id])
+        if (!value_of(w, id)->uses)
             continue;
-        value *v = value_of(w, id);
-        v->data = NULL, v->stride = NULL;
         const wg_node *node = wg__node(w->tape, id);
         wg_status status = run_single(w, id, node) ? WG_OK : run_node(w, id, node);
         if (status != WG_OK)
@@ -323,11 +322,9 @@ static wg_status effects(walk *w, int n, const wg_var *y, wg_tensor **out) {
 
 static void walk_free(walk *w) {
     for (int64_t id = 1; w->values && id <= w->high; id++) /* what an early end left */
-        if (w->base && w->base[id] == id)
+        if (w->values[id].base == id)
             wg__give(w->tape->memory, value_of(w, id)->data);
     wg__give(w->tape->memory, w->values);
-    wg__give(w->tape->memory, w->uses);
-    wg__give(w->tape->memory, w->base);
     wg__give(w->tape->memory, w->scratch);
     wg__give(w->tape->memory, w->many);
     wg__arena_free(&w->arena);

@@ -35,6 +35,8 @@ static void sweep_free(sweep *s) {
 
 static bool is_float(const wg_node *node) { return node->dtype != WG_I32; }
 
+static bool in_sweep(const sweep *s, uint32_t id) { return id >= s->low && s->active[id - s->low]; }
+
 /* Checks the operands, finds the range, marks what depends on x. */
 static wg_status sweep_start(sweep *s, const char *what, int n, const wg_var *x, int m, const wg_var *y) {
     s->low = INT64_MAX;
@@ -63,12 +65,11 @@ static wg_status sweep_start(sweep *s, const char *what, int n, const wg_var *x,
     for (int64_t id = s->low; id <= s->high; id++) {
         const wg_node *node = wg__node(s->tape, id);
         const uint32_t *in = wg__inputs(node);
-        if ((node->op->traits & WG_IS_ZERO) || !is_float(node))
-            continue;
-        bool any = s->active[id - s->low];
+        bool any = false;
         for (uint32_t k = 0; k < node->n && !any; k++)
-            any = in[k] >= s->low && s->active[in[k] - s->low];
-        s->active[id - s->low] = any;
+            any = in_sweep(s, in[k]);
+        if (any && is_float(node) && !(node->op->traits & WG_IS_ZERO))
+            s->active[id - s->low] = true;
     }
     return WG_OK;
 }
@@ -92,8 +93,6 @@ static wg_status check_seeds(wg_tape *tape, const char *what, const char *kind, 
     }
     return tape->status;
 }
-
-static bool in_sweep(const sweep *s, uint32_t id) { return id >= s->low && s->active[id - s->low]; }
 
 static wg_var accumulate(wg_var sum, wg_var more) { return sum.tape ? wg_add(sum, more) : more; }
 
@@ -199,11 +198,12 @@ static void add_contribution(sweep *s, uint32_t input, wg_var part, const wg_op 
         part = wg_like(wg__var(tape, input), part.as.value);
     if (tape->status != WG_OK)
         return;
-    if (part.tape != tape || wg__of(part)->shape != wg__node(tape, input)->shape || wg__of(part)->dtype != wg__node(tape, input)->dtype) {
+    const wg_node *want = wg__node(tape, input), *got = part.tape == tape ? wg__of(part) : NULL;
+    if (!got || got->shape != want->shape || got->dtype != want->dtype) {
         wg__fail(tape, WG_SHAPE, op->name, "its derivative has another shape or type than its operand");
         return;
     }
-    *adjoint = (uint32_t)accumulate(var_or_none(tape, *adjoint), part).as.id;
+    *adjoint = *adjoint ? (uint32_t)wg_add(wg__var(tape, *adjoint), part).as.id : (uint32_t)part.as.id;
 }
 
 /* Readers of one value by one op that collects: fills rules, calls the op once. */
@@ -280,8 +280,7 @@ static void reverse_pointwise(sweep *s, const wg_node *node, int64_t id, wg_var 
 }
 
 /* Passes g on to what the node reads. */
-static void reverse_node(sweep *s, int64_t id, wg_var g) {
-    const wg_node *node = wg__node(s->tape, id);
+static void reverse_node(sweep *s, int64_t id, const wg_node *node, wg_var g) {
     const uint32_t *in = wg__inputs(node);
     operands o;
     if (node->n == 0)
@@ -335,14 +334,15 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
         int64_t at = id - s->low;
         if (!s->active[at])
             continue;
-        tape->origin = wg__node(tape, id)->origin;
+        const wg_node *node = wg__node(tape, id);
+        tape->origin = node->origin;
         if (s->readers && s->readers[at])
             collect_readers(s, id);
         if (!s->adjoint[at] || tape->status != WG_OK)
             continue;
         if (end)
             mark_step(s, id, &step, end);
-        reverse_node(s, id, wg__var(tape, s->adjoint[at]));
+        reverse_node(s, id, node, wg__var(tape, s->adjoint[at]));
     }
     tape->origin = origin;
     return tape->status;

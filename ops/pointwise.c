@@ -136,26 +136,36 @@ enum {
 /* The usual operands, floats of one shape and type, are recorded at once: this is what recording costs. All others go
  * through wg__pointwise. */
 static inline wg_var build1(const wg_op *op, wg_var x) {
-    if (wg__on_tape(x) && x.tape->status == WG_OK) {
+    if (wg__recordable(x)) {
         const wg_node *node = wg__of(x);
         if (node->dtype != WG_I32)
-            return wg__record_small(x.tape, op, (wg_dtype)node->dtype, node->shape, 1, &x);
+            return wg__record_small(x.tape, op, (wg_dtype)node->dtype, node->shape, 1, x, x);
     }
     return wg__pointwise(op, 1, &x);
 }
 
+/* The same for x with a bare constant, which is on its left or right. */
+static wg_var with_number(const wg_op *op, wg_var x, double number, bool left) {
+    const wg_node *node = wg__of(x);
+    wg_var c = wg__constant(x.tape, (wg_dtype)node->dtype, node->shape, number);
+    if (!c.as.id)
+        return c;
+    return wg__record_small(x.tape, op, (wg_dtype)node->dtype, node->shape, 2, left ? c : x, left ? x : c);
+}
+
+static wg_var any2(const wg_op *op, wg_var a, wg_var b) { return wg__pointwise(op, 2, (const wg_var[]){a, b}); }
+
 static inline wg_var build2(const wg_op *op, wg_var a, wg_var b) {
-    const wg_var given[2] = {a, b};
-    if (wg__is_bare(b) && wg__on_tape(a) && a.tape->status == WG_OK)
-        b = wg__constant(a.tape, (wg_dtype)wg__of(a)->dtype, wg__of(a)->shape, b.as.value);
-    else if (wg__is_bare(a) && wg__on_tape(b) && b.tape->status == WG_OK)
-        a = wg__constant(b.tape, (wg_dtype)wg__of(b)->dtype, wg__of(b)->shape, a.as.value);
-    if (a.tape == b.tape && wg__on_tape(a) && wg__on_tape(b) && a.tape->status == WG_OK) {
+    if (a.tape == b.tape && wg__recordable(a) && wg__recordable(b)) {
         const wg_node *first = wg__of(a), *second = wg__of(b);
         if (first->dtype != WG_I32 && first->dtype == second->dtype && first->shape == second->shape)
-            return wg__record_small(a.tape, op, (wg_dtype)first->dtype, first->shape, 2, (const wg_var[]){a, b});
+            return wg__record_small(a.tape, op, (wg_dtype)first->dtype, first->shape, 2, a, b);
+    } else if (wg__is_bare(b) && wg__recordable(a) && wg__of(a)->dtype != WG_I32) {
+        return with_number(op, a, b.as.value, false);
+    } else if (wg__is_bare(a) && wg__recordable(b) && wg__of(b)->dtype != WG_I32) {
+        return with_number(op, b, a.as.value, true);
     }
-    return wg__pointwise(op, 2, given);
+    return any2(op, a, b);
 }
 
 #define BUILD1(op)                                                                                 \
@@ -263,7 +273,7 @@ wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in) {
             usual = i == lead || alike(tape, first, &same[i]);
         }
         if (usual && tape->status == WG_OK)
-            return n <= 2 ? wg__record_small(tape, op, (wg_dtype)first->dtype, first->shape, n, same)
+            return n <= 2 ? wg__record_small(tape, op, (wg_dtype)first->dtype, first->shape, n, same[0], same[n - 1])
                           : wg__record(tape, op, (wg_dtype)first->dtype, first->shape, n, same, NULL);
     }
     return wg__tape_of(n, in) ? broadcast_apply(op, n, in) : (wg_var){0};
