@@ -71,6 +71,24 @@ Test(probe, norms_of_a_linear_cell_fall_as_its_powers) {
     scratch_free(&s);
 }
 
+/* 0.5^199 lies far below the least f32, 0.03^239 below the least f64. */
+Test(probe, norms_go_on_where_the_type_ends) {
+    static const char *const run[][3] = {{"f32", "200", "a=0.5"}, {"f64", "240", "a=0.03"}};
+    static const double log_norm[] = {199 * -0.30102999566398120, 239 * -1.5228787452803376}; /* log10 of 0.5, 0.03 */
+    scratch s = scratch_new();
+    put_cell(&s, "linear.cell", linear);
+    char cell[512], start[600];
+    snprintf(cell, sizeof cell, "%s", scratch_path(&s, "linear.cell"));
+    for (int k = 0; k < 2; k++) {
+        char *csv = PROBED(&s, cell, "--type", run[k][0], "--length", run[k][1], "--set", run[k][2], "--input", "3", "--hidden", "3",
+                           "--batch", "2", "--seeds", "1", "--out", s.folder);
+        snprintf(start, sizeof start, "%s,%s,h,1,", cell, run[k][2]);
+        cr_expect_float_eq(csv_at(csv, start, MEDIAN), log_norm[k], 1e-4);
+        free(csv);
+    }
+    scratch_free(&s);
+}
+
 Test(probe, every_state_is_differentiated_and_a_zero_is_minus_infinity) {
     scratch s = scratch_new();
     put_cell(&s, "chained.cell", chained);

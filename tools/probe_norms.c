@@ -142,8 +142,8 @@ static int fill_input(lab *l, int i, uint64_t seed) {
     return 0;
 }
 
-/* The weights of the loss: for each row a direction drawn uniformly. */
-static void fill_functional(lab *l, uint64_t seed) {
+/* The weights of the loss: for each row a direction drawn uniformly, times 2^power. */
+static void fill_functional(lab *l, uint64_t seed, int power) {
     int64_t n = wg_tensor_shape(l->functional)->dim[1];
     wg_random random = {.seed = seed, .stream = 0x66756e6374};
     for (int64_t b = 0; b < l->batch; b++) {
@@ -153,7 +153,7 @@ static void fill_functional(lab *l, uint64_t seed) {
             sum += row[k] * row[k];
         }
         for (int64_t k = 0; k < n; k++)
-            wg_tensor_set(l->functional, b * n + k, row[k] / sqrt(sum));
+            wg_tensor_set(l->functional, b * n + k, ldexp(row[k] / sqrt(sum), power));
         free(row);
     }
 }
@@ -291,8 +291,44 @@ static double log_norm(const wg_tensor *x, int64_t from, int64_t n) {
     return log10(most) + 0.5 * log10(sum);
 }
 
-static int run_seed(lab *l, int64_t number) {
+/* The least log10 that is trusted: below, elements of the gradient were flushed to zero. */
+static double least_trusted(const lab *l) { return log10(l->dtype == WG_F32 ? 0x1p-126 : 0x1p-1022) + 6; }
+
+/* One run with a loss of 2^power. Gradients are linear in it: what was too small in the run before is read from this one. */
+static int run_scaled(lab *l, int64_t number, int power) {
     wg_error error = {0};
+    fill_functional(l, (uint64_t)(l->a->seed + number), power);
+    if (wg_run(l->plan, &error) != WG_OK)
+        return fail_error(l->c, &error);
+    for (int i = 0; i < l->n; i++) {
+        const wg_tensor *gradient = wg_plan_output(l->plan, i);
+        int64_t n = wg_tensor_shape(gradient)->dim[1];
+        for (int64_t b = 0; b < l->batch; b++) {
+            double *norm = &l->norm[i][number * l->batch + b];
+            if (power != 0 && *norm >= least_trusted(l))
+                continue;
+            double now = log_norm(gradient, b * n, n);
+            if (power == 0 || isfinite(now))
+                *norm = now - power * log10(2);
+        }
+    }
+    return 0;
+}
+
+/* By how many powers of two the loss may grow without overflow, if some norm was too small; else 0. */
+static int needed_power(const lab *l, int64_t number) {
+    double most = -INFINITY, least = INFINITY;
+    for (int i = 0; i < l->n; i++)
+        for (int64_t b = 0; b < l->batch; b++) {
+            double norm = l->norm[i][number * l->batch + b];
+            most = fmax(most, norm);
+            least = fmin(least, norm);
+        }
+    int room = l->dtype == WG_F32 ? 116 : 1012;
+    return isfinite(most) && least < least_trusted(l) ? room - (int)ceil(most / log10(2)) : 0;
+}
+
+static int run_seed(lab *l, int64_t number) {
     uint64_t seed = (uint64_t)(l->a->seed + number);
     int status = 0;
     wg_params *drawn = l->params ? draw_params(l, seed) : NULL;
@@ -307,16 +343,9 @@ static int run_seed(lab *l, int64_t number) {
         status = fill_input(l, i, seed);
     if (status)
         return status;
-    fill_functional(l, seed);
-    if (wg_run(l->plan, &error) != WG_OK)
-        return fail_error(l->c, &error);
-    for (int i = 0; i < l->n; i++) {
-        const wg_tensor *gradient = wg_plan_output(l->plan, i);
-        int64_t n = wg_tensor_shape(gradient)->dim[1];
-        for (int64_t b = 0; b < l->batch; b++)
-            l->norm[i][number * l->batch + b] = log_norm(gradient, b * n, n);
-    }
-    return 0;
+    status = run_scaled(l, number, 0);
+    int power = status ? 0 : needed_power(l, number);
+    return power > 0 ? run_scaled(l, number, power) : status;
 }
 
 static int by_value(const void *a, const void *b) {
