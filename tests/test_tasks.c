@@ -2,6 +2,8 @@
 #include "suite.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "tasks.h"
 
