@@ -679,7 +679,7 @@ WG_API wg_status wg_run_in(const wg_plan *plan, wg_workspace *workspace, const w
 WG_API const wg_tensor *wg_workspace_output(const wg_workspace *workspace, int i);
 /* From now on runs in this workspace read (and store to) `other` where the tape named `tensor`; the workspace holds it. Not
  * copied. Fails: WG_NOT_FOUND (the plan does not name `tensor`), WG_SHAPE, WG_DTYPE, WG_CONFLICT (two stores would go to
- * one tensor); then nothing has changed. */
+ * one tensor; `other` is an output of this workspace); then nothing has changed. */
 WG_API wg_status wg_workspace_rebind(wg_workspace *workspace, const wg_tensor *tensor, wg_tensor *other,
                                      wg_error *error);
 

@@ -239,6 +239,9 @@ static wg_status may_bind(const wg_workspace *w, int64_t slot, const wg_tensor *
         return wg_error_set(error, WG_SHAPE, "rebind: %s in the place of %s",
                             wg_shape_text(wg_tensor_shape(other), a, sizeof a),
                             wg_shape_text(wg_tensor_shape(now), b, sizeof b));
+    for (int i = 0; i < w->plan->program->output_count; i++)
+        if (w->outputs[i] == other)
+            return wg_error_set(error, WG_CONFLICT, "rebind: the tensor is output %d of the workspace, which a run writes to", i + 1);
     for (int64_t s = 0; w->plan->stored[slot] && s < w->plan->program->tensor_count; s++)
         if (s != slot && w->plan->stored[s] && w->bound[s] == other)
             return wg_error_set(error, WG_CONFLICT, "rebind: two stores would go to one tensor");

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "tape.h"
+#include "taped.h"
 #include "wengert/notation.h"
 
 static wg_tensor *values(int rank, const int64_t *dim, double first, double step) {
@@ -114,4 +114,19 @@ Test(tape, stores_read_the_values_at_the_start_of_the_run) {
     wg_tape_free(tape);
     wg_tensor_free(a);
     wg_tensor_free(b);
+}
+
+Test(tape, constant_dropped_by_a_rewind_is_recorded_anew) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_scalar(NULL, WG_F64, 1);
+    wg_var x = wg_leaf(tape, t), kept = wg_like(x, 5);
+    wg_mark mark = wg_tape_mark(tape);
+    wg_var dropped = wg_like(x, 7), taken;
+    wg_tape_rewind(tape, mark);
+    taken = wg_exp(x);
+    cr_assert_eq(taken.as.id, dropped.as.id, "another node has its id");
+    cr_assert_eq(taped_number(wg_like(x, 7)), 7);
+    cr_assert_eq(wg_like(x, 5).as.id, kept.as.id, "one recorded before the mark is there still");
+    wg_tape_free(tape);
+    wg_tensor_free(t);
 }

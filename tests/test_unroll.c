@@ -339,3 +339,44 @@ Test(unroll, a_cell_in_c_must_give_every_state_its_next_value) {
     wg_tape_free(tape);
     wg_cell_free(cell);
 }
+
+/* Nodes that the derivative of the gradient of an LSTM over `steps` adds to the tape, by either mode. */
+static int64_t second_derivative_nodes(int64_t steps, bool forward) {
+    wg_error error = {0};
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_cell *cell = wg_cell_load(NULL, "lstm", 0, NULL, &error);
+    wg_params *params = wg_cell_draw(NULL, cell, WG_F64, I, H, &(wg_draw){.check = true}, &error);
+    cr_assert_not_null(params, "%s", error.text);
+    wg_tensor *x = wg_tensor_new(NULL, WG_F64, DIM(steps, B, I));
+    wg_named given[32];
+    wg_var w[32], tangent[32], d[32], second[32], norm = wg_c(0);
+    int n = wg_params_count(params);
+    for (int i = 0; i < n; i++) {
+        w[i] = wg_leaf(tape, wg_params_tensor(params, i));
+        tangent[i] = wg_like(w[i], 1);
+        given[i] = (wg_named){wg_params_name(params, i), w[i]};
+    }
+    given[n] = (wg_named){"x", wg_leaf(tape, x)};
+    wg_unroll *unroll = wg_unroll_new(tape, cell, I, H, n + 1, given, NULL);
+    cr_assert_not_null(unroll, "%s", wg_tape_message(tape));
+    cr_assert_eq(wg_grad(wg_sum(square(wg_unroll_output(unroll)), 0, NULL, false), n, w, d), WG_OK);
+    for (int i = 0; i < n; i++)
+        norm = add(norm, wg_sum(square(d[i]), 0, NULL, false));
+    int64_t before = wg_tape_count(tape);
+    cr_assert_eq(forward ? wg_jvp(n, w, tangent, 1, &norm, second) : wg_grad(norm, n, w, second), WG_OK, "%s",
+                 wg_tape_message(tape));
+    int64_t nodes = wg_tape_count(tape) - before;
+    wg_unroll_free(unroll);
+    wg_tape_free(tape);
+    wg_tensor_free(x);
+    wg_params_free(params);
+    wg_cell_free(cell);
+    return nodes;
+}
+
+Test(unroll, second_derivatives_of_an_lstm_are_linear_in_its_length) {
+    for (int forward = 0; forward < 2; forward++) {
+        int64_t at10 = second_derivative_nodes(10, forward), at20 = second_derivative_nodes(20, forward);
+        cr_expect_eq(second_derivative_nodes(40, forward) - at20, 2 * (at20 - at10), "%s mode", forward ? "forward" : "reverse");
+    }
+}
