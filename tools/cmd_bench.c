@@ -142,8 +142,12 @@ static void add_row(table *t, const work *k, const result *r) {
     table_cell(t, "%.2f", k->record_seconds * 1e3);
     table_cell(t, "%.2f", k->grad_seconds * 1e3);
     table_cell(t, "%.2f", k->compile_seconds * 1e3);
-    table_cell(t, r->who.on ? "%.3f" : "", r->peer.median * 1e3);
-    table_cell(t, r->who.on ? "%.2f" : "", r->peer.median / r->ours.median);
+    for (int i = 0; i < 2; i++) {
+        if (r->who.on)
+            table_cell(t, "%.*f", i ? 2 : 3, i ? r->peer.median / r->ours.median : r->peer.median * 1e3);
+        else
+            table_cell(t, "%s", "");
+    }
 }
 
 /* ---- choosing ---- */
