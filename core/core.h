@@ -45,11 +45,17 @@ void wg__dense_strides(const wg_shape *shape, int64_t *stride);
 /* An axis that may count from the end, or -1 if out of range. */
 int wg__axis(int axis, int rank);
 
+/* Toward zero; what an i32 cannot hold becomes the nearest it can, NaN 0. */
+int32_t wg__to_i32(double x);
+
 /* ---- the threads of a run ----------------------------------------------------------------------- */
 struct wg_team {
     int threads;          /* 1 or more */
     bool keep_subnormals; /* otherwise flushed to zero in every worker */
+    wg_isa isa;           /* the most that kernels use */
 };
+/* The team that options (NULL: the default) ask for. */
+wg_team wg__team_of(const wg_run_options *options);
 /* The number of threads OpenMP would use here; 1 inside a parallel region, and in a child made by fork after
  * OpenMP was used. */
 int wg__default_threads(void);
@@ -93,6 +99,17 @@ typedef struct wg_text {
 void wg__text_bytes(wg_text *text, const char *bytes, size_t size);
 void wg__text_add(wg_text *text, const char *format, ...) WG_PRINTF(2, 3);
 void wg__text_json(wg_text *text, const char *string); /* as a JSON string, in quotes; string is UTF-8 */
+
+/* Finds texts by what they say. The owner keeps them, numbered from 0; `text` gives one by its number. */
+typedef struct wg_lookup {
+    const char *(*text)(const void *owner, int64_t i);
+    const void *owner;
+    uint32_t *slot; /* 1 + number, open-addressed; give it back */
+    int64_t count, room;
+} wg_lookup;
+int64_t wg__lookup_find(const wg_lookup *lookup, const char *text);    /* -1 if there is none; the first entered of equals */
+bool wg__lookup_room(wg_lookup *lookup, wg_memory *memory);            /* for one text more; false when refused */
+void wg__lookup_enter(wg_lookup *lookup);                              /* the owner's text number `count`, after room was made */
 
 /* ---- files: written whole to a temporary name in the same folder, synced, renamed. A pipe or device is written
  * to, a symbolic link followed. ------------------------------------------------------------------- */

@@ -15,16 +15,23 @@ typedef struct note {
 
 struct wg_params {
     wg_memory *memory;
+    wg_lookup names, keys;
     entry *entries;
     note *notes;
     int64_t count, room;
     int64_t note_count, note_room;
 };
 
+static const char *name_of(const void *params, int64_t i) { return ((const wg_params *)params)->entries[i].name; }
+static const char *key_of(const void *params, int64_t i) { return ((const wg_params *)params)->notes[i].key; }
+
 wg_params *wg_params_new(wg_memory *memory) {
     wg_params *params = wg__take0(memory, sizeof *params);
-    if (params)
-        params->memory = memory;
+    if (!params)
+        return NULL;
+    params->memory = memory;
+    params->names = (wg_lookup){.text = name_of, .owner = params};
+    params->keys = (wg_lookup){.text = key_of, .owner = params};
     return params;
 }
 
@@ -39,6 +46,8 @@ void wg_params_free(wg_params *params) {
         wg__give(params->memory, params->notes[i].key);
         wg__give(params->memory, params->notes[i].value);
     }
+    wg__give(params->memory, params->names.slot);
+    wg__give(params->memory, params->keys.slot);
     wg__give(params->memory, params->entries);
     wg__give(params->memory, params->notes);
     wg__give(params->memory, params);
@@ -68,10 +77,8 @@ wg_tensor *wg_params_tensor(const wg_params *params, int i) {
 }
 
 wg_tensor *wg_params_find(const wg_params *params, const char *name) {
-    for (int64_t i = 0; name && i < params->count; i++)
-        if (strcmp(params->entries[i].name, name) == 0)
-            return params->entries[i].tensor;
-    return NULL;
+    int64_t i = name ? wg__lookup_find(&params->names, name) : -1;
+    return i < 0 ? NULL : params->entries[i].tensor;
 }
 
 bool wg_params_fixed(const wg_params *params, int i) {
@@ -88,12 +95,14 @@ wg_status wg__params_push(wg_params *params, const char *name, wg_tensor *tensor
     void *entries = params->entries;
     if (params->count >= INT32_MAX)
         return WG_RANGE;
-    bool room = wg__room(memory, &entries, params->count, &params->room, sizeof(entry));
+    bool room = wg__lookup_room(&params->names, memory) &&
+                wg__room(memory, &entries, params->count, &params->room, sizeof(entry));
     params->entries = entries;
     char *copy = room ? wg__strdup(memory, name) : NULL;
     if (!copy)
         return wg__refusal(memory);
     params->entries[params->count++] = (entry){copy, wg_tensor_retain(tensor), false};
+    wg__lookup_enter(&params->names);
     return WG_OK;
 }
 
@@ -106,10 +115,8 @@ wg_status wg_params_add(wg_params *params, const char *name, wg_tensor *tensor) 
 /* ---- metadata ---- */
 
 static note *note_find(const wg_params *params, const char *key) {
-    for (int64_t i = 0; key && i < params->note_count; i++)
-        if (strcmp(params->notes[i].key, key) == 0)
-            return &params->notes[i];
-    return NULL;
+    int64_t i = key ? wg__lookup_find(&params->keys, key) : -1;
+    return i < 0 ? NULL : &params->notes[i];
 }
 
 int wg_params_meta_count(const wg_params *params) { return (int)params->note_count; }
@@ -128,7 +135,8 @@ wg_status wg__params_push_meta(wg_params *params, const char *key, const char *v
     void *notes = params->notes;
     if (params->note_count >= INT32_MAX)
         return WG_RANGE;
-    bool room = wg__room(memory, &notes, params->note_count, &params->note_room, sizeof(note));
+    bool room = wg__lookup_room(&params->keys, memory) &&
+                wg__room(memory, &notes, params->note_count, &params->note_room, sizeof(note));
     params->notes = notes;
     note made = {room ? wg__strdup(memory, key) : NULL, room ? wg__strdup(memory, value) : NULL};
     if (!made.key || !made.value) {
@@ -137,6 +145,7 @@ wg_status wg__params_push_meta(wg_params *params, const char *key, const char *v
         return wg__refusal(memory);
     }
     params->notes[params->note_count++] = made;
+    wg__lookup_enter(&params->keys);
     return WG_OK;
 }
 

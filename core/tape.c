@@ -18,12 +18,15 @@ bool wg_valid(wg_var x) { return wg__is_bare(x) || wg__on_tape(x); }
 
 /* ---- the tape ---- */
 
+static const char *place_of(const void *tape, int64_t i) { return ((const wg_tape *)tape)->origins[i].place; }
+
 wg_tape *wg_tape_new(wg_memory *memory) {
     wg_tape *tape = wg__take0(memory, sizeof *tape);
     if (!tape)
         return NULL;
     tape->memory = memory;
     tape->arena.memory = tape->lasting.memory = memory;
+    tape->places = (wg_lookup){.text = place_of, .owner = tape};
     tape->count = 1; /* id 0 is no node */
     tape->chunk[0] = wg__take0(memory, WG_FIRST_CHUNK * sizeof(wg_node));
     wg_shape scalar = {.rank = 0, .count = 1};
@@ -52,6 +55,7 @@ void wg_tape_free(wg_tape *tape) {
     wg__give(tape->memory, tape->leaves);
     wg__give(tape->memory, tape->steps);
     wg__give(tape->memory, tape->origins);
+    wg__give(tape->memory, tape->places.slot);
     wg__give(tape->memory, tape);
 }
 
@@ -60,7 +64,7 @@ const char *wg_tape_message(const wg_tape *tape) { return tape->message; }
 int64_t wg_tape_count(const wg_tape *tape) { return tape->count - 1; }
 
 wg_mark wg_tape_mark(const wg_tape *tape) {
-    return (wg_mark){tape->count, tape->arena.total, tape->streams};
+    return (wg_mark){tape, tape->count, tape->arena.total, tape->streams};
 }
 
 void wg_tape_clear(wg_tape *tape) {
@@ -69,6 +73,10 @@ void wg_tape_clear(wg_tape *tape) {
 }
 
 void wg_tape_rewind(wg_tape *tape, wg_mark mark) {
+    if (mark.tape != tape) {
+        wg__fail(tape, WG_ARGUMENT, "rewind", "the mark is of another tape");
+        return;
+    }
     if (mark.nodes < 1 || mark.nodes > tape->count || mark.bytes > tape->arena.total)
         return;
     drop_leaves(tape, mark.nodes);
@@ -158,8 +166,11 @@ static wg_node *next_node(wg_tape *tape) {
     uint64_t at = (uint64_t)tape->count + WG_FIRST_CHUNK;
     int k = 63 - __builtin_clzll(at) - WG_FIRST_CHUNK_BITS;
     if (!tape->chunk[k]) {
-        size_t bytes = k < WG_CHUNKS - 1 ? ((size_t)WG_FIRST_CHUNK << k) * sizeof(wg_node) : SIZE_MAX;
-        tape->chunk[k] = wg__take(tape->memory, bytes);
+        if (k == WG_CHUNKS - 1) {
+            wg__fail(tape, WG_RANGE, NULL, "a tape holds no more than %lld nodes", (long long)tape->count - 1);
+            return NULL;
+        }
+        tape->chunk[k] = wg__take(tape->memory, ((size_t)WG_FIRST_CHUNK << k) * sizeof(wg_node));
         if (!tape->chunk[k]) {
             no_memory(tape);
             return NULL;
@@ -411,7 +422,10 @@ int64_t wg_dim(wg_var x, int axis) {
 /* ---- origins, streams, steps ---- */
 
 uint32_t wg__origin_new(wg_tape *tape, const char *place) {
-    if (tape->origin_count >= (1 << 24) - 1 ||
+    int64_t known = wg__lookup_find(&tape->places, place);
+    if (known >= 0)
+        return (uint32_t)known + 1;
+    if (tape->origin_count >= (1 << 24) - 1 || !wg__lookup_room(&tape->places, tape->memory) ||
         !wg__room(tape->memory, (void **)&tape->origins, tape->origin_count, &tape->origin_room,
                   sizeof *tape->origins))
         return 0;
@@ -420,6 +434,7 @@ uint32_t wg__origin_new(wg_tape *tape, const char *place) {
         return 0;
     strcpy(kept, place);
     tape->origins[tape->origin_count++].place = kept;
+    wg__lookup_enter(&tape->places);
     return (uint32_t)tape->origin_count;
 }
 

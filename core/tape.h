@@ -27,7 +27,8 @@ typedef struct wg_node {
 /* The two ops that core knows. */
 extern const wg_op wg__op_leaf, wg__op_constant;
 
-/* Chunk k holds 1024 << k nodes: an id finds its chunk by its highest bit, and nothing ever moves. */
+/* Chunk k holds 1024 << k nodes: an id finds its chunk by its highest bit, and nothing ever moves. The last is never there: a
+ * tape ends before it. */
 enum { WG_CHUNKS = 21, WG_FIRST_CHUNK_BITS = 10, WG_FIRST_CHUNK = 1 << WG_FIRST_CHUNK_BITS };
 
 typedef struct wg_origin {
@@ -63,6 +64,7 @@ struct wg_tape {
     int64_t leaf_count, leaf_room;
     wg_step_mark *steps;
     int64_t step_count, step_room;
+    wg_lookup places; /* of origins: each place is kept once */
     wg_origin *origins;
     int64_t origin_count, origin_room;
     uint32_t origin;
@@ -155,8 +157,9 @@ static inline wg_var wg__constant(wg_tape *tape, wg_dtype dtype, const wg_shape 
     return wg__constant_new(tape, dtype, shape, value, slot);
 }
 
-/* Where nodes recorded from now on come from ("lstm.cell:7"); 0 is nowhere. Returns what it was. */
+/* The number of a place ("lstm.cell:7"); 0, nowhere, when out of memory or beyond 2^24 - 1 places. */
 uint32_t wg__origin_new(wg_tape *tape, const char *place);
+/* Where nodes recorded from now on come from. Returns what it was. */
 uint32_t wg__origin_set(wg_tape *tape, uint32_t origin);
 const char *wg__origin_place(const wg_tape *tape, uint32_t origin); /* "" if nowhere */
 

@@ -113,7 +113,8 @@ wg_tensor *wg_tensor_new(wg_memory *memory, wg_dtype dtype, int rank, const int6
 
 wg_tensor *wg_tensor_wrap(wg_memory *memory, wg_dtype dtype, int rank, const int64_t *dim, void *data,
                           void (*release)(void *user, void *data), void *user) {
-    wg_tensor *tensor = tensor_make(memory, dtype, rank, dim, false);
+    bool aligned = (uintptr_t)data % wg_dtype_size(dtype) == 0;
+    wg_tensor *tensor = aligned ? tensor_make(memory, dtype, rank, dim, false) : NULL;
     if (tensor) {
         tensor->data = data;
         tensor->release = release;
@@ -167,11 +168,17 @@ double wg_tensor_get(const wg_tensor *tensor, int64_t index) {
     return 0;
 }
 
+int32_t wg__to_i32(double x) {
+    if (x != x)
+        return 0;
+    return x <= INT32_MIN ? INT32_MIN : x >= INT32_MAX ? INT32_MAX : (int32_t)x;
+}
+
 static void put(wg_tensor *tensor, int64_t index, double value) {
     switch (tensor->dtype) {
     case WG_F32: ((float *)tensor->data)[index] = (float)value; break;
     case WG_F64: ((double *)tensor->data)[index] = value; break;
-    case WG_I32: ((int32_t *)tensor->data)[index] = (int32_t)value; break;
+    case WG_I32: ((int32_t *)tensor->data)[index] = wg__to_i32(value); break;
     }
 }
 

@@ -22,6 +22,11 @@ int wg__default_threads(void) {
     return omp_get_max_threads();
 }
 
+wg_team wg__team_of(const wg_run_options *options) {
+    wg_run_options o = options ? *options : (wg_run_options){0};
+    return (wg_team){o.threads > 0 ? o.threads : wg__default_threads(), o.keep_subnormals, o.isa};
+}
+
 int wg__alone_enter(void) {
     int saved = omp_get_max_threads();
     if (saved != 1)

@@ -114,10 +114,11 @@ WG_API char *wg_shape_text(const wg_shape *shape, char *text, size_t size);
 /* A dense, row-major, reference-counted array outside any tape; data aligned to 64 bytes unless wrapped. */
 typedef struct wg_tensor wg_tensor;
 
-/* A tensor of zeros; NULL when out of memory, or when a size is negative or the count overflows. */
+/* A tensor of zeros; NULL when out of memory, or when the type is none, a size is negative, there are more than WG_MAX_RANK
+ * axes, or the count overflows. */
 WG_API wg_tensor *wg_tensor_new(wg_memory *memory, wg_dtype dtype, int rank, const int64_t *dim);
-/* The same over the caller's memory, without a copy. `release` (may be NULL) is called with (user, data) when the
- * last reference goes. */
+/* The same over the caller's memory, without a copy; NULL also when data is not aligned to the size of an element. `release` (may
+ * be NULL) is called with (user, data) when the last reference goes. */
 WG_API wg_tensor *wg_tensor_wrap(wg_memory *memory, wg_dtype dtype, int rank, const int64_t *dim,
                                  void *data, void (*release)(void *user, void *data), void *user);
 WG_API wg_tensor *wg_tensor_copy(wg_memory *memory, const wg_tensor *tensor);
@@ -131,7 +132,8 @@ WG_API const void *wg_tensor_data(const wg_tensor *tensor);
  * is derived again. Call it before every round of writing. */
 WG_API void *wg_tensor_write(wg_tensor *tensor);
 WG_API uint64_t wg_tensor_version(const wg_tensor *tensor);
-/* One element as a double, by flat index (0 if out of range); and set it (raises the version). */
+/* One element as a double, by flat index (0 if out of range); and set it (raises the version). An i32 takes what it can
+ * hold: toward zero, saturating, NaN as 0. */
 WG_API double wg_tensor_get(const wg_tensor *tensor, int64_t index);
 WG_API void wg_tensor_set(wg_tensor *tensor, int64_t index, double value);
 WG_API void wg_tensor_fill(wg_tensor *tensor, double value);
@@ -162,12 +164,13 @@ WG_API int wg_params_count(const wg_params *params);
 WG_API const char *wg_params_name(const wg_params *params, int i);
 WG_API wg_tensor *wg_params_tensor(const wg_params *params, int i);         /* borrowed */
 WG_API wg_tensor *wg_params_find(const wg_params *params, const char *name); /* borrowed, or NULL */
-/* Adds a tensor under a name; takes one reference of its own. WG_CONFLICT if the name is taken. */
+/* Adds a tensor under a name; takes one reference of its own. Fails: WG_CONFLICT (the name is taken), WG_ARGUMENT (no tensor,
+ * a name that is empty or no UTF-8), WG_MEMORY, WG_LIMIT. */
 WG_API wg_status wg_params_add(wg_params *params, const char *name, wg_tensor *tensor);
 /* A fixed parameter is stored and read by name and not trained. */
 WG_API void wg_params_set_fixed(wg_params *params, int i, bool fixed);
 WG_API bool wg_params_fixed(const wg_params *params, int i);
-/* Metadata: sets or replaces; reads (NULL if absent); lists. */
+/* Metadata: sets or replaces (fails: WG_ARGUMENT, not UTF-8; WG_MEMORY, WG_LIMIT); reads (NULL if absent); lists. */
 WG_API wg_status wg_params_set_meta(wg_params *params, const char *key, const char *value);
 WG_API const char *wg_params_meta(const wg_params *params, const char *key);
 WG_API int wg_params_meta_count(const wg_params *params);
@@ -203,6 +206,7 @@ typedef struct wg_var {
     } as;
 } wg_var;
 
+/* Holds up to 2^30 - 1025 nodes: more is WG_RANGE. NULL when out of memory. */
 WG_API wg_tape *wg_tape_new(wg_memory *memory);
 WG_API void wg_tape_free(wg_tape *tape);
 /* The first failure since the tape was made or cleared, and its message ("" if none). */
@@ -210,8 +214,10 @@ WG_API wg_status wg_tape_status(const wg_tape *tape);
 WG_API const char *wg_tape_message(const wg_tape *tape);
 WG_API void wg_tape_clear(wg_tape *tape);
 WG_API int64_t wg_tape_count(const wg_tape *tape); /* nodes recorded */
-/* Define-by-run: everything recorded after the mark is dropped, and its vars with it. */
+/* Define-by-run: everything recorded after the mark is dropped, and its vars with it. A mark may be used again and again, until
+ * the tape is rewound to an earlier one. A failure stays (wg_tape_clear). Fails: WG_ARGUMENT (a mark of another tape). */
 typedef struct wg_mark {
+    const wg_tape *tape;
     int64_t nodes;
     size_t bytes;
     uint64_t streams;
@@ -434,10 +440,21 @@ WG_API wg_status wg_check_op(const wg_check_options *options, wg_memory *memory,
 
 /* ---- running ---------------------------------------------------------------------------------- */
 
+/* The instruction sets that kernels of pointwise ops are compiled for, worst first. Results of two sets agree to rounding. */
+typedef enum wg_isa {
+    WG_ISA_AUTO,     /* the best that this machine runs */
+    WG_ISA_BASELINE, /* what every processor of the family has */
+    WG_ISA_AVX2,     /* with FMA */
+    WG_ISA_AVX512
+} wg_isa;
+/* Whether this machine and this build run it. */
+WG_API bool wg_isa_runs(wg_isa isa);
+
 /* How to run. A zeroed struct is the default. */
 typedef struct wg_run_options {
     int threads;          /* 0: as many as OpenMP would use */
     bool keep_subnormals; /* false: numbers below the normal range count as zero, here and in the workers */
+    wg_isa isa;           /* the most that pointwise kernels and the exponentials of softmax use; products are CBLAS's own choice */
 } wg_run_options;
 
 /* Evaluates op by op, with no optimisation: for define-by-run, for debugging, and as the reference that compiled plans are

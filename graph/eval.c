@@ -3,6 +3,7 @@
 #include "graph.h"
 
 #include "effect.h"
+#include "pointwise.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -251,7 +252,7 @@ static wg_array *operands_room(walk *w, uint32_t n) {
 static inline bool run_single(const walk *w, int64_t id, const wg_node *node) {
     if (node->op->kind != WG_POINTWISE || node->shape->count != 1 || node->n > 2)
         return false;
-    void (*map)(int64_t, const void *const *, void *) = node->op->map[node->dtype - WG_F32];
+    wg__map *map = wg__map_of(node->op, (int)node->dtype - WG_F32, w->team.isa);
     if (!map)
         return false;
     const void *in[2] = {value_of(w, node->in[0])->data, value_of(w, node->in[1])->data};
@@ -342,8 +343,7 @@ wg_status wg__eval(const wg_run_options *options, int n, const wg_var *y, wg_ten
     if (!out && !watch)
         return wg_error_set(error, WG_ARGUMENT, "eval: there is no place for the results");
     walk w = {.tape = tape, .arena.memory = tape->memory, .error = error};
-    w.team.threads = options && options->threads > 0 ? options->threads : wg__default_threads();
-    w.team.keep_subnormals = options && options->keep_subnormals;
+    w.team = wg__team_of(options);
     unsigned mode = wg__float_mode_enter(w.team.keep_subnormals);
     wg_status status = plan_walk(&w, n, y);
     if (status == WG_OK)

@@ -4,6 +4,7 @@
 
 #include "effect.h"
 #include "graph.h"
+#include "pointwise.h"
 
 #include <string.h>
 
@@ -164,7 +165,7 @@ static void settle(wg_workspace *w) {
         if (!wg__computes(p, id))
             continue;
         if (is_scalar_map(i)) {
-            task->map = i->op->map[i->dtype - WG_F32];
+            task->map = wg__map_of(i->op, (int)i->dtype - WG_F32, w->team.isa);
             for (uint32_t k = 0; k < i->n; k++)
                 task->in[k] = address(w, wg__reads_const(i)[k]);
             task->out = address(w, id);
@@ -337,8 +338,10 @@ wg_status wg_run_in(const wg_plan *plan, wg_workspace *w, const wg_run_options *
     if (w->plan != plan)
         return wg_error_set(error, WG_ARGUMENT, "run: the workspace is another plan's");
     options = options ? options : &plan->run;
-    w->team.threads = options->threads > 0 ? options->threads : wg__default_threads();
-    w->team.keep_subnormals = options->keep_subnormals;
+    wg_isa settled = w->team.isa;
+    w->team = wg__team_of(options);
+    if (w->team.isa != settled)
+        settle(w); /* the addresses are as they were; the scalar kernels are others */
     w->text[0] = 0;
     unsigned mode = wg__float_mode_enter(w->team.keep_subnormals);
     wg_status status = run_tasks(w, error);

@@ -23,7 +23,7 @@ struct wg_plan {
 
 /* One kernel to run. A pointwise one on scalars is called straight away. */
 typedef struct wg_task {
-    void (*map)(int64_t n, const void *const *in, void *out);
+    void (*map)(int64_t n, const void *const *in, void *out); /* for the workspace's team */
     union {
         struct {
             const void *in[3];

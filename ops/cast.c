@@ -14,13 +14,6 @@ static wg_status cast_shape(wg_infer *q) {
     return WG_OK;
 }
 
-/* Toward zero; what an i32 cannot hold becomes the nearest it can, NaN 0. */
-static int32_t to_i32(double x) {
-    if (x != x)
-        return 0;
-    return x <= INT32_MIN ? INT32_MIN : x >= INT32_MAX ? INT32_MAX : (int32_t)x;
-}
-
 enum { GRAIN = 16 * 1024 };
 
 typedef struct job {
@@ -29,7 +22,7 @@ typedef struct job {
 } job;
 
 #define SAME(T, x) (T)(x)
-#define WHOLE(T, x) to_i32((double)(x))
+#define WHOLE(T, x) wg__to_i32((double)(x))
 #define CAST(A, B, convert)                                                                        \
     static void A##_to_##B(void *user, int64_t from, int64_t to) {                                 \
         const A *x = ((const job *)user)->in;                                                      \

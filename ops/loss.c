@@ -24,7 +24,7 @@ static wg_status labels_shape(wg_infer *q) {
 }
 
 typedef struct labelled {
-    int type;
+    wg__row_maths maths;
     int32_t ignore;
     int64_t width, rows;
     const int32_t *label;
@@ -35,7 +35,7 @@ typedef struct labelled {
 /* The rows of a call (logits, labels), every label checked. */
 static wg_status labelled_of(wg_call *call, labelled *l) {
     const wg_shape *shape = call->in[0].shape;
-    *l = (labelled){call->in[0].dtype == WG_F64, *(const int32_t *)call->attr, shape->dim[shape->rank - 1],
+    *l = (labelled){wg__row_maths_of(call), *(const int32_t *)call->attr, shape->dim[shape->rank - 1],
                     call->in[1].shape->count, call->in[1].data, call->in[0].data, call->out.data};
     for (int64_t i = 0; i < l->rows; i++)
         if (l->label[i] != l->ignore && (l->label[i] < 0 || l->label[i] >= l->width))
@@ -108,15 +108,15 @@ static wg_status residual_shape(wg_infer *q) {
 
 static void residual_rows(void *user, int64_t from, int64_t to) {
     const labelled *l = user;
-    size_t row = (size_t)l->width * (l->type ? 8 : 4);
+    size_t row = (size_t)l->width * (l->maths.type ? 8 : 4);
     for (int64_t k = from; k < to; k++) {
         char *y = l->y + (size_t)k * row;
         if (l->label[k] == l->ignore) {
             memset(y, 0, row);
             continue;
         }
-        wg__row_softmax(l->type, l->width, l->x + (size_t)k * row, y);
-        put(l->type, y, l->label[k], at(l->type, y, l->label[k]) - 1);
+        wg__row_softmax(l->maths, l->width, l->x + (size_t)k * row, y);
+        put(l->maths.type, y, l->label[k], at(l->maths.type, y, l->label[k]) - 1);
     }
 }
 
@@ -125,7 +125,7 @@ static wg_status residual_run(wg_call *call) { return by_rows(call, residual_row
 /* a (g - sum of g a), where a counts. */
 static void residual_vjp(const wg_rule *r, wg_var *dx) {
     wg_var x = r->in[0], weight = weight_of(r->in[1], *(const int32_t *)r->attr, wg_var_dtype(x));
-    wg_var a = wg_mul(wg_softmax(x, -1), beside_rows(weight, x));
+    wg_var a = wg_where(beside_rows(weight, x), wg_softmax(x, -1), wg_c(0));
     wg_dims to = wg__dims_of(x);
     to.dim[to.rank - 1] = 1;
     dx[0] = wg_mul(a, wg_sub(r->g, wg_sum_to(wg_mul(r->g, a), to.rank, to.dim)));
@@ -143,15 +143,15 @@ static wg_status cross_shape(wg_infer *q) {
 
 static void cross_rows(void *user, int64_t from, int64_t to) {
     const labelled *l = user;
-    size_t row = (size_t)l->width * (l->type ? 8 : 4);
+    size_t row = (size_t)l->width * (l->maths.type ? 8 : 4);
     for (int64_t k = from; k < to; k++) {
         const char *x = l->x + (size_t)k * row;
         double most, loss = 0;
         if (l->label[k] != l->ignore) {
-            double log_sum = wg__row_log_sum(l->type, l->width, x, &most);
-            loss = (most - at(l->type, x, l->label[k])) + log_sum;
+            double log_sum = wg__row_log_sum(l->maths, l->width, x, &most);
+            loss = (most - at(l->maths.type, x, l->label[k])) + log_sum;
         }
-        put(l->type, l->y, k, loss);
+        put(l->maths.type, l->y, k, loss);
     }
 }
 
@@ -204,8 +204,10 @@ wg_var wg_softmax_cross_entropy(wg_var logits, wg_var label, int ignore) {
 /* Both operands of one shape (a bare constant has any), so that no slip broadcasts silently. */
 static bool alike(wg_var x, wg_var target, const char *name) {
     char a[96], b[96];
-    if (!wg__operand(x, name) || (!wg__is_bare(target) && !wg__operand(target, name)))
+    if (!wg__operand(x, name) || (!wg__is_bare(target) && !wg__operand(target, name))) {
+        wg__fail(wg__tape_of(2, (const wg_var[]){x, target}), WG_ARGUMENT, name, "an operand is not a valid var");
         return false;
+    }
     if (wg__is_bare(target) || wg__shape_same(wg_var_shape(x), wg_var_shape(target)))
         return true;
     wg__fail(x.tape, WG_SHAPE, name, "%s with targets of %s", wg_shape_text(wg_var_shape(x), a, sizeof a),

@@ -110,7 +110,7 @@ wg_var wg_stack(int n, const wg_var *x, int axis) {
     char a[96], b[96];
     for (int i = 0; i < n; i++)
         if (!wg__operand(x[i], "stack"))
-            return wg__var(tape, 0);
+            return wg__fail(tape, WG_ARGUMENT, "stack", "operand %d is not a valid var", i + 1);
     int at = n ? wg__axis(axis, wg_rank(x[0]) + 1) : 0;
     if (n && at < 0)
         return wg__fail(tape, WG_RANGE, "stack", "no place %d for an axis in %s", axis,

@@ -26,10 +26,16 @@ static wg_var pow_by_base(wg_var a, wg_var b) {
 
 /* a^b ln a, and 0 where a = 0 and b >= 0. */
 static wg_var pow_by_exponent(wg_var a, wg_var b, wg_var y) {
-    (void)b;
     if (is_constant(a) && wg__of(a)->value > 0)
         return mul(y, log(wg__of(a)->value));
-    return mul(y, log(add(a, equal(a, 0))));
+    return mul(y, log(add(a, greater(equal(a, 0), less(b, 0)))));
+}
+
+/* 1 where low <= a <= high, y being a so clamped. */
+static wg_var inside(wg_var a, wg_var low, wg_var high, wg_var y) {
+    if (is_constant(low) && is_constant(high) && wg__of(low)->value <= wg__of(high)->value)
+        return equal(a, y);
+    return equal(max(a, low), min(a, high));
 }
 
 /* 1 where a is preferred to b by max, a half where they are equal. */
@@ -204,6 +210,11 @@ wg__map *wg__map_for(const wg_op *op, int type, int isa) {
     return op->map[type];
 }
 
+wg__map *wg__map_lowered(const wg_op *op, int type, wg_isa isa) {
+    int most = (int)isa - WG_ISA_BASELINE;
+    return most < 0 || most >= wg__isa_best() ? op->map[type] : wg__map_for(op, type, most);
+}
+
 /* ---- the builder ---- */
 
 bool wg__broadcast(const wg_shape *a, const wg_shape *b, wg_shape *out) {
@@ -285,10 +296,9 @@ enum { BLOCK = 1024, MOST_OPERANDS = 3, GRAIN = 16 * 1024 };
 
 /* A walk over the collapsed axes: the last one is handled in blocks. */
 typedef struct walk {
-    const wg_op *op;
+    wg__map *map;
     int n, rank;
     size_t size; /* of an element */
-    int type;    /* index into op->map */
     int64_t dim[WG_MAX_RANK];
     int64_t stride[MOST_OPERANDS][WG_MAX_RANK];
     const char *in[MOST_OPERANDS];
@@ -355,7 +365,7 @@ static void stretch(const walk *w, const char *const *from, char *out, int64_t n
                 gather8((void *)buffer[i], (const void *)start, s, count);
             filled[i] = s == 0;
         }
-        w->op->map[w->type](count, in, out + (size_t)at * w->size);
+        w->map(count, in, out + (size_t)at * w->size);
     }
 }
 
@@ -395,12 +405,12 @@ wg_status wg__pointwise_run(wg_call *call) {
         return wg_call_fail(call, WG_DTYPE, "there is no kernel for %s", wg_dtype_name(call->out.dtype));
     if (count == 0)
         return WG_OK;
-    walk w = {.op = call->op, .n = call->n, .size = wg_dtype_size(call->out.dtype),
-              .type = call->out.dtype - WG_F32, .out = call->out.data};
+    walk w = {.map = wg__map_of(call->op, call->out.dtype - WG_F32, call->team->isa), .n = call->n,
+              .size = wg_dtype_size(call->out.dtype), .out = call->out.data};
     for (int i = 0; i < call->n; i++)
         w.in[i] = call->in[i].data;
     if (count == 1) {
-        w.op->map[w.type](1, (const void *const *)w.in, w.out);
+        w.map(1, (const void *const *)w.in, w.out);
         return WG_OK;
     }
     collapse(&w, call);

@@ -51,7 +51,7 @@ enum {
 WG__ISA_MAP(WG__ISA_TABLE)
 #undef WG__ISA_TABLE
 
-/* Whether this machine runs it; the best one that it does; and the name. */
+/* Numbered as in wg_isa, from WG_ISA_BASELINE on. Whether this machine runs it; the best one that it does; and the name. */
 bool wg__isa_runs(int isa);
 int wg__isa_best(void);
 const char *wg__isa_name(int isa);
@@ -60,5 +60,10 @@ const wg__kernels *wg__kernels_best(void);
 
 /* A pointwise op's kernel for a type (0 to 2: f32, f64, i32) and an instruction set; of an op that is not built in, its own. */
 wg__map *wg__map_for(const wg_op *op, int type, int isa);
+/* The same for a run that may use `isa` at most. */
+wg__map *wg__map_lowered(const wg_op *op, int type, wg_isa isa);
+static inline wg__map *wg__map_of(const wg_op *op, int type, wg_isa isa) {
+    return isa == WG_ISA_AUTO ? op->map[type] : wg__map_lowered(op, type, isa);
+}
 
 #endif

@@ -12,6 +12,8 @@ bool wg__isa_runs(int isa) {
     return false;
 }
 
+bool wg_isa_runs(wg_isa isa) { return isa == WG_ISA_AUTO || wg__isa_runs((int)isa - WG_ISA_BASELINE); }
+
 int wg__isa_best(void) {
     int isa = WG__ISAS - 1;
     while (!wg__isa_runs(isa))

@@ -106,7 +106,7 @@ static wg_status multiply(wg_call *call, double beta) {
     if (count == 1 || work >= 4 * WG_GEMM_SHARE) { /* each is shared in tiles */
         run_products(&b, 0, count);
     } else {
-        b.team = &(wg_team){1, call->team->keep_subnormals};
+        b.team = &(wg_team){1, call->team->keep_subnormals, call->team->isa};
         wg__rows(call->team, count, wg__max(1, WG_GEMM_SHARE / 2 / work), run_products, &b);
     }
     return WG_OK;

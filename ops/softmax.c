@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "fold.h"
+#include "pointwise.h"
 
 extern const wg_op wg__op_exp;
 
@@ -14,7 +15,7 @@ extern const wg_op wg__op_exp;
 enum { BLOCK = 256, LANES = 16 };
 
 /* The exponentials come from the kernel of exp, a block at a time; sums are of LANES parts, in double. */
-#define ROW(T, type)                                                                               \
+#define ROW(T)                                                                                     \
     static T largest_##T(int64_t n, const T *x) {                                                  \
         T lane[LANES], most = -(T)INFINITY;                                                        \
         int64_t i = 0;                                                                             \
@@ -43,54 +44,59 @@ enum { BLOCK = 256, LANES = 16 };
         return sum + lane[0];                                                                      \
     }                                                                                              \
     /* y = e^(x - most), n of a block; y may be x. Returns their sum. */                           \
-    static double exponentials_##T(int64_t n, const T *x, T most, T *y) {                          \
+    static double exponentials_##T(wg__map *exps, int64_t n, const T *x, T most, T *y) {           \
         const void *in = y;                                                                        \
         for (int64_t i = 0; i < n; i++)                                                            \
             y[i] = x[i] - most;                                                                    \
-        wg__op_exp.map[type](n, &in, y);                                                           \
+        exps(n, &in, y);                                                                           \
         return total_##T(n, y);                                                                    \
     }                                                                                              \
-    static double log_sum_##T(int64_t n, const T *x, double *most) {                               \
+    static double log_sum_##T(wg__map *exps, int64_t n, const T *x, double *most) {                \
         T block[BLOCK], m = largest_##T(n, x);                                                     \
         double sum = 0;                                                                            \
         for (int64_t i = 0; i < n; i += BLOCK)                                                     \
-            sum += exponentials_##T(wg__min(BLOCK, n - i), x + i, m, block);                       \
+            sum += exponentials_##T(exps, wg__min(BLOCK, n - i), x + i, m, block);                 \
         *most = (double)m;                                                                         \
         return log(sum);                                                                           \
     }                                                                                              \
-    static void softmax_##T(int64_t n, const T *x, T *y) {                                         \
+    static void softmax_##T(wg__map *exps, int64_t n, const T *x, T *y) {                          \
         T m = largest_##T(n, x);                                                                   \
         double sum = 0;                                                                            \
         for (int64_t i = 0; i < n; i += BLOCK)                                                     \
-            sum += exponentials_##T(wg__min(BLOCK, n - i), x + i, m, y + i);                       \
+            sum += exponentials_##T(exps, wg__min(BLOCK, n - i), x + i, m, y + i);                 \
         const T scale = (T)(1 / sum);                                                              \
         for (int64_t i = 0; i < n; i++)                                                            \
             y[i] *= scale;                                                                         \
     }                                                                                              \
-    static void log_softmax_##T(int64_t n, const T *x, T *y) {                                     \
+    static void log_softmax_##T(wg__map *exps, int64_t n, const T *x, T *y) {                      \
         double most;                                                                               \
-        const T rest = (T)log_sum_##T(n, x, &most), m = (T)most;                                   \
+        const T rest = (T)log_sum_##T(exps, n, x, &most), m = (T)most;                             \
         for (int64_t i = 0; i < n; i++)                                                            \
             y[i] = (x[i] - m) - rest;                                                              \
     }
-ROW(float, 0)
-ROW(double, 1)
+ROW(float)
+ROW(double)
 
-double wg__row_log_sum(int type, int64_t n, const void *x, double *most) {
-    return type ? log_sum_double(n, x, most) : log_sum_float(n, x, most);
+wg__row_maths wg__row_maths_of(const wg_call *call) {
+    int type = call->in[0].dtype == WG_F64;
+    return (wg__row_maths){type, wg__map_of(&wg__op_exp, type, call->team->isa)};
 }
 
-void wg__row_softmax(int type, int64_t n, const void *x, void *y) {
-    if (type)
-        softmax_double(n, x, y);
+double wg__row_log_sum(wg__row_maths m, int64_t n, const void *x, double *most) {
+    return m.type ? log_sum_double(m.exps, n, x, most) : log_sum_float(m.exps, n, x, most);
+}
+
+void wg__row_softmax(wg__row_maths m, int64_t n, const void *x, void *y) {
+    if (m.type)
+        softmax_double(m.exps, n, x, y);
     else
-        softmax_float(n, x, y);
+        softmax_float(m.exps, n, x, y);
 }
 
 /* ---- rows of an array ---- */
 
 typedef struct rows {
-    int type;
+    wg__row_maths maths;
     int64_t width;
     const char *x;
     char *y;
@@ -98,7 +104,7 @@ typedef struct rows {
 
 static wg_status by_rows(const wg_call *call, int64_t count, void (*work)(void *, int64_t, int64_t)) {
     const wg_shape *shape = call->in[0].shape;
-    rows r = {call->in[0].dtype == WG_F64, shape->dim[shape->rank - 1], call->in[0].data, call->out.data};
+    rows r = {wg__row_maths_of(call), shape->dim[shape->rank - 1], call->in[0].data, call->out.data};
     wg__rows(call->team, count, wg__max(1, 4 * 1024 / wg__max(1, r.width)), work, &r);
     return WG_OK;
 }
@@ -131,9 +137,9 @@ static wg_var along(const wg_op *op, wg_var x, int axis) {
 
 static void softmax_rows(void *user, int64_t from, int64_t to) {
     const rows *r = user;
-    int64_t row = r->width * (r->type ? 8 : 4);
+    int64_t row = r->width * (r->maths.type ? 8 : 4);
     for (int64_t k = from; k < to; k++)
-        wg__row_softmax(r->type, r->width, r->x + k * row, r->y + k * row);
+        wg__row_softmax(r->maths, r->width, r->x + k * row, r->y + k * row);
 }
 
 static wg_status softmax_run(wg_call *call) {
@@ -165,10 +171,10 @@ wg_var wg_softmax(wg_var x, int axis) { return along(&wg__op_softmax, x, axis); 
 static void log_softmax_rows(void *user, int64_t from, int64_t to) {
     const rows *r = user;
     for (int64_t at = from * r->width; at < to * r->width; at += r->width) {
-        if (r->type)
-            log_softmax_double(r->width, (const double *)r->x + at, (double *)r->y + at);
+        if (r->maths.type)
+            log_softmax_double(r->maths.exps, r->width, (const double *)r->x + at, (double *)r->y + at);
         else
-            log_softmax_float(r->width, (const float *)r->x + at, (float *)r->y + at);
+            log_softmax_float(r->maths.exps, r->width, (const float *)r->x + at, (float *)r->y + at);
     }
 }
 
@@ -199,11 +205,11 @@ static wg_status logsumexp_shape(wg_infer *q) {
 
 static void logsumexp_rows(void *user, int64_t from, int64_t to) {
     const rows *r = user;
-    int64_t row = r->width * (r->type ? 8 : 4);
+    int64_t row = r->width * (r->maths.type ? 8 : 4);
     for (int64_t k = from; k < to; k++) {
-        double most, log_sum = wg__row_log_sum(r->type, r->width, r->x + k * row, &most);
+        double most, log_sum = wg__row_log_sum(r->maths, r->width, r->x + k * row, &most);
         double value = isinf(most) ? most : most + log_sum;
-        if (r->type)
+        if (r->maths.type)
             ((double *)r->y)[k] = value;
         else
             ((float *)r->y)[k] = (float)value;

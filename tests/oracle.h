@@ -4,7 +4,7 @@
 /* clang-format off */
 ORACLE(neg,          0, 0, 0,   -x)
 ORACLE(abs,          0, 0, 0,   fabsl(x))
-ORACLE(sign,         0, 0, 0,   isnan(x) ? x : x > 0 ? 1 : x < 0 ? -1 : 0)
+ORACLE(sign,         0, 0, 0,   x > 0 ? 1 : x < 0 ? -1 : 0)
 ORACLE(exp,          4, 4, 0,   expl(x))
 ORACLE(expm1,        4, 4, 0,   expm1l(x))
 ORACLE(log,          4, 4, 0,   logl(x))

@@ -66,7 +66,7 @@ static double worst(wg_engine engine, wg_dtype dtype, int64_t m, int64_t n, int6
                     double alpha, double beta, int threads) {
     filled a = fill(dtype, m, k, la, 1), b = fill(dtype, k, n, lb, 2), c = fill(dtype, m, n, lc, 3);
     wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, alpha, beta};
-    wg_team team = {threads, true};
+    wg_team team = {.threads = threads, .keep_subnormals = true};
     double eps = dtype == WG_F32 ? 0x1p-24 : 0x1p-53, most = 0, touched = 0;
     wg__gemm_by(engine, &team, &g);
     for (int64_t i = 0; i < m; i++)
@@ -139,7 +139,7 @@ Test(gemm, nan_and_infinity_reach_their_row_and_column_and_no_other) {
             b[3 * N + 20] = NAN;
             b[11 * N + 9] = 0; /* infinity times zero */
             wg_gemm g = {WG_F32, M, N, K, {a, K * gaps, gaps}, {b, N, 1}, {c, N, 1}, 1, 0};
-            wg__gemm_by(engine, &(wg_team){1, false}, &g);
+            wg__gemm_by(engine, &(wg_team){.threads = 1}, &g);
             for (int i = 0; i < M; i++)
                 for (int j = 0; j < N; j++) {
                     float y = c[i * N + j];
@@ -164,7 +164,7 @@ Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
             cr_assert_gt(wg__gemm_tiles(&g), 1);
             for (int threads = 1; threads <= 8; threads += threads < 4 ? 1 : 4) {
                 memset(c.block, 0xff, (size_t)c.span * 8);
-                wg__gemm(&(wg_team){threads, false}, &g);
+                wg__gemm(&(wg_team){.threads = threads}, &g);
                 if (threads == 1)
                     memcpy(first, c.block, (size_t)c.span * 8);
                 cr_assert_eq(memcmp(first, c.block, (size_t)c.span * 8), 0, "%d threads", threads);

@@ -162,3 +162,33 @@ Test(loss, derivatives_agree_with_differences) {
     check_examples("mse");
     check_examples("huber");
 }
+
+Test(loss, an_operand_that_is_a_number_is_refused_by_name) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var target = drawn_leaf(tape, WG_F64, 1, (const int64_t[]){3}, 0, 1, 1);
+    cr_assert(!wg_valid(wg_mse(wg_c(1), target)));
+    cr_assert_eq(wg_tape_status(tape), WG_ARGUMENT);
+    cr_assert_str_eq(wg_tape_message(tape), "mse: an operand is not a valid var");
+    wg_tape_clear(tape);
+    cr_assert(!wg_valid(wg_stack(2, (const wg_var[]){target, wg_c(1)}, 0)));
+    cr_assert_str_eq(wg_tape_message(tape), "stack: operand 2 is not a valid var");
+    wg_tape_free(tape);
+}
+
+/* Rows beyond the end of a sequence hold whatever they hold. */
+Test(loss, what_is_ignored_touches_no_derivative_of_second_order) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var x = leaf_of(tape, WG_F64, 2, (const int64_t[]){2, 2}, (const double[]){1, 2, NAN, INFINITY}), dx, ddx;
+    wg_var label = leaf_of(tape, WG_I32, 1, (const int64_t[]){2}, (const double[]){1, -1});
+    wg_grad(wg_softmax_cross_entropy(x, label, -1), 1, &x, &dx);
+    cr_assert_eq(wg_grad(wg_sum(wg_square(dx), 0, NULL, false), 1, &x, &ddx), WG_OK, "%s", wg_tape_message(tape));
+    wg_tensor *first = evaluated(dx, 1), *second = evaluated(ddx, 1);
+    cr_assert(wg_tensor_get(second, 0) != 0 && isfinite(wg_tensor_get(second, 0)));
+    for (int i = 2; i < 4; i++) {
+        cr_assert_eq(wg_tensor_get(first, i), 0);
+        cr_assert_eq(wg_tensor_get(second, i), 0);
+    }
+    wg_tensor_free(first);
+    wg_tensor_free(second);
+    wg_tape_free(tape);
+}

@@ -491,6 +491,7 @@ static double slope(const char *name, double x) { return slopes_at(name, WG_F64,
 
 Test(pointwise, kinks_have_the_documented_derivatives) {
     cr_expect_eq(slope("abs", 0), 0);
+    cr_expect_eq(slope("abs", NAN), 0);
     cr_expect_eq(slope("relu", 0), 0);
     cr_expect_eq(slope("hard_tanh", 1), 0);
     cr_expect_eq(slope("hard_tanh", -1), 0);
@@ -513,12 +514,23 @@ Test(pointwise, kinks_have_the_documented_derivatives) {
 Test(pointwise, clamp_gives_x_the_derivative_at_its_bounds) {
     static const double points[][6] = {/* x, low, high; derivatives */
                                        {0, 0, 1, 1, 0, 0}, {1, 0, 1, 1, 0, 0},  {0.5, 0, 1, 1, 0, 0}, {-1, 0, 1, 0, 1, 0},
-                                       {2, 0, 1, 0, 0, 1}, {0, 2, 1, 0, 0, 1},  {3, 2, 1, 0, 0, 1}};
+                                       {2, 0, 1, 0, 0, 1}, {0, 2, 1, 0, 0, 1},  {3, 2, 1, 0, 0, 1},
+                                       {1, 2, 1, 0, 0, 1}};
     for (int i = 0; i < WG_LEN(points); i++) {
         const double *p = points[i];
         slopes s = slopes_at("clamp", WG_F64, p[0], p[1], p[2]);
         for (int k = 0; k < 3; k++)
             cr_expect_eq(s.d[k], p[3 + k], "point %d, operand %d: %g", i, k, s.d[k]);
+        wg_tape *tape = wg_tape_new(NULL); /* the same with bounds that are constants */
+        wg_tensor *at = wg_tensor_new(NULL, WG_F64, 0, NULL);
+        wg_tensor_set(at, 0, p[0]);
+        wg_var x = wg_leaf(tape, at), dx;
+        wg_grad(wg_clamp(x, wg_c(p[1]), wg_c(p[2])), 1, &x, &dx);
+        wg_tensor *out = run(dx, 1);
+        cr_expect_eq(wg_tensor_get(out, 0), p[3], "point %d, constant bounds", i);
+        wg_tensor_free(out);
+        wg_tensor_free(at);
+        wg_tape_free(tape);
     }
 }
 
@@ -530,6 +542,8 @@ Test(pointwise, pow_has_derivatives_at_zero) {
     cr_expect_eq(slopes_at("pow", WG_F64, 0, 2, 0).d[1], 0);
     cr_expect_eq(slopes_at("pow", WG_F64, -2, 3, 0).d[0], 12);
     cr_expect(isnan(slopes_at("pow", WG_F64, -2, 3, 0).d[1]));
+    cr_expect_eq(slopes_at("pow", WG_F64, 0, -1, 0).d[0], -INFINITY);
+    cr_expect_eq(slopes_at("pow", WG_F64, 0, -1, 0).d[1], -INFINITY);
 }
 
 Test(pointwise, what_where_does_not_select_touches_no_derivative) {

@@ -130,3 +130,90 @@ Test(tape, constant_dropped_by_a_rewind_is_recorded_anew) {
     wg_tape_free(tape);
     wg_tensor_free(t);
 }
+
+Test(tape, a_mark_of_another_tape_drops_nothing) {
+    wg_tape *tape = wg_tape_new(NULL), *other = wg_tape_new(NULL);
+    wg_tensor *t = values(0, NULL, 2, 0);
+    wg_mark mark = wg_tape_mark(other);
+    wg_var y = square(wg_leaf(tape, t));
+    wg_tape_rewind(tape, mark);
+    cr_assert_eq(wg_tape_status(tape), WG_ARGUMENT);
+    cr_assert_str_eq(wg_tape_message(tape), "rewind: the mark is of another tape");
+    wg_tape_clear(tape);
+    cr_assert_eq(wg_tape_count(tape), 2);
+    cr_assert_eq(scalar_of(y), 4);
+    wg_tape_free(tape);
+    wg_tape_free(other);
+    wg_tensor_free(t);
+}
+
+Test(tape, a_place_named_again_takes_no_more_memory) {
+    wg_memory *memory = wg_memory_new(NULL, 0);
+    wg_tape *tape = wg_tape_new(memory);
+    uint32_t first = wg__origin_new(tape, "a.cell:1"), second = wg__origin_new(tape, "a.cell:2");
+    size_t used = wg_memory_used(memory);
+    for (int i = 0; i < 10000; i++) {
+        cr_assert_eq(wg__origin_new(tape, "a.cell:1"), first);
+        cr_assert_eq(wg__origin_new(tape, "a.cell:2"), second);
+    }
+    cr_assert_str_eq(wg__origin_place(tape, second), "a.cell:2");
+    cr_assert_eq(wg_memory_used(memory), used);
+    wg_tape_free(tape);
+    wg_memory_free(memory);
+}
+
+/* Leaves bytes of its own where the next call's locals will be. */
+static void __attribute__((noinline)) dirty(int byte) {
+    volatile char bytes[4096];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (char)byte;
+}
+
+static wg_var attributed(int i, wg_var x, wg_var index) {
+    switch (i) {
+    case 0: return wg_slice(x, 1, 1, 2);
+    case 1: return wg_reshape(x, 1, (const int64_t[]){6});
+    case 2: return wg_gather(x, index, 0);
+    case 3: return wg_scatter_add(x, index, 0, 5);
+    case 4: return wg_one_hot(index, 4, WG_F64);
+    case 5: return wg_sum_to(x, 0, NULL);
+    case 6: return wg_permute(x, 2, (const int[]){1, 0});
+    case 7: return wg_layer_norm(x, 1e-5);
+    default: return wg_matmul(x, x, true, false);
+    }
+}
+
+/* Passes and the plan cache compare them so. */
+Test(tape, attributes_of_equal_calls_are_equal_bytes) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = values(2, (const int64_t[]){2, 3}, 1, 1), *at = wg_tensor_new(NULL, WG_I32, 1, (const int64_t[]){2});
+    wg_var x = wg_leaf(tape, t), index = wg_leaf(tape, at), y[2];
+    for (int i = 0; i < 9; i++) {
+        for (int k = 0; k < 2; k++) {
+            dirty(k ? 0x5A : 0xA5);
+            y[k] = attributed(i, x, index);
+        }
+        cr_assert_eq(wg_tape_status(tape), WG_OK, "%s", wg_tape_message(tape));
+        const wg_node *a = wg__of(y[0]), *b = wg__of(y[1]);
+        cr_expect(memcmp(a->attr, b->attr, a->op->attr_size) == 0, "%s", a->op->name);
+    }
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+    wg_tensor_free(at);
+}
+
+Test(tape, a_full_tape_says_so) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = values(0, NULL, 2, 0);
+    wg_var x = wg_leaf(tape, t);
+    int64_t count = tape->count;
+    tape->count = ((int64_t)WG_FIRST_CHUNK << (WG_CHUNKS - 1)) - WG_FIRST_CHUNK; /* as if all of them were there */
+    cr_assert(!wg_valid(square(x)));
+    cr_assert_eq(wg_tape_status(tape), WG_RANGE);
+    cr_assert_str_eq(wg_tape_message(tape), "a tape holds no more than 1073740799 nodes");
+    tape->count = count;
+    wg_tape_clear(tape);
+    cr_assert_eq(scalar_of(square(x)), 4);
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+}

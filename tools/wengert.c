@@ -169,10 +169,8 @@ static int run(const subcommand *s, int argc, char **argv) {
     if (c->memory_limit > 0 && !(c->memory = wg_memory_new(NULL, (size_t)c->memory_limit))) {
         fail_memory(c);
     } else {
-        c->run =
-            (wg_run_options){.threads = (int)c->threads, .keep_subnormals = c->keep_subnormals};
-        if (c->isa) /* wg_run_options has no say in it yet */
-            note(c, "--isa is not followed yet: the best instruction set of this machine is used");
+        c->run = (wg_run_options){.threads = (int)c->threads, .keep_subnormals = c->keep_subnormals,
+                                  .isa = (wg_isa)c->isa};
         status = s->run(c);
     }
     wg_memory_free(c->memory);
