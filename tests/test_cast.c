@@ -8,8 +8,8 @@
 
 Test(cast, every_pair_of_types_keeps_what_the_result_can_hold) {
     const double values[] = {0, 1, -1, 3, 100, -70000};
-    for (int from = WG_F32; from <= WG_I32; from++)
-        for (int to = WG_F32; to <= WG_I32; to++) {
+    for (wg_dtype from = WG_F32; from <= WG_I32; from++)
+        for (wg_dtype to = WG_F32; to <= WG_I32; to++) {
             wg_tape *tape = wg_tape_new(NULL);
             wg_tensor *t = wg_tensor_new(NULL, from, 2, (const int64_t[]){2, 3});
             for (int i = 0; i < 6; i++)

@@ -50,7 +50,7 @@ static double kolmogorov(const wg_tensor *x, double (*share)(double)) {
 Test(stochastic, uniform_draws_fill_their_interval_evenly) {
     wg_tape *tape = wg_tape_new(NULL);
     wg_tensor *k = key(7, 3);
-    for (int dtype = WG_F32; dtype <= WG_F64; dtype++) {
+    for (wg_dtype dtype = WG_F32; dtype <= WG_F64; dtype++) {
         wg_tensor *x = taped_value(wg_uniform(wg_leaf(tape, k), dtype, 1, many, 2, 5));
         cr_assert_eq(wg_tensor_dtype(x), dtype);
         for (int i = 0; i < MANY; i++)
@@ -74,7 +74,7 @@ Test(stochastic, uniform_draws_fill_their_interval_evenly) {
 Test(stochastic, normal_draws_have_the_distribution_asked_for) {
     wg_tape *tape = wg_tape_new(NULL);
     wg_tensor *k = key(11, 0);
-    for (int dtype = WG_F32; dtype <= WG_F64; dtype++) {
+    for (wg_dtype dtype = WG_F32; dtype <= WG_F64; dtype++) {
         wg_tensor *x = taped_value(wg_normal(wg_leaf(tape, k), dtype, 1, many, 1, 2));
         cr_assert_lt(kolmogorov(x, normal_share), 1.95);
         cr_assert_float_eq(mean_of(x, 1, 0), 1, 4 * 2 / sqrt(MANY));

@@ -388,7 +388,8 @@ Test(view, running_out_of_memory_is_survived_wherever_it_happens) {
         wg_memory *memory = failing_memory(&f, k);
         wg_status status = record_and_run(memory, x, index);
         reached = failing_failed(&f);
-        cr_assert_eq(status, reached ? WG_MEMORY : WG_OK, "allocation %ld", k);
+        /* A view without memory for its strides is copied instead, and all is well. */
+        cr_assert(status == WG_OK || (reached && status == WG_MEMORY), "allocation %ld: %d", k, status);
         cr_assert_eq(f.live, 0, "allocation %ld", k);
         wg_memory_free(memory);
         cr_assert_lt(k, 10000);
