@@ -81,6 +81,14 @@ static inline void plain_add(plain_test *test) {
 #define cr_expect_float_neq(a, b, e, ...) PLAIN_CHECK(0, !PLAIN_NEAR(a, b, e), __VA_ARGS__)
 #define cr_expect_arr_eq(a, b, n, ...) PLAIN_CHECK(0, memcmp(a, b, n) == 0, __VA_ARGS__)
 
+/* Whether it passed. Nothing of the caller's lives across the jump. */
+static bool plain_run(void (*body)(void)) {
+    plain_failed = false;
+    if (setjmp(plain_leave) == 0)
+        body();
+    return !plain_failed;
+}
+
 /* Runs them all; an argument runs only those whose "suite/name" contains it. Closes with Criterion's line. */
 int main(int argc, char **argv) {
     int tested = 0, failing = 0;
@@ -89,13 +97,11 @@ int main(int argc, char **argv) {
         snprintf(full, sizeof full, "%s/%s", test->suite, test->name);
         if (argc > 1 && !strstr(full, argv[1]))
             continue;
-        plain_failed = false;
-        if (setjmp(plain_leave) == 0)
-            test->body();
-        if (plain_failed)
+        bool passed = plain_run(test->body);
+        if (!passed)
             printf("[FAIL] %s\n", full);
         tested++;
-        failing += plain_failed;
+        failing += !passed;
     }
     printf("[====] Synthesis: Tested: %d | Passing: %d | Failing: %d | Crashing: 0\n", tested, tested - failing,
            failing);
