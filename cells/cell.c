@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { LONGEST_NAME = 160 }; /* of a file, in bytes */
+
 /* NAME=VALUE lines of the settings, so that a model file can repeat them. */
 static char *settings_text(wg_memory *memory, int n, const wg_setting *setting) {
     size_t size = 1;
@@ -37,8 +39,33 @@ static wg_cell *adopt(wg_memory *memory, wg_lang *lang, int settings, const wg_s
     return cell;
 }
 
+/* Settings are kept as lines, so each must be one. */
+static wg_status check_settings(const char *name, int n, const wg_setting *setting, wg_error *error) {
+    char shown[80];
+    for (int i = 0; i < n; i++)
+        for (const unsigned char *c = (const unsigned char *)setting[i].value; *c; c++)
+            if (*c < ' ' || *c == 127)
+                return wg_error_set(error, WG_SYNTAX, "%s: what %s is set to is not one line of text", name,
+                                    wg__quote(setting[i].name, shown, sizeof shown));
+    return WG_OK;
+}
+
+/* Whether a file's name can stand in messages, and in the metadata of a model, as it is. */
+static bool presentable(const char *name) {
+    size_t size = strlen(name);
+    for (size_t i = 0; i < size; i++)
+        if ((unsigned char)name[i] < ' ' || name[i] == 127)
+            return false;
+    return size > 0 && size <= LONGEST_NAME && wg__utf8_check(name, size) == size;
+}
+
 wg_cell *wg_cell_parse(wg_memory *memory, const char *name, const char *text, size_t size, int settings,
                        const wg_setting *setting, wg_error *error) {
+    char shown[LONGEST_NAME];
+    if (!presentable(name))
+        name = wg__quote(name, shown, sizeof shown);
+    if (check_settings(name, settings, setting, error) != WG_OK)
+        return NULL;
     wg_lang *lang = wg__lang_parse(memory, name, text, size, settings, setting, error);
     return adopt(memory, lang, settings, setting, error);
 }
@@ -112,7 +139,7 @@ wg_status wg_cell_shape(const wg_cell *cell, const char *name, int64_t input, in
                         wg_error *error) {
     int symbol = wg__lang_find(cell->lang, name);
     if (symbol < 0)
-        return wg_error_set(error, WG_NOT_FOUND, "%s: it has no name %s", wg_cell_name(cell), name);
+        return wg_error_set(error, WG_NOT_FOUND, "%s: it has no name %.100s", wg_cell_name(cell), name);
     return wg__lang_shape(cell->lang, symbol, input, hidden, shape, error);
 }
 
@@ -125,9 +152,10 @@ static wg_status draw_one(wg_params *params, const wg_cell *cell, const wg_inits
     wg_status status = wg__lang_shape(cell->lang, cell->lang->param[i], input, hidden, &shape, error);
     if (status != WG_OK)
         return status;
-    wg_tensor *tensor = wg_tensor_new(cell->memory, dtype, shape.rank, shape.dim);
+    wg_tensor *tensor = wg_tensor_new(wg__params_memory(params), dtype, shape.rank, shape.dim);
     if (!tensor)
-        return wg_error_set(error, wg__refusal(cell->memory), "%s: no memory for %s", wg_cell_name(cell), symbol->name);
+        return wg_error_set(error, wg__refusal(wg__params_memory(params)), "%s: no memory for %s", wg_cell_name(cell),
+                            symbol->name);
     status = wg__inits_draw(inits, i, input, hidden, draw->seed, draw->layer, tensor, error);
     if (status == WG_OK && (status = wg_params_add(params, symbol->name, tensor)) != WG_OK)
         wg_error_set(error, status, "%s: %s: %s", wg_cell_name(cell), symbol->name, wg_status_sentence(status));

@@ -13,18 +13,28 @@ struct wg_cell {
     char *settings; /* the sizes and consts set from outside, one NAME=VALUE a line */
 };
 
+/* A value that a C step named beside the declared ones. */
+typedef struct wg_extra {
+    char *name;
+    uint32_t *id; /* [steps]; 0: not given in that step */
+} wg_extra;
+
 /* The names of one step. now[s] is symbol s: an input, parameter or value; of a state, its value before the step; next[s]
  * its value after it. A zeroed var: not yet. */
 struct wg_step {
     wg_tape *tape;
     const wg_cell *cell;
-    int64_t input, hidden, batch, number; /* number: of the step, from 1 */
+    int64_t input, hidden, batch, steps, number; /* number: of the step, from 1 */
     wg_dtype dtype;
     bool training;
     wg_var key;
     wg_var *now, *next;
+    wg_shape *shape;   /* by symbol: of inputs, states and parameters, for these sizes */
+    double *constant;  /* by symbol: the value of a size or const; NaN: not asked for yet */
     uint32_t *origin;  /* by equation */
-    wg_named *extra;   /* values a C step named beside the declared ones */
+    wg_var *index;     /* what index(n) gave, once for every n */
+    int64_t indices, index_room;
+    wg_extra *extra;
     int64_t extras, extra_room;
 };
 

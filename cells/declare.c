@@ -109,11 +109,15 @@ static const wg_ast *overridden(wg_reader *reader, const char *name, const wg_as
         if (strcmp(setting->name, name) != 0)
             continue;
         const char *title = wg__reader_text(reader, "set %s", name);
-        const char *value = wg__reader_text(reader, "%s", setting->value);
+        size_t size = strlen(setting->value);
+        char *value = wg__arena_take(&reader->lang->arena, size + 1);
         wg_ast *new = NULL;
-        if (!title || !value)
+        if (!value)
+            return wg__parser_refused(&reader->parser);
+        if (!title)
             return NULL;
-        *source = (wg_source){title, value, strlen(value)};
+        memcpy(value, setting->value, size + 1);
+        *source = (wg_source){title, value, size};
         wg_status status = wg__expr_parse(source, &reader->lang->arena, &new, reader->error);
         if (status != WG_OK)
             wg__reader_failed(reader, status);

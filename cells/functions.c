@@ -1,33 +1,44 @@
 /* functions.c: the functions of the cell language: those that are no pointwise op, in a table; the
- * pointwise ones from the list of ops. Touches the list of ops only. */
+ * pointwise ones from the list of ops. Touches the ops only. */
 #include "lang.h"
 
 #include <limits.h>
 #include <string.h>
 
+enum { LAST = -1 };
+static const int last_axis[1] = {LAST};
+
+static wg_var softmax(wg_var v) { return wg_softmax(v, LAST); }
+static wg_var log_softmax(wg_var v) { return wg_log_softmax(v, LAST); }
+static wg_var layer_norm(wg_var v) { return wg_layer_norm(v, 1e-5); }
+static wg_var rms_norm(wg_var v) { return wg_rms_norm(v, 1e-5); }
+static wg_var cumsum(wg_var v) { return wg_cumsum(v, LAST); }
+static wg_var sum(wg_var v) { return wg_sum(v, 1, last_axis, true); }
+static wg_var mean(wg_var v) { return wg_mean(v, 1, last_axis, true); }
+
 /* clang-format off */
 static const wg_function table[] = {
-    {"softmax", WG_FUNCTION_SAME, 1, 1, 1},
-    {"log_softmax", WG_FUNCTION_SAME, 1, 1, 1},
-    {"layer_norm", WG_FUNCTION_SAME, 1, 1, 1},
-    {"rms_norm", WG_FUNCTION_SAME, 1, 1, 1},
-    {"cumsum", WG_FUNCTION_SAME, 1, 1, 1},
-    {"stop_gradient", WG_FUNCTION_SAME, 1, 1, 1},
-    {"concat", WG_FUNCTION_CONCAT, 1, -1, INT_MAX},
-    {"sum", WG_FUNCTION_REDUCE, 1, 1, 1},
-    {"mean", WG_FUNCTION_REDUCE, 1, 1, 1},
-    {"dot", WG_FUNCTION_DOT, 2, 2, 2},
-    {"slice", WG_FUNCTION_SLICE, 3, 3, 1},
-    {"dropout", WG_FUNCTION_DROPOUT, 2, 2, 1},
-    {"bernoulli", WG_FUNCTION_BERNOULLI, 2, 2, 0},
-    {"index", WG_FUNCTION_INDEX, 1, 1, 0},
-    {"outer", WG_FUNCTION_LATER, 2, 2, 2},
-    {"diag", WG_FUNCTION_LATER, 1, 1, 1},
-    {"diagonal", WG_FUNCTION_LATER, 1, 1, 1},
-    {"eye", WG_FUNCTION_LATER, 1, 1, 1},
-    {"zeros", WG_FUNCTION_LATER, 1, 2, 2},
-    {"ones", WG_FUNCTION_LATER, 1, 2, 2},
-    {"reshape", WG_FUNCTION_LATER, 2, 3, 3},
+    {"softmax", WG_FUNCTION_SAME, 1, 1, 1, softmax},
+    {"log_softmax", WG_FUNCTION_SAME, 1, 1, 1, log_softmax},
+    {"layer_norm", WG_FUNCTION_SAME, 1, 1, 1, layer_norm},
+    {"rms_norm", WG_FUNCTION_SAME, 1, 1, 1, rms_norm},
+    {"cumsum", WG_FUNCTION_SAME, 1, 1, 1, cumsum},
+    {"stop_gradient", WG_FUNCTION_SAME, 1, 1, 1, wg_stop_gradient},
+    {"concat", WG_FUNCTION_CONCAT, 1, -1, INT_MAX, NULL},
+    {"sum", WG_FUNCTION_REDUCE, 1, 1, 1, sum},
+    {"mean", WG_FUNCTION_REDUCE, 1, 1, 1, mean},
+    {"dot", WG_FUNCTION_DOT, 2, 2, 2, NULL},
+    {"slice", WG_FUNCTION_SLICE, 3, 3, 1, NULL},
+    {"dropout", WG_FUNCTION_DROPOUT, 2, 2, 1, NULL},
+    {"bernoulli", WG_FUNCTION_BERNOULLI, 2, 2, 0, NULL},
+    {"index", WG_FUNCTION_INDEX, 1, 1, 0, NULL},
+    {"outer", WG_FUNCTION_LATER, 2, 2, 2, NULL},
+    {"diag", WG_FUNCTION_LATER, 1, 1, 1, NULL},
+    {"diagonal", WG_FUNCTION_LATER, 1, 1, 1, NULL},
+    {"eye", WG_FUNCTION_LATER, 1, 1, 1, NULL},
+    {"zeros", WG_FUNCTION_LATER, 1, 2, 2, NULL},
+    {"ones", WG_FUNCTION_LATER, 1, 2, 2, NULL},
+    {"reshape", WG_FUNCTION_LATER, 2, 3, 3, NULL},
 };
 /* clang-format on */
 
@@ -54,5 +65,11 @@ wg_function wg__function_at(int number) {
         return table[number];
     const wg_op_entry *entry = &wg_op_list()[number - WG_LEN(table)];
     int n = count_arguments(entry->arguments);
-    return (wg_function){entry->name, WG_FUNCTION_POINTWISE, n, n, entry->op->arity};
+    return (wg_function){entry->name, WG_FUNCTION_POINTWISE, n, n, entry->op->arity, NULL};
 }
+
+const wg_op *wg__function_op(int number) {
+    return number < WG_LEN(table) ? NULL : wg_op_list()[number - WG_LEN(table)].op;
+}
+
+const wg_function *wg__function_row(int number) { return &table[number]; }

@@ -80,11 +80,25 @@ const char *wg__symbol_what(wg_symbol_kind kind) {
     return what[kind];
 }
 
-int wg__lang_find(const wg_lang *lang, const char *name) {
-    for (int i = 0; i < lang->symbols; i++)
-        if (strcmp(lang->symbol[i].name, name) == 0)
-            return i;
-    return -1;
+/* The place of a name in lang->names: where it is, or the free one where it goes. */
+static size_t name_place(const wg_lang *lang, const char *name) {
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (const char *c = name; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+    size_t wrap = WG_LEN(lang->names) - 1, at = (size_t)(hash ^ hash >> 32) & wrap;
+    while (lang->names[at] && strcmp(lang->symbol[lang->names[at] - 1].name, name) != 0)
+        at = (at + 1) & wrap;
+    return at;
+}
+
+int wg__lang_find(const wg_lang *lang, const char *name) { return lang->names[name_place(lang, name)] - 1; }
+
+/* Adds a symbol with a new name; there is room. */
+static int push_symbol(wg_lang *lang, const wg_symbol *symbol) {
+    size_t place = name_place(lang, symbol->name);
+    lang->symbol[lang->symbols++] = *symbol;
+    lang->names[place] = (uint16_t)lang->symbols;
+    return (int)lang->symbols - 1;
 }
 
 /* Why a name cannot be given to anything; NULL if it can. */
@@ -117,9 +131,8 @@ int wg__reader_add(wg_reader *reader, wg_symbol_kind kind, const char *name, int
     if (reader->parser.status != WG_OK ||
         !room(reader, &lang->symbol, lang->symbols, &reader->symbol_room, sizeof *lang->symbol))
         return -1;
-    lang->symbol[lang->symbols] = (wg_symbol){
-        .kind = kind, .name = name, .line = line, .column = column, .equation = -1, .start = -1};
-    return (int)lang->symbols++;
+    return push_symbol(lang, &(wg_symbol){.kind = kind, .name = name, .line = line, .column = column, .equation = -1,
+                                          .start = -1});
 }
 
 /* ---- equations
@@ -236,12 +249,8 @@ static bool add_lengths(wg_reader *reader) {
             wg__formula_length(&lang->arena, lang->tied ? WG_LENGTH_INPUT : lengths[i].length);
         if (!size)
             return wg__parser_refused(&reader->parser) != NULL;
-        lang->symbol[lang->symbols++] = (wg_symbol){.kind = WG_SYMBOL_SIZE,
-                                                    .name = lengths[i].name,
-                                                    .equation = -1,
-                                                    .start = -1,
-                                                    .used = true,
-                                                    .size = size};
+        push_symbol(lang, &(wg_symbol){.kind = WG_SYMBOL_SIZE, .name = lengths[i].name, .equation = -1, .start = -1,
+                                       .used = true, .size = size});
     }
     return true;
 }

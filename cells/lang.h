@@ -52,7 +52,8 @@ typedef struct wg_symbol {
 
 /* name = value, or name' = value. Equations stand in the order of the text, which is the order to
  * compute them in. In `value`, a NAME's (or a NEXT's) `symbol` is an index into the cell's symbols,
- * a CALL's a number for wg__function_at, and every node's `shape` an index for wg__lang_extent. */
+ * a CALL's or operator's a number for wg__function_at, and every node's `shape` an index for
+ * wg__lang_extent. */
 typedef struct wg_equation {
     int symbol; /* a VALUE or a STATE */
     bool next;  /* a state's next value */
@@ -95,11 +96,16 @@ typedef struct wg_function {
     wg_function_kind kind;
     int least, most; /* arguments; most -1: any number */
     int values;      /* arguments that are values; the rest are numbers or lengths */
+    wg_var (*build)(wg_var v); /* SAME and REDUCE: what records it */
 } wg_function;
 
-/* A function's number (a CALL's symbol), -1 if there is none of that name; and back. */
+/* A function's number (the symbol of a CALL, and of an operator that is an op), -1 if there is none of that name; and
+ * back. */
 int wg__function_find(const char *name);
 wg_function wg__function_at(int number);
+/* For recording: the op of a pointwise function, NULL of another; and that other's row. */
+const wg_op *wg__function_op(int number);
+const wg_function *wg__function_row(int number);
 
 /* A cell's text, read, named and shaped. */
 typedef struct wg_lang {
@@ -117,6 +123,7 @@ typedef struct wg_lang {
     int output;                 /* a VALUE, or a STATE (its next value) */
     int64_t extents;
     wg_extent *extent; /* by a node's `shape` */
+    uint16_t names[2 * WG_LANG_NAMES]; /* open-addressed by name: a symbol's index + 1; 0: free */
 } wg_lang;
 
 /* Reads a text (copied). `name` stands for the file in messages. NULL on failure. */

@@ -29,6 +29,11 @@ int64_t wg__model_input(const wg_model *model, int layer) {
     return layer == 0 ? first_width(&model->options) : model->width;
 }
 
+const char *wg__layer_name(wg_layer_name *name, int layer, const char *of) {
+    snprintf(name->text, sizeof name->text, "layer%d.%s", layer, of);
+    return name->text;
+}
+
 static wg_status add_tensor(wg_model *model, const char *name, int rank, const int64_t *dim, double (*draw)(wg_random *),
                             double scale, uint64_t seed, wg_error *error) {
     wg_tensor *tensor = wg_tensor_new(model->memory, model->options.dtype, rank, dim);
@@ -53,13 +58,13 @@ static wg_status add_layer(wg_model *model, int layer, const wg_draw *draw, wg_e
         return error ? error->status : WG_ARGUMENT;
     wg_status status = WG_OK;
     for (int i = 0; i < wg_params_count(params) && status == WG_OK; i++) {
-        char name[256];
-        snprintf(name, sizeof name, "layer%d.%s", layer, wg_params_name(params, i));
-        status = wg_params_add(model->params, name, wg_params_tensor(params, i));
+        wg_layer_name name;
+        status = wg_params_add(model->params, wg__layer_name(&name, layer, wg_params_name(params, i)),
+                               wg_params_tensor(params, i));
         if (status == WG_OK)
             wg_params_set_fixed(model->params, wg_params_count(model->params) - 1, wg_params_fixed(params, i));
         else
-            wg_error_set(error, status, "model: %s: %s", name, wg_status_sentence(status));
+            wg_error_set(error, status, "model: %s: %s", name.text, wg_status_sentence(status));
     }
     wg_params_free(params);
     return status;
@@ -136,23 +141,57 @@ const wg_cell *wg_model_cell(const wg_model *model) { return model->cell; }
 const wg_model_options *wg_model_sizes(const wg_model *model) { return &model->options; }
 wg_params *wg_model_params(const wg_model *model) { return model->params; }
 
+/* Layer k's parameter `symbol` of the cell: parameters stand in the order in which add_all and the reader of files add
+ * them. */
+static int param_index(const wg_model *model, int layer, int param) {
+    const wg_model_options *o = &model->options;
+    return (o->vocabulary && o->embed) + layer * wg_cell_params(model->cell) + param;
+}
+
+/* A row of a state's declared start: a parameter's current value, a number, or zero. */
+static wg_status fill_start(const wg_model *model, int layer, int state, wg_tensor *tensor) {
+    const wg_lang *lang = model->cell->lang;
+    const wg_symbol *symbol = &lang->symbol[lang->state[state]];
+    const wg_tensor *start = NULL;
+    double number = 0;
+    wg_status status = WG_OK;
+    for (int i = 0; i < lang->params && symbol->start >= 0; i++)
+        if (lang->param[i] == symbol->start)
+            start = wg_params_tensor(model->params, param_index(model, layer, i));
+    if (symbol->start_at)
+        status = wg__lang_number(lang, &lang->source, symbol->start_at, wg__model_input(model, layer),
+                                 model->options.hidden, &number, NULL);
+    int64_t row = start ? wg_tensor_shape(start)->count : 1;
+    for (int64_t i = 0; i < wg_tensor_shape(tensor)->count && row; i++)
+        wg_tensor_set(tensor, i, start ? wg_tensor_get(start, i % row) : number);
+    return status;
+}
+
+static wg_status add_state(const wg_model *model, int layer, int i, int64_t batch, wg_params *states) {
+    wg_shape shape;
+    wg_layer_name name;
+    const char *state = wg_cell_state(model->cell, i);
+    wg_status status = wg_cell_shape(model->cell, state, wg__model_input(model, layer), model->options.hidden, &shape,
+                                     NULL);
+    if (status != WG_OK)
+        return status;
+    wg_tensor *tensor = wg_tensor_new(model->memory, model->options.dtype, 2, (const int64_t[]){batch, shape.dim[0]});
+    if (!tensor)
+        return wg__refusal(model->memory);
+    status = fill_start(model, layer, i, tensor);
+    if (status == WG_OK)
+        status = wg_params_add(states, wg__layer_name(&name, layer, state), tensor);
+    wg_tensor_free(tensor);
+    return status;
+}
+
 wg_params *wg_model_states(const wg_model *model, int64_t batch) {
     wg_params *states = wg_params_new(model->memory);
-    bool good = states != NULL;
-    for (int layer = 0; layer < model->options.layers && good; layer++)
-        for (int i = 0; i < wg_cell_states(model->cell) && good; i++) {
-            char name[256];
-            wg_shape shape;
-            const char *state = wg_cell_state(model->cell, i);
-            good = wg_cell_shape(model->cell, state, wg__model_input(model, layer), model->options.hidden, &shape,
-                                 NULL) == WG_OK;
-            const int64_t dim[2] = {batch, shape.dim[0]};
-            wg_tensor *zeros = good ? wg_tensor_new(model->memory, model->options.dtype, 2, dim) : NULL;
-            snprintf(name, sizeof name, "layer%d.%s", layer, state);
-            good = zeros && wg_params_add(states, name, zeros) == WG_OK;
-            wg_tensor_free(zeros);
-        }
-    if (!good) {
+    wg_status status = states ? WG_OK : WG_MEMORY;
+    for (int layer = 0; layer < model->options.layers && status == WG_OK; layer++)
+        for (int i = 0; i < wg_cell_states(model->cell) && status == WG_OK; i++)
+            status = add_state(model, layer, i, batch, states);
+    if (status != WG_OK) {
         wg_params_free(states);
         return NULL;
     }
@@ -161,20 +200,13 @@ wg_params *wg_model_states(const wg_model *model, int64_t batch) {
 
 /* ---- recording ---- */
 
-static wg_var weight_of(const wg_model *model, const wg_forward *pass, const char *name) {
-    for (int i = 0; i < pass->weights; i++)
-        if (strcmp(wg_params_name(model->params, i), name) == 0)
-            return pass->weight[i];
-    return (wg_var){0};
-}
-
 /* (T,B) tokens to (T,B,n). */
 static wg_var embedded(const wg_model *model, const wg_forward *pass, wg_var x) {
     const wg_model_options *o = &model->options;
     if (!o->vocabulary)
         return x;
     if (o->embed)
-        return wg_gather(weight_of(model, pass, "embedding"), x, 0);
+        return wg_gather(pass->weight[0], x, 0);
     return wg_one_hot(x, o->vocabulary, o->dtype);
 }
 
@@ -183,16 +215,13 @@ static int bind_layer(const wg_model *model, const wg_forward *pass, int layer, 
                       wg_named *given) {
     wg_tape *tape = x.tape;
     const wg_cell *cell = model->cell;
-    char name[256];
+    wg_layer_name name;
     int n = 0;
     given[n++] = (wg_named){wg_cell_input(cell, 0), x};
-    for (int i = 0; i < wg_cell_params(cell); i++) {
-        snprintf(name, sizeof name, "layer%d.%s", layer, wg_cell_param(cell, i));
-        given[n++] = (wg_named){wg_cell_param(cell, i), weight_of(model, pass, name)};
-    }
+    for (int i = 0; i < wg_cell_params(cell); i++)
+        given[n++] = (wg_named){wg_cell_param(cell, i), pass->weight[param_index(model, layer, i)]};
     for (int i = 0; i < wg_cell_states(cell) && states; i++) {
-        snprintf(name, sizeof name, "layer%d.%s", layer, wg_cell_state(cell, i));
-        wg_tensor *start = wg_params_find(states, name);
+        wg_tensor *start = wg_params_find(states, wg__layer_name(&name, layer, wg_cell_state(cell, i)));
         if (start)
             given[n++] = (wg_named){wg_cell_state(cell, i), wg_leaf(tape, start)};
     }
@@ -225,6 +254,7 @@ static wg_status record_layers(const wg_model *model, wg_tape *tape, wg_var x, c
 wg_status wg_model_record(const wg_model *model, wg_tape *tape, wg_var x, const wg_params *states,
                           const wg_unroll_options *options, wg_forward *pass) {
     int weights = wg_params_count(model->params);
+    const wg_mark before = wg_tape_mark(tape);
     *pass = (wg_forward){.memory = model->memory};
     pass->layer = wg__take0(model->memory, (size_t)model->options.layers * sizeof *pass->layer);
     pass->weight = wg__take0(model->memory, (size_t)weights * sizeof *pass->weight + 1);
@@ -236,11 +266,12 @@ wg_status wg_model_record(const wg_model *model, wg_tape *tape, wg_var x, const 
     for (; pass->weights < weights; pass->weights++)
         pass->weight[pass->weights] = wg_leaf(tape, wg_params_tensor(model->params, pass->weights));
     wg_status status = record_layers(model, tape, embedded(model, pass, x), states, options, pass);
-    if (status == WG_OK && model->options.outputs)
-        pass->output = wg_add(wg_matmul(pass->output, weight_of(model, pass, "output.W"), false, true),
-                              weight_of(model, pass, "output.b"));
-    if (tape->status != WG_OK)
+    if (status == WG_OK && model->options.outputs) /* output.W and output.b are the last two */
+        pass->output = wg_add(wg_linear(pass->output, pass->weight[weights - 2]), pass->weight[weights - 1]);
+    if (tape->status != WG_OK) {
         wg_forward_free(pass);
+        wg_tape_rewind(tape, before);
+    }
     return tape->status;
 }
 

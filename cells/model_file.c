@@ -47,26 +47,36 @@ static wg_status put_meta(const wg_model *model, wg_params *file) {
     return status;
 }
 
-static wg_status put_tensors(wg_params *file, const wg_params *from) {
+static wg_status put_tensors(wg_params *file, const wg_params *from, const char **name) {
     wg_status status = WG_OK;
     for (int i = 0; from && i < wg_params_count(from) && status == WG_OK; i++)
-        status = wg_params_add(file, wg_params_name(from, i), wg_params_tensor(from, i));
+        status = wg_params_add(file, *name = wg_params_name(from, i), wg_params_tensor(from, i));
+    return status;
+}
+
+static wg_status put_notes(wg_params *file, const wg_params *from, const char **key) {
+    wg_status status = WG_OK;
+    for (int i = 0; from && i < wg_params_meta_count(from) && status == WG_OK; i++) {
+        *key = wg_params_meta_key(from, i);
+        status = own_key(*key) ? WG_CONFLICT : wg_params_set_meta(file, *key, wg_params_meta(from, *key));
+    }
     return status;
 }
 
 wg_status wg_model_save(const wg_model *model, const wg_params *more, const char *path, wg_error *error) {
     wg_params *file = wg_params_new(model->memory);
-    wg_status status = file ? put_tensors(file, model->params) : wg__refusal(model->memory);
+    const char *name = "model";
+    wg_status status = file ? put_tensors(file, model->params, &name) : wg__refusal(model->memory);
     if (status == WG_OK)
-        status = put_tensors(file, more);
+        status = put_tensors(file, more, &name);
     if (status == WG_OK)
+        status = put_notes(file, more, &name);
+    if (status == WG_OK) {
+        name = "model";
         status = put_meta(model, file);
-    for (int i = 0; more && i < wg_params_meta_count(more) && status == WG_OK; i++) {
-        const char *key = wg_params_meta_key(more, i);
-        status = own_key(key) ? WG_CONFLICT : wg_params_set_meta(file, key, wg_params_meta(more, key));
     }
     if (status != WG_OK)
-        wg_error_set(error, status, "%s: %s", path, wg_status_sentence(status));
+        wg_error_set(error, status, "%.300s: %.200s: %s", path, name, wg_status_sentence(status));
     else
         status = wg_params_save(file, path, error);
     wg_params_free(file);
@@ -98,8 +108,8 @@ static wg_status read_options(const wg_params *file, const char *path, wg_model_
     const char *text = need_meta(file, format_key, path, error);
     if (!text || whole_number(text, format_key, path, &version, error) != WG_OK)
         return WG_FORMAT;
-    if (version > FORMAT_VERSION)
-        return wg_error_set(error, WG_VERSION, "%s: a model of format %s, and this library reads up to %d", path, text,
+    if (version < 1 || version > FORMAT_VERSION)
+        return wg_error_set(error, WG_VERSION, "%s: a model of format %s, and this library reads 1 to %d", path, text,
                             FORMAT_VERSION);
     for (int i = 0; i < WG_LEN(numbers); i++) {
         int64_t value = 0;
@@ -115,44 +125,52 @@ static wg_status read_options(const wg_params *file, const char *path, wg_model_
     text = need_meta(file, dtype_key, path, error);
     if (!text)
         return WG_FORMAT;
-    o->dtype = strcmp(text, "f64") == 0 ? WG_F64 : WG_F32;
+    o->dtype = strcmp(text, wg_dtype_name(WG_F64)) == 0 ? WG_F64 : WG_F32;
+    if (strcmp(text, wg_dtype_name(o->dtype)) != 0)
+        return wg_error_set(error, WG_FORMAT, "%s: %s is neither f32 nor f64", path, dtype_key);
     if (o->layers > 1000)
         return wg_error_set(error, WG_FORMAT, "%s: %d layers are too many", path, o->layers);
     return WG_OK;
 }
 
-enum { MOST_SETTINGS = 64 };
-
-/* NAME=VALUE lines, cut in place. */
+/* NAME=VALUE lines, cut in place; setting: room for every line. -1 if a line is not of that form. */
 static int read_settings(char *text, wg_setting *setting) {
     int n = 0;
-    for (char *line = text; line && *line && n < MOST_SETTINGS;) {
+    for (char *line = text; *line;) {
         char *end = strchr(line, '\n'), *equals = strchr(line, '=');
-        if (end)
-            *end++ = 0;
-        if (equals && (!end || equals < end)) {
-            *equals = 0;
-            setting[n++] = (wg_setting){line, equals + 1};
-        }
-        line = end;
+        if (!end || !equals || equals > end)
+            return -1;
+        *end = *equals = 0;
+        setting[n++] = (wg_setting){line, equals + 1};
+        line = end + 1;
     }
     return n;
 }
 
+static size_t count_lines(const char *text) {
+    size_t lines = 0;
+    for (; *text; text++)
+        lines += *text == '\n';
+    return lines;
+}
+
 static wg_cell *read_cell(wg_memory *memory, const wg_params *file, const char *path, wg_error *error) {
-    const char *text = need_meta(file, cell_key, path, error), *name = wg_params_meta(file, name_key);
-    const char *lines = wg_params_meta(file, settings_key);
-    wg_setting setting[MOST_SETTINGS];
-    if (!text)
+    const char *text = need_meta(file, cell_key, path, error), *name = need_meta(file, name_key, path, error);
+    const char *lines = need_meta(file, settings_key, path, error);
+    if (!text || !name || !lines)
         return NULL;
-    char *copy = wg__strdup(memory, lines ? lines : "");
-    if (!copy) {
+    char *copy = wg__strdup(memory, lines);
+    wg_setting *setting = wg__take(memory, wg__size(count_lines(lines), sizeof *setting, 1));
+    wg_cell *cell = NULL;
+    int n = copy && setting ? read_settings(copy, setting) : 0;
+    if (!copy || !setting)
         wg_error_set(error, wg__refusal(memory), "%s: %s", path, wg_status_sentence(wg__refusal(memory)));
-        return NULL;
-    }
-    int n = read_settings(copy, setting);
-    wg_cell *cell = wg_cell_parse(memory, name ? name : path, text, strlen(text), n, setting, error);
+    else if (n < 0)
+        wg_error_set(error, WG_FORMAT, "%s: %s is not lines of NAME=VALUE", path, settings_key);
+    else
+        cell = wg_cell_parse(memory, name, text, strlen(text), n, setting, error);
     wg__give(memory, copy);
+    wg__give(memory, setting);
     return cell;
 }
 
@@ -181,12 +199,12 @@ static wg_status take_layer(wg_model *model, int layer, const wg_params *file, c
     wg_status status = WG_OK;
     for (int i = 0; i < lang->params && status == WG_OK; i++) {
         const wg_symbol *symbol = &lang->symbol[lang->param[i]];
-        char name[256];
+        wg_layer_name name;
         wg_shape shape;
-        snprintf(name, sizeof name, "layer%d.%s", layer, symbol->name);
         status = wg__lang_shape(lang, lang->param[i], wg__model_input(model, layer), model->options.hidden, &shape, error);
         if (status == WG_OK)
-            status = take_param(model, file, name, shape.rank, shape.dim, symbol->fixed, path, error);
+            status = take_param(model, file, wg__layer_name(&name, layer, symbol->name), shape.rank, shape.dim,
+                                symbol->fixed, path, error);
     }
     return status;
 }
@@ -223,33 +241,47 @@ static wg_params *rest_of(const wg_model *model, const wg_params *file) {
     return rest;
 }
 
-wg_model *wg_model_load(wg_memory *memory, const char *path, wg_params **more, wg_error *error) {
-    wg_error own = {0};
-    if (!error)
-        error = &own;
-    wg_params *file = wg_params_load(memory, path, error);
+/* Takes `file`, which may be NULL: then *error says why. */
+static wg_model *from_params(wg_memory *memory, wg_params *file, const char *path, wg_params **more, wg_error *error) {
     wg_model_options options = {0};
     wg_model *model = NULL;
+    wg_params *rest = NULL;
+    bool good = false;
     if (more)
         *more = NULL;
-    if (!file)
-        return NULL;
-    if (read_options(file, path, &options, error) == WG_OK) {
+    if (file && read_options(file, path, &options, error) == WG_OK) {
         wg_cell *cell = read_cell(memory, file, path, error);
         if (cell)
             model = wg__model_empty(memory, cell, &options, error);
+        good = model && take_params(model, file, path, error) == WG_OK;
     }
-    bool good = model && take_params(model, file, path, error) == WG_OK;
-    if (good && more) {
-        *more = rest_of(model, file);
-        good = *more != NULL;
-        if (!good)
-            wg_error_set(error, wg__refusal(memory), "%s: %s", path, wg_status_sentence(wg__refusal(memory)));
+    if (good && more && !(rest = rest_of(model, file))) {
+        wg_error_set(error, wg__refusal(memory), "%s: %s", path, wg_status_sentence(wg__refusal(memory)));
+        good = false;
     }
     wg_params_free(file);
     if (!good) {
         wg_model_free(model);
         return NULL;
     }
+    if (more)
+        *more = rest;
+    return model;
+}
+
+wg_model *wg__model_parse(wg_memory *memory, const void *bytes, size_t size, const char *name, wg_params **more,
+                          wg_error *error) {
+    wg_error own = {0};
+    wg_model *model = from_params(memory, wg_params_parse(memory, bytes, size, name, &own), name, more, &own);
+    if (!model)
+        wg_error_set(error, own.status, "%s", own.text);
+    return model;
+}
+
+wg_model *wg_model_load(wg_memory *memory, const char *path, wg_params **more, wg_error *error) {
+    wg_error own = {0}; /* the caller's may hold an earlier failure */
+    wg_model *model = from_params(memory, wg_params_load(memory, path, &own), path, more, &own);
+    if (!model)
+        wg_error_set(error, own.status, "%s", own.text);
     return model;
 }

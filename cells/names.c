@@ -173,6 +173,8 @@ static void resolve(wg_reader *reader, wg_ast *ast, int equation) {
     case WG_AST_RANGE:
     case WG_AST_BINDING: not_yet(reader, ast, "a running index is"); return;
     default:
+        if (wg__ast_op(ast->kind)[0])
+            ast->symbol = wg__function_find(wg__ast_op(ast->kind));
         for (int i = 0; i < ast->n && reader->parser.status == WG_OK; i++)
             resolve(reader, ast->arg[i], equation);
     }

@@ -2,6 +2,7 @@
  * said here, once. Vectors are (B,n), or (n) if they depend on no batch. */
 #include "cell.h"
 
+#include <math.h>
 #include <string.h>
 
 static wg_var value_of(wg_step *step, const wg_ast *ast);
@@ -10,10 +11,18 @@ static wg_var failed(wg_step *step, wg_status status, const char *what, const ch
     return wg__fail(step->tape, status, what, "%s", text);
 }
 
+static wg_var refused(wg_step *step, const char *what) {
+    wg_status status = wg__refusal(step->tape->memory);
+    return failed(step, status, what, wg_status_sentence(status));
+}
+
 double wg__step_number(wg_step *step, const wg_ast *ast) {
     double number = 0;
     wg_error error = {0};
-    wg_status status = wg__lang_number(step->cell->lang, &step->cell->lang->source, ast, step->input, step->hidden, &number, &error);
+    if (ast->kind == WG_AST_NUMBER)
+        return ast->value;
+    wg_status status = wg__lang_number(step->cell->lang, &step->cell->lang->source, ast, step->input, step->hidden,
+                                       &number, &error);
     if (status != WG_OK)
         failed(step, status, wg_cell_name(step->cell), error.text);
     return number;
@@ -32,29 +41,43 @@ static wg_var batched(wg_step *step, wg_var x) {
     return wg_rank(x) == 1 ? wg_broadcast_to(x, 2, (const int64_t[]){step->batch, wg_dim(x, 0)}) : x;
 }
 
+enum { FEW = 64 };
+
 static wg_var concatenation(wg_step *step, const wg_ast *ast) {
-    wg_var part[64];
+    wg_var few[FEW], *part = few, y = {0};
     bool rows = false;
-    if (ast->n > WG_LEN(part))
-        return failed(step, WG_UNSUPPORTED, "concat", "more than 64 arguments");
+    if (ast->n > FEW && !(part = wg__take(step->tape->memory, (size_t)ast->n * sizeof *part)))
+        return refused(step, ast->name);
+    part[0] = (wg_var){0};
     for (int i = 0; i < ast->n; i++) {
         part[i] = solid(step, value_of(step, ast->arg[i]));
         rows = rows || wg_rank(part[i]) == 2;
     }
     for (int i = 0; i < ast->n && rows; i++)
         part[i] = batched(step, part[i]);
-    return wg_concat(ast->n, part, -1);
+    y = wg_concat(ast->n, part, -1);
+    if (part != few)
+        wg__give(step->tape->memory, part);
+    return y;
 }
 
-/* index(n): 0 … n-1, as a leaf. */
+/* index(n): 0 … n-1, a leaf that all steps share. */
 static wg_var counting(wg_step *step, int64_t n) {
-    wg_tensor *tensor = wg_tensor_new(step->tape->memory, step->dtype, 1, &n);
+    wg_memory *memory = step->tape->memory;
+    for (int64_t i = 0; i < step->indices; i++)
+        if (wg_dim(step->index[i], 0) == n)
+            return step->index[i];
+    void *block = step->index;
+    bool room = wg__room(memory, &block, step->indices, &step->index_room, sizeof *step->index);
+    step->index = block;
+    wg_tensor *tensor = room ? wg_tensor_new(memory, step->dtype, 1, &n) : NULL;
     if (!tensor)
-        return failed(step, wg__refusal(step->tape->memory), "index", "no memory");
+        return refused(step, "index");
     for (int64_t i = 0; i < n; i++)
         wg_tensor_set(tensor, i, (double)i);
     wg_var leaf = wg_leaf(step->tape, tensor);
     wg_tensor_free(tensor);
+    step->index[step->indices++] = leaf;
     return leaf;
 }
 
@@ -62,7 +85,17 @@ static wg_var random_key(wg_step *step, const char *name) {
     return step->key.tape ? step->key : failed(step, WG_ARGUMENT, name, "training draws, but the unroll was given no key");
 }
 
+/* A probability, below 1 for dropout; checked also where nothing is drawn, so that a mistake shows at once. */
+static bool likely(wg_step *step, const char *name, double p, bool one) {
+    if (p >= 0 && (p < 1 || (one && p == 1)))
+        return true;
+    wg__fail(step->tape, WG_RANGE, name, "p is %g, not a probability in [0,1%c", p, one ? ']' : ')');
+    return false;
+}
+
 static wg_var dropped(wg_step *step, wg_var v, double p) {
+    if (!likely(step, "dropout", p, false))
+        return (wg_var){0};
     if (!step->training || p == 0)
         return v;
     return wg_dropout(batched(step, v), p, random_key(step, "dropout"));
@@ -70,37 +103,15 @@ static wg_var dropped(wg_step *step, wg_var v, double p) {
 
 static wg_var coins(wg_step *step, double p, int64_t n) {
     const int64_t dim[2] = {step->batch, n};
+    if (!likely(step, "bernoulli", p, true))
+        return (wg_var){0};
     if (!step->training)
         return wg_full(step->tape, step->dtype, 2, dim, p);
     return wg_bernoulli(random_key(step, "bernoulli"), step->dtype, 2, dim, p);
 }
 
-enum { LAST = -1 };
-static const int last_axis[1] = {LAST};
-
-/* softmax and the like: v to v's shape, along the last axis. */
-static wg_var same_shape(wg_step *step, const char *name, wg_var v) {
-    v = solid(step, v);
-    if (strcmp(name, "softmax") == 0)
-        return wg_softmax(v, LAST);
-    if (strcmp(name, "log_softmax") == 0)
-        return wg_log_softmax(v, LAST);
-    if (strcmp(name, "layer_norm") == 0)
-        return wg_layer_norm(v, 1e-5);
-    if (strcmp(name, "rms_norm") == 0)
-        return wg_rms_norm(v, 1e-5);
-    if (strcmp(name, "cumsum") == 0)
-        return wg_cumsum(v, LAST);
-    if (strcmp(name, "stop_gradient") == 0)
-        return wg_stop_gradient(v);
-    return failed(step, WG_UNSUPPORTED, name, "this function is not supported in cells yet");
-}
-
-static wg_var pointwise(wg_step *step, const char *name, const wg_ast *ast) {
+static wg_var pointwise(wg_step *step, const wg_op *op, const wg_ast *ast) {
     wg_var operand[3];
-    const wg_op_entry *entry = wg_op_find(name);
-    if (!entry || entry->op->kind != WG_POINTWISE || entry->op->arity != ast->n)
-        return failed(step, WG_UNSUPPORTED, name, "no such pointwise op");
     bool bare = true;
     for (int i = 0; i < ast->n; i++) {
         operand[i] = value_of(step, ast->arg[i]);
@@ -108,39 +119,50 @@ static wg_var pointwise(wg_step *step, const char *name, const wg_ast *ast) {
     }
     if (bare) /* numbers only: one of them carries the tape */
         operand[0] = solid(step, operand[0]);
-    return wg__pointwise(entry->op, ast->n, operand);
+    return wg__pointwise(op, ast->n, operand);
 }
 
+static wg_var unsupported(wg_step *step, const char *what) {
+    return failed(step, WG_UNSUPPORTED, what, "this is not supported in cells yet");
+}
+
+static wg_var first_value(wg_step *step, const wg_ast *ast) { return solid(step, value_of(step, ast->arg[0])); }
+
 static wg_var call(wg_step *step, const wg_ast *ast) {
+    const wg_op *op = wg__function_op(ast->symbol);
+    if (op)
+        return op->kind == WG_POINTWISE && op->arity == ast->n ? pointwise(step, op, ast) : unsupported(step, ast->name);
+    const wg_function *row = wg__function_row(ast->symbol);
     wg_var v;
-    switch (wg__function_at(ast->symbol).kind) {
-    case WG_FUNCTION_POINTWISE: return pointwise(step, ast->name, ast);
-    case WG_FUNCTION_SAME: return same_shape(step, ast->name, value_of(step, ast->arg[0]));
+    switch (row->kind) {
+    case WG_FUNCTION_SAME:
+    case WG_FUNCTION_REDUCE: return row->build(first_value(step, ast));
     case WG_FUNCTION_CONCAT: return concatenation(step, ast);
-    case WG_FUNCTION_REDUCE:
-        v = solid(step, value_of(step, ast->arg[0]));
-        return ast->name[0] == 's' ? wg_sum(v, 1, last_axis, true) : wg_mean(v, 1, last_axis, true);
     case WG_FUNCTION_DOT:
-        v = wg_mul(solid(step, value_of(step, ast->arg[0])), value_of(step, ast->arg[1]));
-        return wg_sum(v, 1, last_axis, true);
+        v = wg_mul(first_value(step, ast), value_of(step, ast->arg[1]));
+        return wg_sum(v, 1, (const int[]){-1}, true);
     case WG_FUNCTION_SLICE:
-        v = solid(step, value_of(step, ast->arg[0]));
-        return wg_slice(v, LAST, length_of(step, ast->arg[1]), length_of(step, ast->arg[2]));
+        v = first_value(step, ast);
+        return wg_slice(v, -1, length_of(step, ast->arg[1]), length_of(step, ast->arg[2]));
     case WG_FUNCTION_DROPOUT:
         return dropped(step, value_of(step, ast->arg[0]), wg__step_number(step, ast->arg[1]));
     case WG_FUNCTION_BERNOULLI:
         return coins(step, wg__step_number(step, ast->arg[0]), length_of(step, ast->arg[1]));
     case WG_FUNCTION_INDEX: return counting(step, length_of(step, ast->arg[0]));
+    case WG_FUNCTION_POINTWISE:
     case WG_FUNCTION_LATER: break;
     }
-    return failed(step, WG_UNSUPPORTED, ast->name, "this function is not supported in cells yet");
+    return unsupported(step, ast->name);
 }
 
 static wg_var named(wg_step *step, const wg_ast *ast) {
     const wg_symbol *symbol = &step->cell->lang->symbol[ast->symbol];
-    if (symbol->kind == WG_SYMBOL_SIZE || symbol->kind == WG_SYMBOL_CONST)
-        return wg_c(wg__step_number(step, ast));
-    return step->now[ast->symbol];
+    if (symbol->kind != WG_SYMBOL_SIZE && symbol->kind != WG_SYMBOL_CONST)
+        return step->now[ast->symbol];
+    double *constant = &step->constant[ast->symbol];
+    if (isnan(*constant))
+        *constant = wg__step_number(step, ast);
+    return wg_c(*constant);
 }
 
 static wg_var value_of(wg_step *step, const wg_ast *ast) {
@@ -152,23 +174,17 @@ static wg_var value_of(wg_step *step, const wg_ast *ast) {
     case WG_AST_CALL: return call(step, ast);
     default: break;
     }
-    const char *op = wg__ast_op(ast->kind);
-    if (!op[0])
-        return failed(step, WG_UNSUPPORTED, wg__ast_spelling(ast->kind), "this is not supported in cells yet");
-    return pointwise(step, op, ast);
+    if (ast->symbol < 0)
+        return unsupported(step, wg__ast_spelling(ast->kind));
+    return pointwise(step, wg__function_op(ast->symbol), ast);
 }
 
 /* A state's next value always has the state's own shape (B,n). */
 static wg_var settled(wg_step *step, int symbol, wg_var value) {
-    wg_shape shape;
-    wg_error error = {0};
-    wg_status status = wg__lang_shape(step->cell->lang, symbol, step->input, step->hidden, &shape, &error);
-    if (status != WG_OK)
-        return failed(step, status, wg_cell_name(step->cell), error.text);
-    if (!wg__is_bare(value) && !wg_valid(value))
-        return value;
-    const int64_t dim[2] = {step->batch, shape.dim[0]};
+    const int64_t dim[2] = {step->batch, step->shape[symbol].dim[0]};
     value = solid(step, value);
+    if (!wg__on_tape(value)) /* the tape says why */
+        return value;
     if (wg_rank(value) == 2 && wg_dim(value, 0) == dim[0] && wg_dim(value, 1) == dim[1])
         return value;
     return wg_broadcast_to(value, 2, dim);
@@ -191,18 +207,17 @@ static wg_status record_equations(wg_step *step) {
 
 static wg_status record_in_c(wg_step *step) {
     const wg_cell *cell = step->cell;
+    for (int i = 0; i < cell->lang->states; i++) /* nothing is left of the step before */
+        step->next[cell->lang->state[i]] = (wg_var){0};
     wg_status status = cell->step(step, cell->user);
-    if (status == WG_OK)
-        status = step->tape->status;
-    else
-        wg__fail(step->tape, status, wg_cell_name(cell), "its step function failed");
-    for (int i = 0; i < cell->lang->states && status == WG_OK; i++)
-        if (!step->next[cell->lang->state[i]].tape) {
-            wg__fail(step->tape, WG_ARGUMENT, wg_cell_name(cell), "its step gave state %s no next value",
-                     wg_cell_state(cell, i));
-            status = step->tape->status;
-        }
-    return status;
+    if (status != WG_OK)
+        wg__fail(step->tape, status, wg_cell_name(cell), "its step function failed at step %lld",
+                 (long long)step->number);
+    for (int i = 0; i < cell->lang->states && step->tape->status == WG_OK; i++)
+        if (!step->next[cell->lang->state[i]].tape)
+            wg__fail(step->tape, WG_ARGUMENT, wg_cell_name(cell), "step %lld gave state %s no next value",
+                     (long long)step->number, wg_cell_state(cell, i));
+    return step->tape->status;
 }
 
 wg_status wg__step_record(wg_step *step) {
@@ -225,8 +240,46 @@ wg_var wg_step_get(wg_step *step, const char *name) {
                     name);
 }
 
+/* What a step may give: a number, or a float var of its own tape. */
+static bool givable(wg_step *step, const char *name, wg_var value) {
+    if (wg__is_bare(value))
+        return true;
+    if (!wg__on_tape(value) || value.tape != step->tape)
+        wg__fail(step->tape, WG_ARGUMENT, wg_cell_name(step->cell),
+                 "what step %lld gave for %s is not a valid var of its tape", (long long)step->number, name);
+    else if (wg_var_dtype(value) != step->dtype)
+        wg__fail(step->tape, WG_DTYPE, wg_cell_name(step->cell), "what step %lld gave for %s is %s, not %s",
+                 (long long)step->number, name, wg_dtype_name(wg_var_dtype(value)), wg_dtype_name(step->dtype));
+    return step->tape->status == WG_OK;
+}
+
+/* The value under this name, a new one if there is none; NULL when refused. */
+static wg_extra *extra_named(wg_step *step, const char *name) {
+    wg_memory *memory = step->tape->memory;
+    for (int64_t i = 0; i < step->extras; i++)
+        if (strcmp(step->extra[i].name, name) == 0)
+            return &step->extra[i];
+    void *block = step->extra;
+    bool room = wg__room(memory, &block, step->extras, &step->extra_room, sizeof *step->extra);
+    step->extra = block;
+    if (!room)
+        return NULL;
+    wg_extra *extra = &step->extra[step->extras];
+    *extra = (wg_extra){wg__strdup(memory, name),
+                        wg__take0(memory, wg__size((size_t)step->steps, sizeof *extra->id, 0))};
+    if (!extra->name || !extra->id) {
+        wg__give(memory, extra->name);
+        wg__give(memory, extra->id);
+        return NULL;
+    }
+    step->extras++;
+    return extra;
+}
+
 wg_status wg_step_set(wg_step *step, const char *name, wg_var value) {
     int symbol = wg__lang_find(step->cell->lang, name);
+    if (step->tape->status != WG_OK || !givable(step, name, value))
+        return step->tape->status;
     if (symbol >= 0) {
         if (step->cell->lang->symbol[symbol].kind != WG_SYMBOL_STATE)
             wg__fail(step->tape, WG_CONFLICT, wg_cell_name(step->cell), "%s is declared and not a state", name);
@@ -234,15 +287,10 @@ wg_status wg_step_set(wg_step *step, const char *name, wg_var value) {
             step->next[symbol] = settled(step, symbol, value);
         return step->tape->status;
     }
-    for (int64_t i = 0; i < step->extras; i++)
-        if (strcmp(step->extra[i].name, name) == 0) {
-            step->extra[i].var = value;
-            return step->tape->status;
-        }
-    if (!wg__room(step->tape->memory, (void **)&step->extra, step->extras, &step->extra_room, sizeof *step->extra)) {
-        failed(step, wg__refusal(step->tape->memory), wg_cell_name(step->cell), "no memory for a name");
-        return step->tape->status;
-    }
-    step->extra[step->extras++] = (wg_named){name, value};
+    wg_extra *extra = extra_named(step, name);
+    if (extra)
+        extra->id[step->number - 1] = (uint32_t)solid(step, value).as.id;
+    else
+        refused(step, wg_cell_name(step->cell));
     return step->tape->status;
 }

@@ -178,3 +178,13 @@ FILL(wg__random_uniform_f32, float, 4, uniform4(word, value))
 FILL(wg__random_uniform_f64, double, 2, uniform2(word, value))
 FILL(wg__random_normal_f32, float, 4, normal4(word, value))
 FILL(wg__random_normal_f64, double, 2, normal53(word, value))
+
+/* ---- keys ---- */
+
+wg_tensor *wg_key_new(wg_memory *memory, uint64_t seed) {
+    wg_tensor *key = wg_tensor_new(memory, WG_I32, 1, (const int64_t[]){4});
+    const uint32_t word[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), 0, 0};
+    if (key)
+        memcpy(wg_tensor_write(key), word, sizeof word);
+    return key;
+}

@@ -151,6 +151,10 @@ WG_API uint32_t wg_random_bits(wg_random *random);
 WG_API double wg_random_uniform(wg_random *random);              /* in [0,1), 53 bits */
 WG_API double wg_random_normal(wg_random *random);               /* mean 0, variance 1 */
 WG_API uint64_t wg_random_below(wg_random *random, uint64_t n);  /* in [0,n), no bias; 0 if n is 0 */
+/* A key for the ops that draw (wg_dropout, wg_bernoulli, …, wg_unroll_options.key), at step 0: i32 (4), the words seed low,
+ * seed high, step low, step high. Give it to wg_leaf; store wg_random_next of that leaf back, and every run draws anew.
+ * NULL when out of memory. */
+WG_API wg_tensor *wg_key_new(wg_memory *memory, uint64_t seed);
 
 /* ---- named tensors and files ---------------------------------------------------------------- */
 
@@ -520,7 +524,9 @@ WG_API wg_optimiser_options wg_optimiser_defaults(wg_method method);
 /* An optimiser's state for a set of parameters: tensors that belong to a saved model. */
 typedef struct wg_optimiser wg_optimiser;
 
-/* params: those that are not fixed are trained. Holds references to the tensors. NULL on failure. */
+/* params: those that are not fixed are trained. Holds references to the tensors. NULL on failure.
+ * Fails: WG_ARGUMENT (no such method), WG_RANGE (a number that is negative or not finite, a beta or decay not below 1, a
+ * schedule over no updates), WG_CONFLICT (two names of the state would be one), WG_MEMORY, WG_LIMIT. */
 WG_API wg_optimiser *wg_optimiser_new(wg_memory *memory, const wg_optimiser_options *options, const wg_params *params,
                                       wg_error *error);
 WG_API void wg_optimiser_free(wg_optimiser *optimiser);
@@ -774,7 +780,8 @@ WG_API void wg_model_free(wg_model *model);
 WG_API const wg_cell *wg_model_cell(const wg_model *model);
 WG_API const wg_model_options *wg_model_sizes(const wg_model *model);
 WG_API wg_params *wg_model_params(const wg_model *model); /* borrowed */
-/* Zeros for every layer's states of a batch: "layerK.NAME" (B,n). Free it. */
+/* Where every layer's states of a batch start: "layerK.NAME" (B,n), holding the declared start (a parameter's current
+ * value, a number) or zero. Free it. NULL when out of memory, or if a size is out of range. */
 WG_API wg_params *wg_model_states(const wg_model *model, int64_t batch);
 
 /* A model recorded on a tape. */

@@ -1,9 +1,7 @@
 /* optim.c: update rules as recorded ops: clipping, schedules, and the methods. Their state is tensors advanced by stores. */
 #include "graph.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <math.h>
 
 #include "wengert/notation.h"
 
@@ -56,16 +54,36 @@ static wg_status add_state(wg_optimiser *o, const char *name, wg_dtype dtype, co
 }
 
 static wg_status add_slots(wg_optimiser *o, int i, const char *weight) {
-    char name[512];
     wg_tensor *tensor = o->of[i].weight;
-    for (int k = 0; k < slots_of(o); k++) {
-        if (snprintf(name, sizeof name, "%s.%s", weight, methods[o->options.method].name[k]) >= (int)sizeof name)
-            return WG_RANGE;
-        wg_status status = add_state(o, name, wg_tensor_dtype(tensor), wg_tensor_shape(tensor), &o->of[i].slot[k]);
-        if (status != WG_OK)
-            return status;
+    wg_status status = WG_OK;
+    for (int k = 0; k < slots_of(o) && status == WG_OK; k++) {
+        wg_text name = {.memory = o->memory};
+        wg__text_add(&name, "%s.%s", weight, methods[o->options.method].name[k]);
+        status = name.refused ? wg__refusal(o->memory)
+                              : add_state(o, name.text, wg_tensor_dtype(tensor), wg_tensor_shape(tensor), &o->of[i].slot[k]);
+        wg__give(o->memory, name.text);
     }
-    return WG_OK;
+    return status;
+}
+
+/* Every number in its range: a mistake here is silent in training. */
+static const char *what_is_wrong(const wg_optimiser_options *o) {
+    const struct {
+        const char *name;
+        double value;
+        bool below_one, positive;
+    } rows[] = {
+        {"rate", o->rate, false, false}, {"momentum", o->momentum, false, false}, {"beta1", o->beta1, true, false},
+        {"beta2", o->beta2, true, false}, {"epsilon", o->epsilon, false, false}, {"decay", o->decay, true, false},
+        {"weight_decay", o->weight_decay, false, false}, {"clip_norm", o->clip_norm, false, false},
+        {"clip_value", o->clip_value, false, false}, {"warm_up", o->warm_up, false, false},
+        {"every", o->every, false, o->schedule != WG_CONSTANT}, {"factor", o->factor, false, false},
+        {"rate_last", o->rate_last, false, false}};
+    for (int i = 0; i < WG_LEN(rows); i++)
+        if (!isfinite(rows[i].value) || rows[i].value < 0 || (rows[i].below_one && rows[i].value >= 1) ||
+            (rows[i].positive && rows[i].value == 0))
+            return rows[i].name;
+    return NULL;
 }
 
 wg_optimiser *wg_optimiser_new(wg_memory *memory, const wg_optimiser_options *options, const wg_params *params,
@@ -73,6 +91,11 @@ wg_optimiser *wg_optimiser_new(wg_memory *memory, const wg_optimiser_options *op
     static const wg_shape scalar = {.count = 1};
     if ((unsigned)options->method > WG_ADAGRAD || (unsigned)options->schedule > WG_COSINE) {
         wg_error_set(error, WG_ARGUMENT, "optimiser: no such method or schedule");
+        return NULL;
+    }
+    const char *wrong = what_is_wrong(options);
+    if (wrong) {
+        wg_error_set(error, WG_RANGE, "optimiser: %s is out of its range", wrong);
         return NULL;
     }
     wg_optimiser *o = wg__take0(memory, sizeof *o);
