@@ -269,19 +269,23 @@ static wg_model *from_params(wg_memory *memory, wg_params *file, const char *pat
     return model;
 }
 
-wg_model *wg__model_parse(wg_memory *memory, const void *bytes, size_t size, const char *name, wg_params **more,
-                          wg_error *error) {
-    wg_error own = {0};
-    wg_model *model = from_params(memory, wg_params_parse(memory, bytes, size, name, &own), name, more, &own);
+/* Passes a failure on, with the file it is in. The caller's error may hold an earlier one. */
+static wg_model *told(wg_model *model, const char *path, const wg_error *own, wg_error *error) {
+    bool named = strncmp(own->text, path, strlen(path)) == 0;
     if (!model)
-        wg_error_set(error, own.status, "%s", own.text);
+        wg_error_set(error, own->status, "%.300s%s%s", named ? "" : path, named ? "" : ": ", own->text);
     return model;
 }
 
+wg_model *wg__model_parse(wg_memory *memory, const void *bytes, size_t size, const char *name, wg_params **more,
+                          wg_error *error) {
+    wg_error own = {0};
+    wg_params *file = wg_params_parse(memory, bytes, size, name, &own);
+    return told(from_params(memory, file, name, more, &own), name, &own, error);
+}
+
 wg_model *wg_model_load(wg_memory *memory, const char *path, wg_params **more, wg_error *error) {
-    wg_error own = {0}; /* the caller's may hold an earlier failure */
-    wg_model *model = from_params(memory, wg_params_load(memory, path, &own), path, more, &own);
-    if (!model)
-        wg_error_set(error, own.status, "%s", own.text);
-    return model;
+    wg_error own = {0};
+    wg_params *file = wg_params_load(memory, path, &own);
+    return told(from_params(memory, file, path, more, &own), path, &own, error);
 }

@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "tape.h"
+#include "failing.h"
+#include "unrolled.h"
 
 #include "wengert/notation.h"
 
@@ -379,4 +380,354 @@ Test(unroll, second_derivatives_of_an_lstm_are_linear_in_its_length) {
         int64_t at10 = second_derivative_nodes(10, forward), at20 = second_derivative_nodes(20, forward);
         cr_expect_eq(second_derivative_nodes(40, forward) - at20, 2 * (at20 - at10), "%s mode", forward ? "forward" : "reverse");
     }
+}
+
+/* ---- what a step in C may do wrong ---- */
+
+/* What the next step function does at which step, from 1. */
+typedef struct mischief {
+    int at, step;
+    char kind;
+    wg_tape *other;
+} mischief;
+
+static wg_status mischievous_step(wg_step *s, void *user) {
+    mischief *m = user;
+    wg_var h = wg_step_get(s, "h"), x = wg_step_get(s, "x");
+    char name[8] = "extra";
+    bool now = ++m->step == m->at;
+    if (now && m->kind == 'n')
+        return WG_OK;
+    if (now && m->kind == 'f')
+        return WG_RANGE;
+    if (now && m->kind == 'g')
+        wg_step_get(s, "nothing");
+    if (now && m->kind == 't')
+        return wg_step_set(s, "h", wg_full(m->other, WG_F64, 2, (const int64_t[]){B, H}, 0));
+    if (now && m->kind == 'i')
+        return wg_step_set(s, "h", wg_full(wg_step_tape(s), WG_I32, 2, (const int64_t[]){B, H}, 0));
+    if (now && m->kind == 'x')
+        return wg_step_set(s, "x", x);
+    if (now && m->kind == 's')
+        return wg_step_set(s, "h", x);
+    if (m->step >= m->at && m->kind == 'e')
+        wg_step_set(s, name, m->step == m->at ? wg_c(2.5) : h);
+    memset(name, 'z', sizeof name - 1); /* the caller's name need not last */
+    return wg_step_set(s, "h", tanh(h));
+}
+
+static wg_unroll *unroll_mischief(mischief *m, wg_tape *tape, wg_cell **cell) {
+    *cell = wg_cell_new(NULL, "cell bad\ninput x\nstate h\n", mischievous_step, m, NULL);
+    wg_tensor *x = wg_tensor_new(NULL, WG_F64, DIM(T, B, I));
+    wg_named given[] = {{"x", wg_leaf(tape, x)}};
+    wg_tensor_free(x);
+    return wg_unroll_new(tape, *cell, I, H, 1, given, NULL);
+}
+
+Test(unroll, what_a_step_in_c_does_wrong_is_told_with_its_step_and_leaves_nothing_behind) {
+    static const struct {
+        char kind;
+        wg_status status;
+        const char *text;
+    } rows[] = {{'n', WG_ARGUMENT, "step 3 gave state h no next value"}, {'f', WG_RANGE, "failed at step 3"},
+                {'g', WG_NOT_FOUND, "nothing"}, {'t', WG_ARGUMENT, "step 3 gave for h"}, {'i', WG_DTYPE, "i32"},
+                {'x', WG_CONFLICT, "x is declared"}, {'s', WG_SHAPE, "broadcast_to"}};
+    for (int i = 0; i < WG_LEN(rows); i++) {
+        wg_tape *tape = wg_tape_new(NULL);
+        mischief m = {.at = 3, .kind = rows[i].kind, .other = wg_tape_new(NULL)};
+        wg_cell *cell;
+        int64_t streams = (int64_t)tape->streams;
+        cr_assert_null(unroll_mischief(&m, tape, &cell), "%c", rows[i].kind);
+        cr_assert_eq(wg_tape_status(tape), rows[i].status, "%c: %s", rows[i].kind, wg_tape_message(tape));
+        cr_assert(strstr(wg_tape_message(tape), rows[i].text), "%s", wg_tape_message(tape));
+        cr_assert_eq(wg_tape_count(tape), 1, "x alone is left");
+        cr_assert_eq(tape->step_count, 0);
+        cr_assert_eq(tape->origin, 0);
+        cr_assert_eq((int64_t)tape->streams, streams);
+        wg_tape_clear(tape);
+        cr_assert_float_eq(taped_number(wg_exp(wg_full(tape, WG_F64, 0, NULL, 0))), 1, 1e-15);
+        wg_cell_free(cell);
+        wg_tape_free(m.other);
+        wg_tape_free(tape);
+    }
+}
+
+Test(unroll, a_name_that_a_step_in_c_gives_may_begin_at_any_step) {
+    wg_tape *tape = wg_tape_new(NULL);
+    mischief m = {.at = 3, .kind = 'e'};
+    wg_cell *cell;
+    wg_unroll *u = unroll_mischief(&m, tape, &cell);
+    cr_assert_not_null(u, "%s", wg_tape_message(tape));
+    cr_assert(!wg_valid(wg_at(u, 0, "extra")));
+    cr_assert(!wg_valid(wg_at(u, 1, "extra")));
+    cr_assert_eq(taped_number(wg_at(u, 2, "extra")), 2.5);
+    cr_assert_eq(wg_at(u, 3, "extra").as.id, wg_at(u, 2, "h").as.id);
+    cr_assert(!wg_valid(wg_unroll_all(u, "extra")));
+    cr_assert(strstr(wg_tape_message(tape), "extra at step 1"), "%s", wg_tape_message(tape));
+    wg_unroll_free(u);
+    wg_cell_free(cell);
+    wg_tape_free(tape);
+}
+
+/* ---- the tape ---- */
+
+Test(unroll, a_failure_in_a_line_names_the_line_and_later_work_is_sound) {
+    const char *text = "cell c\nstate h\na = W @ x\nh' = tanh(dropout(a, 0.5))\n";
+    wg_cell *cell = wg_cell_parse(NULL, "c.cell", text, strlen(text), 0, NULL, NULL);
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_named given[8];
+    wg_tensor *kept[8];
+    wg_random random = {.seed = 1};
+    int n = draw_all(tape, cell, &random, given, kept);
+    int64_t count = wg_tape_count(tape);
+    cr_assert_null(wg_unroll_new(tape, cell, I, H, n, given, &(wg_unroll_options){.training = true}));
+    cr_assert_eq(wg_tape_status(tape), WG_ARGUMENT);
+    cr_assert(strstr(wg_tape_message(tape), "(c.cell:4)"), "%s", wg_tape_message(tape));
+    cr_assert_eq(wg_tape_count(tape), count);
+    wg_tape_clear(tape);
+    wg_unroll *u = wg_unroll_new(tape, cell, I, H, n, given, NULL);
+    cr_assert_not_null(u, "%s", wg_tape_message(tape));
+    cr_assert_eq(tape->step_count, T + 1);
+    cr_assert_eq(wg_tape_validate(tape, NULL), WG_OK);
+    wg_unroll_free(u);
+    for (int i = 0; i < n; i++)
+        wg_tensor_free(kept[i]);
+    wg_tape_free(tape);
+    wg_cell_free(cell);
+}
+
+Test(unroll, recording_again_and_again_keeps_no_more_on_the_tape) {
+    wg_memory *memory = wg_memory_new(NULL, 0);
+    wg_error error = {0};
+    wg_cell *cell = wg_cell_load(memory, "lstm", 0, NULL, &error);
+    wg_tape *tape = wg_tape_new(memory);
+    wg_named given[32];
+    wg_tensor *kept[32];
+    wg_random random = {.seed = 1};
+    int n = draw_all(tape, cell, &random, given, kept);
+    wg_mark mark = wg_tape_mark(tape);
+    size_t used = 0;
+    for (int round = 0; round < 40; round++) {
+        wg_unroll *u = wg_unroll_new(tape, cell, I, H, n, given, NULL);
+        cr_assert_not_null(u);
+        wg_unroll_free(u);
+        wg_tape_rewind(tape, mark);
+        used = round ? used : wg_memory_used(memory);
+        cr_assert_eq(wg_memory_used(memory), used, "round %d", round);
+        cr_assert_eq(tape->origin_count, 6);
+    }
+    for (int i = 0; i < n; i++)
+        wg_tensor_free(kept[i]);
+    wg_tape_free(tape);
+    wg_cell_free(cell);
+    wg_memory_free(memory);
+}
+
+Test(unroll, the_number_of_allocations_does_not_grow_with_the_steps) {
+    size_t calls[2];
+    for (int k = 0; k < 2; k++) {
+        wg_memory *memory = wg_memory_new(NULL, 0);
+        const char *text = "cell c\nconst k = 2\nstate h\n"
+                           "h' = tanh(k*softmax(W @ x + h) + sum(slice(concat(h, x), 1, hidden)) + index(hidden))\n";
+        wg_cell *cell = wg_cell_parse(memory, "c", text, strlen(text), 0, NULL, NULL);
+        wg_tape *tape = wg_tape_new(memory);
+        wg_tensor *x = wg_tensor_new(NULL, WG_F32, DIM(k ? 24 : 8, B, I)), *W = wg_tensor_new(NULL, WG_F32, DIM(H, I));
+        wg_named given[] = {{"x", wg_leaf(tape, x)}, {"W", wg_leaf(tape, W)}};
+        calls[k] = wg_memory_calls(memory);
+        wg_unroll *u = wg_unroll_new(tape, cell, I, H, 2, given, NULL);
+        cr_assert_not_null(u, "%s", wg_tape_message(tape));
+        calls[k] = wg_memory_calls(memory) - calls[k];
+        wg_unroll_free(u);
+        wg_tensor_free(x);
+        wg_tensor_free(W);
+        wg_tape_free(tape);
+        wg_cell_free(cell);
+        wg_memory_free(memory);
+    }
+    cr_assert_leq(calls[1], calls[0] + 8, "%zu for 8 steps, %zu for 24", calls[0], calls[1]);
+}
+
+Test(unroll, what_is_given_twice_or_is_no_var_is_refused) {
+    wg_cell *cell = wg_cell_load(NULL, "rnn", 0, NULL, NULL);
+    wg_tape *tape = wg_tape_new(NULL), *other = wg_tape_new(NULL);
+    wg_named given[9];
+    wg_tensor *kept[8];
+    wg_random random = {.seed = 1};
+    int n = draw_all(tape, cell, &random, given, kept);
+    const struct {
+        wg_named more;
+        wg_status status;
+    } rows[] = {{{"W", given[1].var}, WG_CONFLICT}, {{"x", given[0].var}, WG_CONFLICT}, {{NULL, given[0].var}, WG_NOT_FOUND},
+                {{"hidden", given[0].var}, WG_NOT_FOUND}, {{"h", wg_leaf(other, kept[0])}, WG_ARGUMENT},
+                {{"h", wg_c(0)}, WG_ARGUMENT}, {{"h", given[0].var}, WG_SHAPE}};
+    for (int i = 0; i < WG_LEN(rows); i++) {
+        given[n - 1] = rows[i].more; /* in the place of h */
+        cr_assert_null(wg_unroll_new(tape, cell, I, H, n, given, NULL), "row %d", i);
+        cr_assert_eq(wg_tape_status(tape), rows[i].status, "row %d: %s", i, wg_tape_message(tape));
+        wg_tape_clear(tape);
+    }
+    cr_assert_null(wg_unroll_new(tape, cell, 0, H, n - 1, given, NULL));
+    cr_assert_eq(wg_tape_status(tape), WG_RANGE, "%s", wg_tape_message(tape));
+    for (int i = 0; i < n; i++)
+        wg_tensor_free(kept[i]);
+    wg_tape_free(tape);
+    wg_tape_free(other);
+    wg_cell_free(cell);
+}
+
+/* ---- draws ---- */
+
+enum { DRAWS = 64 };
+
+static unrolled drawn_masks(uint64_t key) {
+    return unrolled_new("cell d\nstate h\nparam V[64, input]\nz = bernoulli(0.25, 64)\nd = dropout(0*(V @ x) + 1, 0.5)\n"
+                        "h' = tanh(W @ x) + 0*sum(z) + 0*sum(d)\n",
+                        &(unrolled_sizes){.steps = T, .batch = 8, .input = I, .hidden = H, .training = true, .key = key});
+}
+
+/* How many elements of two steps agree. */
+static int64_t agreeing(const wg_tensor *a, int64_t s, const wg_tensor *b, int64_t t) {
+    int64_t n = 8 * DRAWS, same = 0;
+    for (int64_t i = 0; i < n; i++)
+        same += at(a, s * n + i) == at(b, t * n + i);
+    return same;
+}
+
+Test(unroll, masks_differ_between_steps_and_follow_from_the_key_alone) {
+    unrolled first = drawn_masks(5), again = drawn_masks(5), other = drawn_masks(6);
+    static const char *const name[] = {"z", "d"};
+    static const double mean[] = {0.25, 0.5}, value[] = {1, 2};
+    for (int k = 0; k < 2; k++) {
+        const int64_t n = 8 * DRAWS;
+        const double p = mean[k], alike = p * p + (1 - p) * (1 - p);
+        wg_tensor *a = unrolled_all(&first, name[k]), *b = unrolled_all(&again, name[k]), *c = unrolled_all(&other, name[k]);
+        cr_assert_eq(memcmp(wg_tensor_data(a), wg_tensor_data(b), wg_tensor_bytes(a)), 0);
+        double ones = 0;
+        for (int64_t i = 0; i < T * n; i++) {
+            cr_assert(at(a, i) == 0 || at(a, i) == value[k], "%g", at(a, i));
+            ones += at(a, i) != 0;
+        }
+        cr_assert_lt(fabs(ones / (double)(T * n) - p), 5 * sqrt(p * (1 - p) / (double)(T * n)));
+        for (int64_t s = 0; s < T; s++)
+            for (int64_t t = 0; t < T; t++) { /* unlike steps, and unlike keys, agree as chance has it */
+                double spread = 5 * sqrt(alike * (1 - alike) / (double)n), off = (double)agreeing(a, s, c, t) / (double)n - alike;
+                cr_assert_lt(fabs(off), spread, "%s: steps %d and %d of two keys", name[k], (int)s, (int)t);
+                off = (double)agreeing(a, s, a, t) / (double)n - alike;
+                cr_assert(s == t || fabs(off) < spread, "%s: steps %d and %d", name[k], (int)s, (int)t);
+            }
+        wg_tensor_free(a);
+        wg_tensor_free(b);
+        wg_tensor_free(c);
+    }
+    unrolled_free(&first);
+    unrolled_free(&again);
+    unrolled_free(&other);
+}
+
+Test(unroll, a_key_has_its_seed_in_two_words_and_begins_at_step_zero) {
+    wg_tensor *key = wg_key_new(NULL, 0xFEDCBA9876543210u);
+    const uint32_t want[4] = {0x76543210u, 0xFEDCBA98u, 0, 0};
+    cr_assert_eq(wg_tensor_dtype(key), WG_I32);
+    cr_assert_eq(wg_tensor_bytes(key), sizeof want);
+    cr_assert_eq(memcmp(wg_tensor_data(key), want, sizeof want), 0);
+    wg_tensor_free(key);
+}
+
+/* ---- running out of memory ---- */
+
+/* Everything from a text to gradients, with a memory that may refuse; then the same again on the same tape. */
+static bool whole_run(wg_memory *memory, const char *text, wg_tensor *x, wg_status *status) {
+    wg_error error = {0};
+    wg_cell *cell = wg_cell_parse(memory, "c", text, strlen(text), 1, &(wg_setting){"k", "1+1"}, &error);
+    wg_params *params = cell ? wg_cell_draw(memory, cell, WG_F64, I, H, &(wg_draw){.check = true}, &error) : NULL;
+    wg_tape *tape = params ? wg_tape_new(memory) : NULL;
+    wg_var wrt[8], y[9], all;
+    wg_tensor *out[9] = {0};
+    wg_named given[8];
+    int n = 0;
+    *status = params && !tape ? wg_memory_status(memory) : error.status;
+    if (!tape)
+        goto done;
+    given[n++] = (wg_named){"x", wg_leaf(tape, x)};
+    for (int i = 0; i < wg_params_count(params); i++)
+        given[n++] = (wg_named){wg_params_name(params, i), wg_leaf(tape, wg_params_tensor(params, i))};
+    for (int i = 0; i < n; i++)
+        wrt[i] = given[i].var;
+    wg_tensor *key = wg_key_new(NULL, 1);
+    wg_unroll *u = wg_unroll_new(tape, cell, I, H, n, given, &(wg_unroll_options){.training = true, .key = wg_leaf(tape, key)});
+    wg_tensor_free(key);
+    if (u) {
+        y[0] = taped_sum(wg_square(wg_unroll_output(u)));
+        all = wg_unroll_all(u, "a");
+        wg_grad(wg_add(y[0], taped_sum(all)), n, wrt, y + 1);
+    }
+    *status = wg_tape_status(tape);
+    if (*status == WG_OK)
+        *status = wg_eval(n + 1, y, out, NULL);
+    for (int i = 0; i <= n; i++)
+        wg_tensor_free(out[i]);
+    wg_unroll_free(u);
+done:
+    wg_tape_free(tape);
+    wg_params_free(params);
+    wg_cell_free(cell);
+    return *status == WG_OK;
+}
+
+Test(unroll, every_failing_allocation_is_survived_from_the_text_to_the_gradient) {
+    const char *text = "cell c\nstate h = h0\nconst k = 3\na = dropout(layer_norm(W @ x + U @ h), 0.2)\n"
+                       "h' = tanh(concat(slice(a, 0, 2), slice(a, 2, hidden - 2)) + index(hidden)/k)\ninit h0 = 1\n";
+    wg_tensor *x = taped_random(NULL, WG_F64, DIM(T, B, I), 3);
+    long reached = 0;
+    failing f;
+    for (bool failed = true; failed;) {
+        wg_status status;
+        wg_memory *memory = failing_memory(&f, ++reached);
+        cr_assert_not_null(memory);
+        bool done = whole_run(memory, text, x, &status);
+        failed = failing_failed(&f);
+        cr_assert(done || failed, "%s", wg_status_name(status)); /* a refused alias is a copy: done after all */
+        cr_assert(done || status == WG_MEMORY, "allocation %ld: %s", reached, wg_status_name(status));
+        cr_assert_eq(f.live, 0, "allocation %ld leaks %ld blocks", reached, f.live);
+        wg_memory_free(memory);
+    }
+    cr_assert_gt(reached, 60);
+    wg_tensor_free(x);
+}
+
+Test(unroll, a_refused_unroll_loses_nothing_of_the_tape) {
+    wg_cell *cell = wg_cell_load(NULL, "gru", 0, NULL, NULL);
+    wg_random random = {.seed = 2};
+    failing f;
+    bool failed = true;
+    for (long k = 1; failed; k++) {
+        wg_memory *memory = failing_memory(&f, 0);
+        wg_tape *tape = wg_tape_new(memory);
+        wg_named given[16];
+        wg_tensor *kept[16];
+        int n = draw_all(tape, cell, &random, given, kept);
+        wg_var before = wg_exp(given[0].var);
+        int64_t count = wg_tape_count(tape);
+        f.fail = f.calls + k;
+        wg_unroll *u = wg_unroll_new(tape, cell, I, H, n, given, NULL);
+        failed = failing_failed(&f);
+        f.fail = 0;
+        cr_assert_eq(u == NULL, failed, "allocation %ld", k);
+        if (failed) {
+            cr_assert_eq(wg_tape_status(tape), WG_MEMORY, "%s", wg_tape_message(tape));
+            cr_assert_eq(wg_tape_count(tape), count);
+            cr_assert_eq(tape->step_count, 0);
+            wg_tape_clear(tape);
+            u = wg_unroll_new(tape, cell, I, H, n, given, NULL);
+        }
+        cr_assert_not_null(u, "%s", wg_tape_message(tape));
+        cr_assert_eq(wg_tape_validate(tape, NULL), WG_OK);
+        cr_assert_float_eq(taped_number(before), exp(at(kept[0], 0)), 1e-12);
+        wg_unroll_free(u);
+        for (int i = 0; i < n; i++)
+            wg_tensor_free(kept[i]);
+        wg_tape_free(tape);
+        wg_memory_free(memory);
+    }
+    wg_cell_free(cell);
 }
