@@ -1,6 +1,6 @@
 /* Recorded steps: published cells against the same equations in plain loops, every function of the language, derivatives of
  * first and second order, and texts that say one thing in several ways. */
-#include "unrolled.h"
+#include "drawn_cell.h"
 
 enum { T = 5, B = 3, I = 3, H = 4 };
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "failing.h"
-#include "unrolled.h"
+#include "drawn_cell.h"
 
 #include "wengert/notation.h"
 

@@ -1,6 +1,6 @@
-/* unrolled.h: what tests of cells share: a cell unrolled on a tape of its own, everything it reads drawn from its name. */
-#ifndef WG_UNROLLED_H
-#define WG_UNROLLED_H
+/* drawn_cell.h: what tests of cells share: a cell unrolled on a tape of its own, everything it reads drawn from its name. */
+#ifndef WG_DRAWN_CELL_H
+#define WG_DRAWN_CELL_H
 
 #include <string.h>
 
