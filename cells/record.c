@@ -110,6 +110,18 @@ static wg_var coins(wg_step *step, double p, int64_t n) {
     return wg_bernoulli(random_key(step, "bernoulli"), step->dtype, 2, dim, p);
 }
 
+/* An op of numbers is a number: worked out here, in double, and not in every step. */
+static wg_var folded(const wg_op *op, int n, const wg_var *operand) {
+    double x[3], y = 0;
+    const void *in[3];
+    for (int i = 0; i < n; i++) {
+        x[i] = operand[i].as.value;
+        in[i] = &x[i];
+    }
+    op->map[WG_F64 - WG_F32](1, in, &y);
+    return wg_c(y);
+}
+
 static wg_var pointwise(wg_step *step, const wg_op *op, const wg_ast *ast) {
     wg_var operand[3];
     bool bare = true;
@@ -117,9 +129,7 @@ static wg_var pointwise(wg_step *step, const wg_op *op, const wg_ast *ast) {
         operand[i] = value_of(step, ast->arg[i]);
         bare = bare && wg__is_bare(operand[i]);
     }
-    if (bare) /* numbers only: one of them carries the tape */
-        operand[0] = solid(step, operand[0]);
-    return wg__pointwise(op, ast->n, operand);
+    return bare ? folded(op, ast->n, operand) : wg__pointwise(op, ast->n, operand);
 }
 
 static wg_var unsupported(wg_step *step, const char *what) {

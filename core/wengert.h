@@ -573,9 +573,10 @@ typedef struct wg_step wg_step;
  * and a C function that records one step and returns WG_OK. Every state must be given its next value. */
 WG_API wg_cell *wg_cell_new(wg_memory *memory, const char *declarations,
                             wg_status (*step)(wg_step *step, void *user), void *user, wg_error *error);
-/* Inside a step: an input or state [B,n], or a parameter, by name; invalid (and the tape's failure set) if there is none. */
+/* Inside a step: an input or state (B,n), or a parameter, by name; invalid (and the tape's failure set) if there is none. */
 WG_API wg_var wg_step_get(wg_step *step, const char *name);
-/* Gives a state its next value, or any other name a value that wg_at finds. */
+/* Gives a state its next value (broadcast to (B,n)), or any name not declared a value that wg_at finds. Fails, with the
+ * tape: WG_CONFLICT (a declared name that is no state), WG_ARGUMENT (no var of this tape), WG_DTYPE, WG_SHAPE, WG_MEMORY. */
 WG_API wg_status wg_step_set(wg_step *step, const char *name, wg_var value);
 WG_API wg_tape *wg_step_tape(const wg_step *step);
 
@@ -649,8 +650,10 @@ typedef struct wg_unroll_options {
 typedef struct wg_unroll wg_unroll;
 
 /* given: every input (T,B,n), every parameter (its shape), and any initial states (B,n) by name; a state not given starts
- * from its declared start, else zero. NULL on failure, and the tape's status and message say why. The unroll may be freed
- * before the tape; its vars stay. */
+ * from its declared start, else zero. NULL on failure; then the tape's status and message say why, and what the unroll had
+ * recorded is off the tape again. The unroll may be freed before the tape; its vars stay.
+ * Fails: WG_NOT_FOUND (a name missing or unknown), WG_CONFLICT (one given twice), WG_ARGUMENT (no var of this tape; no key to
+ * draw by), WG_SHAPE, WG_DTYPE, WG_RANGE (a size or probability), WG_MEMORY, WG_LIMIT; else as the cell's ops or step do. */
 WG_API wg_unroll *wg_unroll_new(wg_tape *tape, const wg_cell *cell, int64_t input, int64_t hidden, int n,
                                 const wg_named *given, const wg_unroll_options *options);
 WG_API void wg_unroll_free(wg_unroll *unroll);

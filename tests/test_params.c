@@ -79,6 +79,27 @@ Test(params, fixed_is_a_mark_of_one_tensor) {
     wg_params_free(params);
 }
 
+Test(params, many_names_are_all_found_in_their_order) {
+    enum { MANY = 3000 };
+    wg_params *params = wg_params_new(NULL);
+    wg_tensor *tensor = wg_tensor_new(NULL, WG_F32, 0, NULL), *last = wg_tensor_new(NULL, WG_F32, 0, NULL);
+    char name[32];
+    for (int i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "layer%d.W_%d", i / 12, i % 12);
+        cr_assert_null(wg_params_find(params, name));
+        cr_assert_eq(wg_params_add(params, name, i == MANY - 1 ? last : tensor), WG_OK);
+        cr_assert_eq(wg_params_add(params, name, tensor), WG_CONFLICT);
+        cr_assert_str_eq(wg_params_name(params, i), name);
+    }
+    cr_assert_eq(wg_params_find(params, name), last);
+    cr_assert_eq(wg_params_find(params, "layer0.W_0"), tensor);
+    cr_assert_null(wg_params_find(params, "layer0.W_12"));
+    cr_assert_null(wg_params_find(params, NULL));
+    wg_params_free(params);
+    wg_tensor_free(tensor);
+    wg_tensor_free(last);
+}
+
 Test(params, metadata_is_set_replaced_and_listed) {
     wg_params *params = wg_params_new(NULL);
     cr_assert_null(wg_params_meta(params, "step"));

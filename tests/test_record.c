@@ -427,6 +427,28 @@ Test(record, outputs_that_are_numbers_or_depend_on_no_row_have_every_row) {
     output_is("cell n\nstate h\nh' = 7 + 0*(W @ x)\n", &sizes, H, 7);
 }
 
+Test(record, a_cell_may_have_no_state) {
+    unrolled u = unrolled_new("cell f\ny = W @ x\noutput y\n", &sizes);
+    wg_tensor *y = taped_value(wg_unroll_output(u.unroll));
+    naive n = {.u = &u};
+    for (n.t = 0; n.t < T; n.t++)
+        for (n.row = 0; n.row < B; n.row++)
+            for (int k = 0; k < H; k++)
+                cr_assert_float_eq(wg_tensor_get(y, (n.t * B + n.row) * H + k), of_x(&n, "W", k), 1e-13);
+    wg_tensor_free(y);
+    unrolled_free(&u);
+}
+
+Test(record, numbers_are_worked_out_before_anything_is_recorded) {
+    unrolled u = unrolled_new("cell n\nconst k = 3\nstate h\na = k/sqrt(hidden) + less(1, 2) - 2**-k\nh' = W @ x + a\n", &sizes);
+    wg_tensor *a = taped_value(wg_at(u.unroll, 0, "a"));
+    cr_assert_eq(wg_tensor_shape(a)->count, 1);
+    cr_assert_eq(wg_tensor_get(a, 0), 3 / 2.0 + 1 - 0.125);
+    cr_assert_eq(wg_at(u.unroll, 0, "a").as.id, wg_at(u.unroll, T - 1, "a").as.id, "one constant for all steps");
+    wg_tensor_free(a);
+    unrolled_free(&u);
+}
+
 Test(record, empty_and_single_sizes_are_sizes_like_others) {
     for (int z = 0; z < wg_zoo_count(); z++)
         for (int steps = 0; steps < 2; steps++)

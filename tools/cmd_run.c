@@ -268,12 +268,9 @@ static wg_var masked(const pass *p, wg_var x) {
 static int bind_key(pass *p, wg_unroll_options *o) {
     if (!p->a->training)
         return 0;
-    wg_tensor *key = wg_tensor_new(p->c->memory, WG_I32, 1, (const int64_t[]){4});
+    wg_tensor *key = wg_key_new(p->c->memory, (uint64_t)p->a->seed);
     if (!key)
         return fail(p->c, "no memory for a random key");
-    int32_t *word = wg_tensor_write(key);
-    word[0] = (int32_t)(uint32_t)p->a->seed;
-    word[1] = (int32_t)(uint32_t)((uint64_t)p->a->seed >> 32);
     o->training = true;
     o->key = wg_leaf(p->tape, key);
     wg_tensor_free(key);

@@ -345,12 +345,7 @@ static wg_params *copies(wg_memory *memory, const wg_params *from) {
 
 static int make_state(held *h, const args *a) {
     training *t = &h->t;
-    t->key = wg_tensor_new(a->common.memory, WG_I32, 1, (const int64_t[]){4});
-    if (t->key) {
-        uint32_t *key = wg_tensor_write(t->key);
-        key[0] = (uint32_t)a->seed;
-        key[1] = (uint32_t)((uint64_t)a->seed >> 32);
-    }
+    t->key = wg_key_new(a->common.memory, (uint64_t)a->seed);
     if (a->patience > 0 && t->data->part[HELD_OUT].count == 0)
         return fail(&a->common, "--patience: nothing is held out to judge by (--holdout)");
     if (t->key && a->patience > 0)
