@@ -575,64 +575,6 @@ Test(unroll, what_is_given_twice_or_is_no_var_is_refused) {
     wg_cell_free(cell);
 }
 
-/* ---- draws ---- */
-
-enum { DRAWS = 64 };
-
-static unrolled drawn_masks(uint64_t key) {
-    return unrolled_new("cell d\nstate h\nparam V[64, input]\nz = bernoulli(0.25, 64)\nd = dropout(0*(V @ x) + 1, 0.5)\n"
-                        "h' = tanh(W @ x) + 0*sum(z) + 0*sum(d)\n",
-                        &(unrolled_sizes){.steps = T, .batch = 8, .input = I, .hidden = H, .training = true, .key = key});
-}
-
-/* How many elements of two steps agree. */
-static int64_t agreeing(const wg_tensor *a, int64_t s, const wg_tensor *b, int64_t t) {
-    int64_t n = 8 * DRAWS, same = 0;
-    for (int64_t i = 0; i < n; i++)
-        same += at(a, s * n + i) == at(b, t * n + i);
-    return same;
-}
-
-Test(unroll, masks_differ_between_steps_and_follow_from_the_key_alone) {
-    unrolled first = drawn_masks(5), again = drawn_masks(5), other = drawn_masks(6);
-    static const char *const name[] = {"z", "d"};
-    static const double mean[] = {0.25, 0.5}, value[] = {1, 2};
-    for (int k = 0; k < 2; k++) {
-        const int64_t n = 8 * DRAWS;
-        const double p = mean[k], alike = p * p + (1 - p) * (1 - p);
-        wg_tensor *a = unrolled_all(&first, name[k]), *b = unrolled_all(&again, name[k]), *c = unrolled_all(&other, name[k]);
-        cr_assert_eq(memcmp(wg_tensor_data(a), wg_tensor_data(b), wg_tensor_bytes(a)), 0);
-        double ones = 0;
-        for (int64_t i = 0; i < T * n; i++) {
-            cr_assert(at(a, i) == 0 || at(a, i) == value[k], "%g", at(a, i));
-            ones += at(a, i) != 0;
-        }
-        cr_assert_lt(fabs(ones / (double)(T * n) - p), 5 * sqrt(p * (1 - p) / (double)(T * n)));
-        for (int64_t s = 0; s < T; s++)
-            for (int64_t t = 0; t < T; t++) { /* unlike steps, and unlike keys, agree as chance has it */
-                double spread = 5 * sqrt(alike * (1 - alike) / (double)n), off = (double)agreeing(a, s, c, t) / (double)n - alike;
-                cr_assert_lt(fabs(off), spread, "%s: steps %d and %d of two keys", name[k], (int)s, (int)t);
-                off = (double)agreeing(a, s, a, t) / (double)n - alike;
-                cr_assert(s == t || fabs(off) < spread, "%s: steps %d and %d", name[k], (int)s, (int)t);
-            }
-        wg_tensor_free(a);
-        wg_tensor_free(b);
-        wg_tensor_free(c);
-    }
-    unrolled_free(&first);
-    unrolled_free(&again);
-    unrolled_free(&other);
-}
-
-Test(unroll, a_key_has_its_seed_in_two_words_and_begins_at_step_zero) {
-    wg_tensor *key = wg_key_new(NULL, 0xFEDCBA9876543210u);
-    const uint32_t want[4] = {0x76543210u, 0xFEDCBA98u, 0, 0};
-    cr_assert_eq(wg_tensor_dtype(key), WG_I32);
-    cr_assert_eq(wg_tensor_bytes(key), sizeof want);
-    cr_assert_eq(memcmp(wg_tensor_data(key), want, sizeof want), 0);
-    wg_tensor_free(key);
-}
-
 /* ---- running out of memory ---- */
 
 /* Everything from a text to gradients, with a memory that may refuse; then the same again on the same tape. */
