@@ -80,24 +80,21 @@ const char *wg__symbol_what(wg_symbol_kind kind) {
     return what[kind];
 }
 
-/* The place of a name in lang->names: where it is, or the free one where it goes. */
-static size_t name_place(const wg_lang *lang, const char *name) {
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-    for (const char *c = name; *c; c++)
-        hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
-    size_t wrap = WG_LEN(lang->names) - 1, at = (size_t)(hash ^ hash >> 32) & wrap;
-    while (lang->names[at] && strcmp(lang->symbol[lang->names[at] - 1].name, name) != 0)
-        at = (at + 1) & wrap;
-    return at;
-}
+static const char *name_of(const void *lang, int64_t i) { return ((const wg_lang *)lang)->symbol[i].name; }
 
-int wg__lang_find(const wg_lang *lang, const char *name) { return lang->names[name_place(lang, name)] - 1; }
+int wg__lang_find(const wg_lang *lang, const char *name) { return (int)wg__lookup_find(&lang->names, name); }
 
-/* Adds a symbol with a new name; there is room. */
-static int push_symbol(wg_lang *lang, const wg_symbol *symbol) {
-    size_t place = name_place(lang, symbol->name);
+/* Adds a symbol with a new name; -1, with an error, when refused. */
+static int push_symbol(wg_reader *reader, const wg_symbol *symbol) {
+    wg_lang *lang = reader->lang;
+    if (!room(reader, &lang->symbol, lang->symbols, &reader->symbol_room, sizeof *lang->symbol))
+        return -1;
+    if (!wg__lookup_room(&lang->names, lang->arena.memory)) {
+        wg__parser_refused(&reader->parser);
+        return -1;
+    }
     lang->symbol[lang->symbols++] = *symbol;
-    lang->names[place] = (uint16_t)lang->symbols;
+    wg__lookup_enter(&lang->names);
     return (int)lang->symbols - 1;
 }
 
@@ -128,10 +125,9 @@ int wg__reader_add(wg_reader *reader, wg_symbol_kind kind, const char *name, int
     else if (lang->symbols == WG_LANG_NAMES)
         wg__reader_fail(reader, WG_LIMIT, line, column, "a cell has at most %d names",
                         WG_LANG_NAMES);
-    if (reader->parser.status != WG_OK ||
-        !room(reader, &lang->symbol, lang->symbols, &reader->symbol_room, sizeof *lang->symbol))
+    if (reader->parser.status != WG_OK)
         return -1;
-    return push_symbol(lang, &(wg_symbol){.kind = kind, .name = name, .line = line, .column = column, .equation = -1,
+    return push_symbol(reader, &(wg_symbol){.kind = kind, .name = name, .line = line, .column = column, .equation = -1,
                                           .start = -1});
 }
 
@@ -242,15 +238,15 @@ static bool add_lengths(wg_reader *reader) {
         wg_length length;
     } lengths[] = {{"input", WG_LENGTH_INPUT}, {"hidden", WG_LENGTH_HIDDEN}};
     wg_lang *lang = reader->lang;
-    if (!room(reader, &lang->symbol, 0, &reader->symbol_room, sizeof *lang->symbol))
-        return false;
     for (int i = 0; i < 2; i++) {
         const wg_formula *size =
             wg__formula_length(&lang->arena, lang->tied ? WG_LENGTH_INPUT : lengths[i].length);
         if (!size)
             return wg__parser_refused(&reader->parser) != NULL;
-        push_symbol(lang, &(wg_symbol){.kind = WG_SYMBOL_SIZE, .name = lengths[i].name, .equation = -1, .start = -1,
-                                       .used = true, .size = size});
+        const wg_symbol length = {.kind = WG_SYMBOL_SIZE, .name = lengths[i].name, .equation = -1, .start = -1,
+                                  .used = true, .size = size};
+        if (push_symbol(reader, &length) < 0)
+            return false;
     }
     return true;
 }
@@ -371,6 +367,7 @@ static wg_lang *new_lang(wg_memory *memory, const wg_source *source) {
     if (!lang)
         return NULL;
     lang->arena.memory = memory;
+    lang->names = (wg_lookup){.text = name_of, .owner = lang};
     lang->output = -1;
     size_t name = strlen(source->name) + 1;
     char *copy = wg__arena_take(&lang->arena, name + source->size + 1);
@@ -431,6 +428,7 @@ wg_lang *wg__lang_declare(wg_memory *memory, const char *name, const char *text,
 void wg__lang_free(wg_lang *lang) {
     if (lang) {
         wg_memory *memory = lang->arena.memory;
+        wg__give(memory, lang->names.slot);
         wg__give(memory, lang->symbol);
         wg__give(memory, lang->equation);
         wg__give(memory, lang->init);

@@ -123,7 +123,7 @@ typedef struct wg_lang {
     int output;                 /* a VALUE, or a STATE (its next value) */
     int64_t extents;
     wg_extent *extent; /* by a node's `shape` */
-    uint16_t names[2 * WG_LANG_NAMES]; /* open-addressed by name: a symbol's index + 1; 0: free */
+    wg_lookup names; /* of symbols */
 } wg_lang;
 
 /* Reads a text (copied). `name` stands for the file in messages. NULL on failure. */

@@ -243,29 +243,8 @@ static const char *line_place(const wg_unroll *u, int64_t equation, char *text, 
     return text;
 }
 
-/* The places of the cell's lines, one after another. Another unroll of the same cell left them on the tape already. */
-static bool find_origins(wg_unroll *u) {
-    const wg_lang *lang = u->cell->lang;
-    const wg_tape *tape = u->tape;
-    char place[256];
-    for (int64_t first = 0; first + lang->equations <= tape->origin_count; first++) {
-        int64_t e = 0;
-        for (; e < lang->equations; e++)
-            if (strcmp(tape->origins[first + e].place, line_place(u, e, place, sizeof place)) != 0)
-                break;
-        if (e < lang->equations)
-            continue;
-        for (e = 0; e < lang->equations; e++)
-            u->step.origin[e] = (uint32_t)(first + e + 1);
-        return true;
-    }
-    return false;
-}
-
 static wg_status make_origins(wg_unroll *u) {
     char place[256];
-    if (find_origins(u))
-        return WG_OK;
     for (int64_t e = 0; e < u->cell->lang->equations; e++)
         if (!(u->step.origin[e] = wg__origin_new(u->tape, line_place(u, e, place, sizeof place))))
             return no_memory(u);
