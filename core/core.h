@@ -40,6 +40,12 @@ void wg__arena_free(wg_arena *arena);
 /* Fills a shape; WG_RANGE if rank, a size or the count is out of range. */
 wg_status wg__shape_set(wg_shape *shape, int rank, const int64_t *dim);
 bool wg__shape_same(const wg_shape *a, const wg_shape *b);
+/* A shape's text as an argument of a message: made only where the message is. Good to the end of the expression. */
+typedef struct wg_shape_name {
+    char text[96];
+} wg_shape_name;
+wg_shape_name wg__shape_name(const wg_shape *shape);
+#define WG_SHAPE_TEXT(shape) (wg__shape_name(shape).text)
 /* Row-major strides. */
 void wg__dense_strides(const wg_shape *shape, int64_t *stride);
 /* An axis that may count from the end, or -1 if out of range. */

@@ -86,6 +86,12 @@ char *wg_shape_text(const wg_shape *shape, char *text, size_t size) {
     return text;
 }
 
+wg_shape_name wg__shape_name(const wg_shape *shape) {
+    wg_shape_name name;
+    wg_shape_text(shape, name.text, sizeof name.text);
+    return name;
+}
+
 /* The struct, with room for `bytes` of data behind it. */
 static wg_tensor *tensor_make(wg_memory *memory, wg_dtype dtype, int rank, const int64_t *dim,
                               bool with_data) {

@@ -182,17 +182,16 @@ wg_status wg__fold_shape(wg_infer *q) {
 }
 
 bool wg__axes(wg_var x, const char *name, int n, const int *axes, wg_axes *out) {
-    char text[96];
     if (!wg__operand(x, name))
         return false;
     int rank = wg_rank(x);
     *out = (wg_axes){.kept = wg__dims_of(x)};
-    wg_shape_text(wg_var_shape(x), text, sizeof text);
     for (int i = 0; i < n; i++) {
         int axis = wg__axis(axes[i], rank);
         if (axis < 0 || out->gone[axis]) {
             wg__fail(x.tape, axis < 0 ? WG_RANGE : WG_ARGUMENT, name,
-                     axis < 0 ? "%s has no axis %d" : "axes of %s: %d is given twice", text, axes[i]);
+                     axis < 0 ? "%s has no axis %d" : "axes of %s: %d is given twice",
+                     WG_SHAPE_TEXT(wg_var_shape(x)), axes[i]);
             return false;
         }
         out->gone[axis] = true;

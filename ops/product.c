@@ -27,22 +27,20 @@ static sides sides_of(const wg_shape *x, bool transposed, bool left) {
 static wg_status matmul_shape(wg_infer *q) {
     const matmul_attr *t = q->attr;
     const wg_shape *a = q->in[0], *b = q->in[1];
-    char ta[96], tb[96];
-    wg_shape_text(a, ta, sizeof ta);
-    wg_shape_text(b, tb, sizeof tb);
     if (q->in_dtype[0] != q->in_dtype[1] || q->in_dtype[0] == WG_I32)
         return wg_infer_fail(q, WG_DTYPE, "operands are %s and %s", wg_dtype_name(q->in_dtype[0]),
                              wg_dtype_name(q->in_dtype[1]));
     if (a->rank < 2 || a->rank != b->rank)
-        return wg_infer_fail(q, WG_SHAPE, "%s by %s: both need the same rank, two or more", ta, tb);
+        return wg_infer_fail(q, WG_SHAPE, "%s by %s: both need the same rank, two or more", WG_SHAPE_TEXT(a),
+                             WG_SHAPE_TEXT(b));
     sides x = sides_of(a, t->a, true), y = sides_of(b, t->b, false);
     if (x.columns != y.rows)
-        return wg_infer_fail(q, WG_SHAPE, "%s by %s: inner sizes %lld and %lld differ", ta, tb, (long long)x.columns,
-                             (long long)y.rows);
+        return wg_infer_fail(q, WG_SHAPE, "%s by %s: inner sizes %lld and %lld differ", WG_SHAPE_TEXT(a),
+                             WG_SHAPE_TEXT(b), (long long)x.columns, (long long)y.rows);
     q->out = *a;
     for (int k = 0; k < a->rank - 2; k++)
         if (a->dim[k] != b->dim[k])
-            return wg_infer_fail(q, WG_SHAPE, "%s by %s: the batch sizes differ", ta, tb);
+            return wg_infer_fail(q, WG_SHAPE, "%s by %s: the batch sizes differ", WG_SHAPE_TEXT(a), WG_SHAPE_TEXT(b));
     q->out.dim[a->rank - 2] = x.rows;
     q->out.dim[a->rank - 1] = y.columns;
     q->dtype = q->in_dtype[0];
@@ -193,20 +191,18 @@ static wg_var none(wg_var a, wg_var b) { return wg__var(wg__tape_of(2, (const wg
 
 /* The batch axes of both, broadcast; false, with the tape's failure set, if the shapes do not fit. */
 static bool batch_axes(const wg_shape *a, const wg_shape *b, sides x, sides y, wg_tape *tape, wg_shape *out) {
-    char ta[96], tb[96];
     wg_shape left = {.rank = a->rank > 2 ? a->rank - 2 : 0}, right = {.rank = b->rank > 2 ? b->rank - 2 : 0};
-    wg_shape_text(a, ta, sizeof ta);
-    wg_shape_text(b, tb, sizeof tb);
     if (x.columns != y.rows) {
-        wg__fail(tape, WG_SHAPE, "matmul", "%s by %s: inner sizes %lld and %lld differ", ta, tb, (long long)x.columns,
-                 (long long)y.rows);
+        wg__fail(tape, WG_SHAPE, "matmul", "%s by %s: inner sizes %lld and %lld differ", WG_SHAPE_TEXT(a),
+                 WG_SHAPE_TEXT(b), (long long)x.columns, (long long)y.rows);
         return false;
     }
     wg__shape_set(&left, left.rank, a->dim);
     wg__shape_set(&right, right.rank, b->dim);
     if (wg__broadcast(&left, &right, out))
         return true;
-    wg__fail(tape, WG_SHAPE, "matmul", "%s by %s: the batch sizes do not broadcast", ta, tb);
+    wg__fail(tape, WG_SHAPE, "matmul", "%s by %s: the batch sizes do not broadcast", WG_SHAPE_TEXT(a),
+             WG_SHAPE_TEXT(b));
     return false;
 }
 

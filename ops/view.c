@@ -280,14 +280,12 @@ typedef struct slice_attr {
 
 static wg_status slice_shape(wg_infer *q) {
     const slice_attr *s = q->attr;
-    char text[96];
     int axis = wg__axis((int)s->axis, q->in[0]->rank);
-    wg_shape_text(q->in[0], text, sizeof text);
     if (axis < 0)
-        return wg_infer_fail(q, WG_RANGE, "%s has no axis %d", text, (int)s->axis);
+        return wg_infer_fail(q, WG_RANGE, "%s has no axis %d", WG_SHAPE_TEXT(q->in[0]), (int)s->axis);
     if (s->from < 0 || s->count < 0 || s->from > q->in[0]->dim[axis] - s->count)
         return wg_infer_fail(q, WG_RANGE, "%lld elements from %lld on lie outside axis %d of %s", (long long)s->count,
-                             (long long)s->from, axis, text);
+                             (long long)s->from, axis, WG_SHAPE_TEXT(q->in[0]));
     q->out = *q->in[0];
     q->out.dim[axis] = s->count;
     q->dtype = q->in_dtype[0];
