@@ -36,6 +36,7 @@ int main(void) {
     }
     if (error.status != WG_OK)
         fprintf(stderr, "%s\n", error.text);
-    wg_plan_free(plan); /* then update, optimiser, pass, tape, tensors, model, in any order */
+    wg_plan_free(plan), wg_update_free(&update), wg_optimiser_free(optimiser), wg_forward_free(&pass);
+    wg_tape_free(tape), wg_tensor_free(x), wg_tensor_free(y), wg_model_free(model);
     return error.status != WG_OK;
 }
