@@ -272,3 +272,86 @@ Test(refusals, a_model_survives_any_allocation_that_fails) {
     wg_tensor_free(length);
     scratch_free(&folder);
 }
+
+/* ---- ops ---- */
+
+/* The failure that `y` made must have this status and these words; the tape is as new afterwards. */
+static void failed_op(bench *b, wg_var y, wg_status status, const char *words) {
+    cr_expect(!wg_valid(y), "%s", words);
+    cr_expect_eq(wg_tape_status(b->tape), status, "%s: %s", words, wg_tape_message(b->tape));
+    cr_expect(strstr(wg_tape_message(b->tape), words), "%s: %s", words, wg_tape_message(b->tape));
+    wg_tape_clear(b->tape);
+}
+
+static wg_var applied(const char *name, wg_var first, wg_var second, int n) {
+    static const char zeros[64];
+    const wg_var in[2] = {first, second};
+    const wg_op_entry *entry = wg_op_find(name);
+    cr_assert_not_null(entry, "%s", name);
+    return wg_apply(entry->op, n, in, zeros);
+}
+
+Test(refusals, ops_applied_by_their_records_check_their_operands) {
+    bench b = bench_new();
+    wg_var x = b.given[0].var, scalar = wg_sum(x, 0, NULL, false), row = wg_slice(x, 0, 0, 1), matrix = wg_reshape(row, DIM(B, I));
+    failed_op(&b, applied("softmax", scalar, x, 1), WG_SHAPE, "a scalar has no axis");
+    failed_op(&b, applied("cumsum", scalar, x, 1), WG_SHAPE, "a scalar has no axis");
+    failed_op(&b, applied("argmax", scalar, x, 1), WG_SHAPE, "a scalar has no axis");
+    failed_op(&b, applied("matmul", x, matrix, 2), WG_SHAPE, "the same rank");
+    failed_op(&b, applied("matmul", x, wg_full(b.tape, WG_F64, DIM(T + 1, I, B), 1), 2), WG_SHAPE, "batch sizes differ");
+    failed_op(&b, wg_argmax(x, 9, false), WG_RANGE, "argmax");
+    failed_op(&b, wg_reshape((wg_var){.tape = b.tape}, DIM(1)), WG_ARGUMENT, "not a valid var");
+    failed_op(&b, wg_store(b.key, x), WG_SHAPE, "into a tensor of i32 (4)");
+    failed_op(&b, wg_store(NULL, x), WG_SHAPE, "NULL");
+    bench_free(&b);
+}
+
+/* ---- shapes and initialisers ---- */
+
+static void count_entry(void *user, const wg_cell_entry *entry) { *(int *)user += entry->name && entry->kind[0]; }
+
+/* Many terms, products, unions of open lengths and concatenations, so that inference works hard. */
+static const char tangled[] = "cell tangled\ninput x, z[3]\nsize N = 2*hidden + 1\nsize M = 4\nstate h, c[N], d[M], e\n"
+                              "param a, b, k[N]\np = a + b\nq = p*a\ng = concat(h, c, d, 1)\nr = concat(q, h)\n"
+                              "s = W @ g + sum(r) + U @ concat(x, z)\nh' = tanh(s) + 0*e\nc' = k*c + sum(x)\n"
+                              "d' = slice(concat(d, z), 1, M)\ne' = h' - e\ninit W* = orthogonal(1)\ninit U = uniform(-1, 1)\n";
+
+Test(refusals, inference_survives_any_allocation_that_fails) {
+    static const char *const schemes[] = {"pytorch", "flax", "keras"};
+    bool reached = true;
+    for (long k = 1; reached; k++) {
+        failing f;
+        wg_memory *memory = failing_memory(&f, k);
+        wg_error error = {0};
+        int entries = 0;
+        wg_cell *cell = wg_cell_parse(memory, "tangled", tangled, strlen(tangled), 0, NULL, &error);
+        for (int i = 0; i < 3 && cell && error.status == WG_OK; i++)
+            wg_cell_describe(memory, cell, &(wg_draw){.lines = 1, .line = schemes + i}, count_entry, &entries, &error);
+        wg_cell_free(cell);
+        reached = failing_failed(&f);
+        cr_assert_eq(error.status, reached ? WG_MEMORY : WG_OK, "allocation %ld: %s", k, error.text);
+        cr_assert(reached || entries > 3 * 10, "%d", entries);
+        cr_assert_eq(f.live, 0, "allocation %ld", k);
+        f.fail = 0;
+        wg_memory_free(memory);
+    }
+}
+
+Test(refusals, texts_that_do_not_fit_are_told_where) {
+    static const struct {
+        const char *text;
+        wg_status status;
+        const char *words;
+    } says[] = {
+        {"cell c\ninput x\nstate h\nparam W[hidden, 2]\nh' = sum(concat(W, x)) + h\n", WG_UNSUPPORTED, "matrix"},
+        {"cell c\ninput x, z[3]\nstate h[5]\nh' = concat(z, z) + sum(x)\n", WG_SHAPE, "concat"},
+        {"cell c\ninput x\nsize N = sum(2)\nstate h[N]\nh' = h + sum(x)\n", WG_SYNTAX, ""},
+        {"cell c\ninput x, z[2]\nstate h[3]\nv = z + sum(x)\nh' = v\n", WG_SHAPE, "h' has shape [3]"},
+    };
+    for (int i = 0; i < (int)(sizeof says / sizeof *says); i++) {
+        wg_error error = {0};
+        cr_expect_null(wg_cell_parse(NULL, "c", says[i].text, strlen(says[i].text), 0, NULL, &error), "%d", i);
+        cr_expect_eq(error.status, says[i].status, "%d: %s", i, error.text);
+        cr_expect(strstr(error.text, says[i].words), "%d: %s", i, error.text);
+    }
+}
