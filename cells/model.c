@@ -107,7 +107,7 @@ wg_model *wg__model_empty(wg_memory *memory, wg_cell *cell, const wg_model_optio
     }
     model->options = *options;
     model->params = wg_params_new(memory);
-    wg_shape shape;
+    wg_shape shape = {0};
     wg_status status = model->params ? wg_cell_shape(cell, wg_cell_output(cell), first_width(options), options->hidden,
                                                      &shape, error)
                                      : refused(memory, error);
