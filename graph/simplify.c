@@ -1,8 +1,11 @@
-/* simplify.c: common subexpressions: an instruction equal to an earlier one (op, attributes, type, shape, inputs) gives
- * way to it. Exact: equal kernels on equal inputs give equal bits. What is random or has effects is never merged. */
+/* simplify.c: views that are another value's own elements in its own shape give way to it; views of constants are
+ * constants; and an instruction equal to an earlier one (op, attributes, type, shape, inputs) gives way to that. Exact:
+ * equal kernels on equal inputs give equal bits. What is random or has effects is never merged. */
 #include "program.h"
 
 #include <string.h>
+
+extern const wg_op wg__op_concat;
 
 typedef struct table {
     wg_program *program;
@@ -60,22 +63,101 @@ static uint32_t first_equal(table *t, uint32_t id) {
     return t->slot[at & t->wrap] = id;
 }
 
+/* ---- views ---- */
+
+/* Where a dense value's elements lie: `offset` elements into those of `root`, which is no dense view. */
+typedef struct source {
+    uint32_t root;
+    bool uniform; /* of operands side by side along axis 0: all of one size */
+    int64_t offset;
+} source;
+
+/* A result whose elements are those of its operands, one operand after the other. */
+static bool side_by_side(const wg_instruction *i) {
+    if (i->op != &wg__op_concat || i->shape->count == 0)
+        return false;
+    int axis = wg__axis(*(const int *)i->attr, i->shape->rank);
+    for (int k = 0; k < axis; k++)
+        if (i->shape->dim[k] != 1)
+            return false;
+    return true;
+}
+
+static bool is_uniform(const wg_program *p, const wg_instruction *i) {
+    for (uint32_t k = 1; k < i->n; k++)
+        if (p->list[wg__reads_const(i)[k]].shape->count != p->list[wg__reads_const(i)[0]].shape->count)
+            return false;
+    return true;
+}
+
+/* Follows the source into the operand of a concat that holds all `count` elements, if one does. */
+static source into_operand(const wg_program *p, const source *of, source from, int64_t count) {
+    const wg_instruction *i = &p->list[from.root];
+    const uint32_t *in = wg__reads_const(i);
+    uint32_t k = 0;
+    int64_t at = from.offset;
+    if (!side_by_side(i) || count == 0)
+        return from;
+    if (of[from.root].uniform && i->n > 1) {
+        int64_t size = p->list[in[0]].shape->count;
+        k = (uint32_t)(at / size);
+        at %= size;
+    } else {
+        while (k < i->n && at >= p->list[in[k]].shape->count)
+            at -= p->list[in[k++]].shape->count;
+    }
+    if (k >= i->n || at + count > p->list[in[k]].shape->count)
+        return from;
+    source part = of[in[k]];
+    part.offset += at;
+    return into_operand(p, of, part, count);
+}
+
+/* Notes the source of a view; what else it may be replaced by: itself, if nothing. */
+static uint32_t see_through(wg_program *p, source *of, uint32_t id) {
+    wg_instruction *i = &p->list[id];
+    const wg_instruction *from = &p->list[i->in[0]];
+    int64_t in[WG_MAX_RANK], stride[WG_MAX_RANK], dense[WG_MAX_RANK], offset = 0;
+    if (constant(from)) {
+        double value = from->value;
+        i->op = &wg__op_constant;
+        i->n = 0;
+        i->value = value;
+        return id;
+    }
+    wg__dense_strides(from->shape, in);
+    wg__dense_strides(i->shape, dense);
+    if (!i->op->view(i->attr, from->shape, in, i->shape, stride, &offset))
+        return id;
+    for (int k = 0; k < i->shape->rank; k++)
+        if (i->shape->dim[k] != 1 && stride[k] != dense[k])
+            return id;
+    source s = of[i->in[0]];
+    s.offset += offset;
+    of[id] = into_operand(p, of, s, i->shape->count);
+    return of[id].offset == 0 && p->list[of[id].root].shape == i->shape ? of[id].root : id;
+}
+
 wg_status wg__pass_simplify(wg_program *p, wg_error *error) {
     size_t room = 16;
     while (room < 2 * (size_t)p->count)
         room *= 2;
     table t = {p, wg__take0(p->memory, wg__size(room, sizeof *t.slot, 0)), room - 1};
     uint32_t *to = wg__take0(p->memory, wg__size((size_t)p->count, sizeof *to, 0));
-    wg_status status = t.slot && to ? WG_OK : wg__program_no_memory(p, error);
+    source *of = wg__take(p->memory, wg__size((size_t)p->count, sizeof *of, 0));
+    wg_status status = t.slot && to && of ? WG_OK : wg__program_no_memory(p, error);
     for (uint32_t id = 1; status == WG_OK && id < p->count; id++) {
         uint32_t *in = wg__reads(&p->list[id]);
         for (uint32_t k = 0; k < p->list[id].n; k++)
             in[k] = to[in[k]];
-        to[id] = merges(&p->list[id]) ? first_equal(&t, id) : id;
+        of[id] = (source){.root = id, .uniform = side_by_side(&p->list[id]) && is_uniform(p, &p->list[id])};
+        uint32_t seen = p->list[id].op->view && p->list[id].shape->count ? see_through(p, of, id) : id;
+        to[id] = seen != id ? seen : merges(&p->list[id]) ? first_equal(&t, id) : id;
     }
     for (int i = 0; status == WG_OK && i < p->output_count; i++)
         p->outputs[i] = to[p->outputs[i]];
     wg__give(p->memory, t.slot);
     wg__give(p->memory, to);
+    wg__give(p->memory, of);
     return status;
 }
