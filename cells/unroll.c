@@ -269,7 +269,7 @@ static wg_status record_all(wg_unroll *u) {
     for (int64_t t = 0; t < u->step.steps && status == WG_OK; t++)
         status = record_step(u, number, t, &output[t]);
     if (status == WG_OK)
-        status = wg__step_mark(u->tape, number, u->step.steps); /* the end of the last step */
+        status = wg__step_mark(u->tape, number, WG_NO_STEP);
     if (status == WG_OK)
         u->output = wg_stack((int)u->step.steps, output, 0);
     wg__give(u->tape->memory, output);

@@ -35,12 +35,15 @@ typedef struct wg_origin {
     const char *place; /* "lstm.cell:7", in the lasting arena */
 } wg_origin;
 
-/* A step boundary of an unroll: the node with this id is the first of step `step` of unroll `unroll`. */
+/* A step boundary of an unroll: the node with this id is the first of step `step` of unroll `unroll`; or, if step is
+ * WG_NO_STEP, the first that is in no step again. Steps of derivatives are ~step. */
 typedef struct wg_step_mark {
     uint32_t id;
     uint32_t unroll;
     int64_t step;
 } wg_step_mark;
+
+#define WG_NO_STEP INT64_MAX
 
 typedef struct wg_constant_slot {
     const wg_shape *shape; /* NULL: empty */
@@ -166,7 +169,7 @@ const char *wg__origin_place(const wg_tape *tape, uint32_t origin); /* "" if now
 /* A number of its own for a random node. */
 uint64_t wg__stream(wg_tape *tape);
 
-/* Marks the next node as the first of a step. */
+/* Marks the next node as the first of a step; or (WG_NO_STEP) as in none. */
 wg_status wg__step_mark(wg_tape *tape, uint32_t unroll, int64_t step);
 
 /* The result's shape and type for these inputs, by the op's own rule (pointwise: all alike). */

@@ -262,6 +262,7 @@ typedef enum wg_class {
     WG_INDEX,     /* reads or writes places given by integers */
     WG_RANDOM,    /* draws; each node has a stream of its own and is never merged with another */
     WG_EFFECT,    /* store, guard */
+    WG_CONTROL,   /* the edges of loops; made by passes only */
     WG_COMPOSITE  /* recorded as other ops; never a node itself */
 } wg_class;
 

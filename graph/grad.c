@@ -311,13 +311,22 @@ static void reverse_node(sweep *s, int64_t id, const wg_node *node, wg_var g) {
     wg__give(s->tape->memory, o.many);
 }
 
-/* Keeps step boundaries: the adjoint of step t is marked as step ~t of the same unroll. */
+/* Keeps step boundaries: the adjoint of step t is marked as step ~t of the same unroll, that of what is in no step as in
+ * none. */
 static void mark_step(sweep *s, int64_t id, int64_t *at, int64_t end) {
     int64_t before = *at;
     while (*at >= 0 && (*at == end || s->tape->steps[*at].id > id))
         (*at)--;
-    if (*at != before && *at >= 0)
-        wg__step_mark(s->tape, s->tape->steps[*at].unroll, ~s->tape->steps[*at].step);
+    if (*at == before)
+        return;
+    wg_step_mark mark = *at >= 0 ? s->tape->steps[*at] : (wg_step_mark){.step = WG_NO_STEP};
+    wg__step_mark(s->tape, mark.unroll, mark.step == WG_NO_STEP ? WG_NO_STEP : ~mark.step);
+}
+
+/* What follows a sweep is in no step. */
+static void end_steps(wg_tape *tape, int64_t marks_before) {
+    if (tape->step_count > marks_before && tape->status == WG_OK && tape->steps[tape->step_count - 1].step != WG_NO_STEP)
+        wg__step_mark(tape, tape->steps[tape->step_count - 1].unroll, WG_NO_STEP);
 }
 
 static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotangent) {
@@ -327,6 +336,7 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
             add_contribution(s, (uint32_t)y[j].as.id, cotangent[j], &wg__op_constant);
     uint32_t origin = tape->origin;
     int64_t step = s->unmarked ? 0 : tape->step_count;
+    const int64_t marks = tape->step_count;
     while (step > 0 && tape->steps[step - 1].id > s->high)
         step--;
     const int64_t end = step;
@@ -344,6 +354,7 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
             mark_step(s, id, &step, end);
         reverse_node(s, id, node, wg__var(tape, s->adjoint[at]));
     }
+    end_steps(tape, marks);
     tape->origin = origin;
     return tape->status;
 }
@@ -543,13 +554,6 @@ static void mark_tangents(wg_tape *tape, int64_t id, int64_t *at, int64_t end) {
         wg__step_mark(tape, tape->steps[*at - 1].unroll, tape->steps[*at - 1].step);
 }
 
-/* A sweep that ends within a step marks that step's end. */
-static void end_tangents(wg_tape *tape, int64_t at, int64_t end) {
-    const wg_step_mark *last = at > 0 ? &tape->steps[at - 1] : NULL;
-    if (last && at < end && last[1].unroll == last->unroll && last[1].step == last->step + 1 && tape->status == WG_OK)
-        wg__step_mark(tape, last[1].unroll, last[1].step);
-}
-
 static wg_status forward(sweep *s, int n, const wg_var *x, const wg_var *tangent, int m, const wg_var *y) {
     wg_tape *tape = s->tape;
     wg_status status = keep_reached(s, m, y);
@@ -568,7 +572,7 @@ static wg_status forward(sweep *s, int n, const wg_var *x, const wg_var *tangent
         mark_tangents(tape, id, &step, end);
         forward_node(s, id);
     }
-    end_tangents(tape, step, end);
+    end_steps(tape, end);
     tape->origin = origin;
     return tape->status;
 }

@@ -82,22 +82,16 @@ static bool look(void *user, const wg_tape *tape, int64_t id, const wg_array *ar
     return false;
 }
 
-/* The step that holds the node. The marks of an unroll are 0, 1, … T, of which the last is its end; of its derivative ~T, … ~0. */
+/* The step that holds the node. */
 static void find_step(const wg_tape *tape, int64_t id, wg_nonfinite *found) {
     const wg_step_mark *marks = tape->steps;
-    int64_t n = tape->step_count, i = n - 1;
+    int64_t i = tape->step_count - 1;
     while (i >= 0 && marks[i].id > id)
         i--;
-    if (i < 0)
+    if (i < 0 || marks[i].step == WG_NO_STEP)
         return;
-    if (marks[i].step >= 0) {
-        if (i + 1 < n && marks[i + 1].unroll == marks[i].unroll && marks[i + 1].step == marks[i].step + 1)
-            found->step = marks[i].step + 1;
-    } else if (i > 0 && marks[i - 1].unroll == marks[i].unroll && marks[i - 1].step == marks[i].step - 1 &&
-               wg__node(tape, id)->origin) { /* what follows a sweep has no origin */
-        found->step = ~marks[i].step + 1;
-        found->adjoint = true;
-    }
+    found->adjoint = marks[i].step < 0;
+    found->step = (found->adjoint ? ~marks[i].step : marks[i].step) + 1;
 }
 
 static void describe(const wg_tape *tape, const search *s, wg_nonfinite *found) {

@@ -60,8 +60,8 @@ static void add_instruction(key *k, const wg_program *p, int64_t id) {
         add(k, &i->value, sizeof i->value);
     else if (i->attr)
         add(k, i->attr, i->op->attr_size);
-    int64_t step = p->steps[i->step].step;
-    add(k, &step, sizeof step);
+    int64_t step[2] = {p->steps[i->step].step, i->step && p->steps[i->step].unroll == p->steps[i->step - 1].unroll};
+    add(k, step, sizeof step);
 }
 
 static key key_of(const wg_program *p) {

@@ -1,6 +1,6 @@
 /* program.c: a program from the part of a tape that the outputs need, and the rewriting that passes share. Decides nothing:
  * the meaning is the tape's. */
-#include "program.h"
+#include "loop.h"
 
 #include "effect.h"
 
@@ -154,8 +154,12 @@ static bool step_of(build *b, int64_t id, uint32_t *step) {
     bool moved = false;
     for (; b->mark < b->tape->step_count && b->tape->steps[b->mark].id <= id; b->mark++)
         moved = true;
+    const wg_step_mark *mark = b->mark ? &b->tape->steps[b->mark - 1] : NULL;
+    if (!mark || mark->step == WG_NO_STEP) {
+        *step = 0;
+        return true;
+    }
     if (moved) {
-        const wg_step_mark *mark = &b->tape->steps[b->mark - 1];
         if (!wg__room(p->memory, (void **)&p->steps, p->step_count, &p->step_room, sizeof *p->steps))
             return false;
         p->steps[p->step_count++] = (wg_program_step){mark->unroll, mark->step};
@@ -302,6 +306,7 @@ void wg__program_free(wg_program *p) {
     wg__give(p->memory, p->origins);
     wg__give(p->memory, p->steps);
     wg__give(p->memory, p->values);
+    wg__give(p->memory, p->loops);
     wg__arena_free(&p->arena);
     wg__give(p->memory, p);
 }
@@ -351,26 +356,61 @@ uint32_t wg__rewrite_add(wg_rewrite *r, const wg_instruction *instruction) {
 }
 
 uint32_t wg__rewrite_keep(wg_rewrite *r, int64_t id) {
-    uint32_t made = wg__rewrite_add(r, &r->program->list[id]);
+    const wg_program *p = r->program;
+    bool carry = wg__is_carry(&p->list[id]);
+    if (carry && !wg__room(p->memory, (void **)&r->carries, r->carry_count, &r->carry_room, sizeof *r->carries))
+        return 0;
+    uint32_t made = wg__rewrite_add(r, &p->list[id]);
     if (!made)
         return 0;
     uint32_t *in = wg__reads(&r->list[made]);
     for (uint32_t k = 0; k < r->list[made].n; k++)
-        in[k] = r->to[in[k]];
+        if (!wg__reads_back(&r->list[made], k))
+            in[k] = r->to[in[k]];
+    if (carry)
+        r->carries[r->carry_count++] = made;
     return r->to[id] = made;
+}
+
+/* Where every loop's instructions now are; a loop may have lost them all. */
+static void find_loops(wg_program *p) {
+    for (int64_t k = 0; k < p->loop_count; k++)
+        p->loops[k].from = p->loops[k].to = 0;
+    for (uint32_t id = 1; id < p->count; id++) {
+        wg_loop *loop = p->list[id].loop ? &p->loops[p->list[id].loop - 1] : NULL;
+        if (loop && !loop->to)
+            loop->from = id;
+        if (loop)
+            loop->to = id + 1;
+    }
 }
 
 void wg__rewrite_end(wg_rewrite *r, bool done) {
     wg_program *p = r->program;
     if (done) {
+        for (int64_t k = 0; k < r->carry_count; k++)
+            r->list[r->carries[k]].in[1] = r->to[r->list[r->carries[k]].in[1]];
         for (int i = 0; i < p->output_count; i++)
             p->outputs[i] = r->to[p->outputs[i]];
         wg__give(p->memory, p->list);
         p->list = r->list;
         p->count = r->count;
+        find_loops(p);
     } else {
         wg__give(p->memory, r->list);
     }
     wg__give(p->memory, r->to);
+    wg__give(p->memory, r->carries);
     *r = (wg_rewrite){0};
+}
+
+/* ---- loops ---- */
+
+bool wg__reads_back(const wg_instruction *i, uint32_t k) { return wg__is_carry(i) && k == 1; }
+
+uint32_t wg__loop_new(wg_program *p, int64_t times) {
+    if (!wg__room(p->memory, (void **)&p->loops, p->loop_count, &p->loop_room, sizeof *p->loops))
+        return 0;
+    p->loops[p->loop_count++] = (wg_loop){.times = times};
+    return (uint32_t)p->loop_count;
 }

@@ -21,7 +21,15 @@ typedef struct wg_instruction {
     uint32_t slot; /* of a leaf or store: 1 + index into tensors; else 0 */
     uint32_t dtype : 8, origin : 24; /* origin: index into origins */
     uint32_t step; /* index into steps; 0: of no unroll */
+    uint32_t loop; /* 1 + index into loops; 0: in none */
 } wg_instruction;
+
+/* Instructions [from, to) run `times` times over, one iteration after the other: a value in a loop stands for one a
+ * iteration. Loops do not nest. See loop.h for how values get in and out. */
+typedef struct wg_loop {
+    uint32_t from, to;
+    int64_t times; /* 1 or more */
+} wg_loop;
 
 /* Where a buffer lies. */
 typedef enum wg_space {
@@ -65,6 +73,8 @@ typedef struct wg_program {
     int64_t origin_count, origin_room;
     wg_program_step *steps; /* the first stands for none */
     int64_t step_count, step_room;
+    wg_loop *loops;
+    int64_t loop_count, loop_room;
     wg_value *values;    /* by index; NULL before layout */
     int64_t value_room;
     bool placed;         /* `place` is done */
@@ -77,6 +87,8 @@ typedef struct wg_program {
 
 static inline uint32_t *wg__reads(wg_instruction *i) { return i->n <= 2 ? i->in : i->more; }
 static inline const uint32_t *wg__reads_const(const wg_instruction *i) { return i->n <= 2 ? i->in : i->more; }
+/* Whether operand k is what its reader reads of the iteration before: it may stand behind it. */
+bool wg__reads_back(const wg_instruction *i, uint32_t k);
 static inline size_t wg__instruction_bytes(const wg_instruction *i) {
     return (size_t)i->shape->count * wg_dtype_size((wg_dtype)i->dtype);
 }
@@ -101,11 +113,16 @@ typedef struct wg_rewrite {
     wg_instruction *list;
     int64_t count, room;
     uint32_t *to; /* the new index of every old one; 0: dropped, or not yet kept */
+    uint32_t *carries; /* kept ones, whose second operands are renamed at the end */
+    int64_t carry_count, carry_room;
 } wg_rewrite;
 bool wg__rewrite_begin(wg_rewrite *rewrite, wg_program *program);
 uint32_t wg__rewrite_add(wg_rewrite *rewrite, const wg_instruction *instruction); /* 0 when out of memory */
 uint32_t wg__rewrite_keep(wg_rewrite *rewrite, int64_t id); /* with its inputs renamed; 0 when out of memory */
 void wg__rewrite_end(wg_rewrite *rewrite, bool done);       /* done: the new list takes the old one's place */
+
+/* A new loop, without instructions yet: its number for wg_instruction.loop; 0 when out of memory. */
+uint32_t wg__loop_new(wg_program *program, int64_t times);
 
 /* ---- passes ---- */
 #define PASS(name, needed, doc) wg_status wg__pass_##name(wg_program *program, wg_error *error);
