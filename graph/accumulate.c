@@ -26,7 +26,7 @@ static bool take_in(wg_program *p, wg_instruction *sum, const uint32_t *reads, b
     for (int k = 1; k >= 0; k--) {
         uint32_t product = sum->in[k], rest = sum->in[1 - k];
         const wg_instruction *made = &p->list[product];
-        if (!made->op->accumulate || reads[product] != 1 || !expendable(&p->list[rest], reads[rest]))
+        if (!made->op->accumulate || sum->loop || made->loop || p->list[rest].loop || reads[product] != 1 || !expendable(&p->list[rest], reads[rest]))
             continue;
         uint32_t *in = wg__arena_take(&p->arena, (made->n + 1) * sizeof *in);
         if (!in)
@@ -50,5 +50,5 @@ wg_status wg__pass_accumulate(wg_program *p, wg_error *error) {
         if (p->list[id].op == &wg__op_add)
             take_in(p, &p->list[id], reads, &memory);
     wg__give(p->memory, reads);
-    return memory ? WG_OK : wg__program_no_memory(p, error);
+    return memory ? wg__prune(p, error) : wg__program_no_memory(p, error);
 }

@@ -150,7 +150,7 @@ static void text_line(printer *o, int64_t id) {
     const wg_program *p = o->program;
     const wg_instruction *i = &p->list[id];
     char shape[128], described[ATTRIBUTES];
-    say(o, "%%%lld = %s %s%s", (long long)id, i->op->name, wg_dtype_name((wg_dtype)i->dtype),
+    say(o, "%s%%%lld = %s %s%s", i->loop ? "  " : "", (long long)id, i->op->name, wg_dtype_name((wg_dtype)i->dtype),
         wg_shape_text(i->shape, shape, sizeof shape));
     for (uint32_t k = 0; k < i->n; k++)
         say(o, " %%%u", wg__reads_const(i)[k]);
@@ -182,8 +182,12 @@ static void text_line(printer *o, int64_t id) {
 static void print_text(printer *o) {
     const wg_program *p = o->program;
     say(o, "program after %s: %lld instructions\n", p->after, (long long)(p->count - 1));
-    for (int64_t id = 1; id < p->count; id++)
+    for (int64_t id = 1; id < p->count; id++) {
+        const wg_loop *loop = p->list[id].loop ? &p->loops[p->list[id].loop - 1] : NULL;
+        if (loop && loop->from == id)
+            say(o, "loop %u, %lld times:\n", p->list[id].loop, (long long)loop->times);
         text_line(o, id);
+    }
     for (int i = 0; i < p->output_count; i++)
         say(o, "%s%%%u", i ? " " : "outputs ", p->outputs[i]);
     say(o, "\n");
@@ -285,6 +289,8 @@ static void json_instruction(printer *o, int64_t id) {
         say(o, ",\"name\":");
         quoted(o, tensor_name(o, i), true);
     }
+    if (i->loop)
+        say(o, ",\"loop\":%u,\"times\":%lld", i->loop, (long long)p->loops[i->loop - 1].times);
     if (i->step)
         say(o, ",\"unroll\":%u,\"step\":%lld", p->steps[i->step].unroll, (long long)p->steps[i->step].step);
     if (i->origin) {

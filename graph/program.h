@@ -124,6 +124,9 @@ void wg__rewrite_end(wg_rewrite *rewrite, bool done);       /* done: the new lis
 /* A new loop, without instructions yet: its number for wg_instruction.loop; 0 when out of memory. */
 uint32_t wg__loop_new(wg_program *program, int64_t times);
 
+/* Drops what no output needs (prune.c). */
+wg_status wg__prune(wg_program *program, wg_error *error);
+
 /* ---- passes ---- */
 #define PASS(name, needed, doc) wg_status wg__pass_##name(wg_program *program, wg_error *error);
 #include "passes.def"

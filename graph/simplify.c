@@ -159,5 +159,5 @@ wg_status wg__pass_simplify(wg_program *p, wg_error *error) {
     wg__give(p->memory, t.slot);
     wg__give(p->memory, to);
     wg__give(p->memory, of);
-    return status;
+    return status == WG_OK ? wg__prune(p, error) : status;
 }

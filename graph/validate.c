@@ -1,6 +1,6 @@
 /* validate.c: checks of tapes and of programs: that every node is what its op's own rule makes of its inputs; and, by
  * following which value lies where, that every read finds what was written for it. Changes nothing. */
-#include "program.h"
+#include "loop.h"
 
 #include "effect.h"
 
@@ -68,13 +68,17 @@ static wg_status wrong(const subject *s, wg_status status, int64_t id, const cha
 
 /* ---- each entry by itself ---- */
 
+static bool reads_back(const subject *s, int64_t id, uint32_t k) {
+    return s->program && wg__reads_back(&s->program->list[id], k) && wg__reads_const(&s->program->list[id])[k] < s->program->count;
+}
+
 static wg_status check_entry(const subject *s, int64_t id, const entry *e) {
     if (!e->op || !e->op->name || !e->shape || e->dtype < WG_F32 || e->dtype > WG_I32)
         return wrong(s, WG_ARGUMENT, id, "it has no op, shape or type");
     if (e->op->kind == WG_LEAF ? e->n != 0 : e->op->arity >= 0 ? e->n != (uint32_t)e->op->arity : e->n == 0)
         return wrong(s, WG_ARGUMENT, id, "it has %u operands, not %d", e->n, e->op->arity);
     for (uint32_t k = 0; k < e->n; k++)
-        if (e->in[k] == 0 || e->in[k] >= id)
+        if (e->in[k] == 0 || (e->in[k] >= id && !reads_back(s, id, k)))
             return wrong(s, WG_CONFLICT, id, "it reads %%%u, which does not precede it", e->in[k]);
     if (holds_tensor(e->op) && !e->tensor)
         return wrong(s, WG_ARGUMENT, id, "it has no tensor");
@@ -136,6 +140,37 @@ wg_status wg_tape_validate(const wg_tape *tape, wg_error *error) {
     for (int64_t id = 1; id < tape->count && status == WG_OK; id++)
         status = check(&s, id);
     return status;
+}
+
+/* ---- loops ---- */
+
+/* A loop's instructions stand together; what is in a loop reads of that loop or of none, and is read from outside by
+ * `stacked` and `last` only. */
+static wg_status check_loop(const subject *s, int64_t id) {
+    const wg_program *p = s->program;
+    const wg_instruction *i = &p->list[id];
+    if (i->loop > p->loop_count || (i->loop && (id < p->loops[i->loop - 1].from || id >= p->loops[i->loop - 1].to)))
+        return wrong(s, WG_CONFLICT, id, "it is in loop %u, which is not here", i->loop);
+    if (!i->loop && p->list[id - 1].loop && p->loops[p->list[id - 1].loop - 1].to != id)
+        return wrong(s, WG_CONFLICT, id, "it stands between the instructions of loop %u", p->list[id - 1].loop);
+    bool edge = i->op == &wg__op_stacked || i->op == &wg__op_last;
+    if (wg__is_carry(i) && !i->loop)
+        return wrong(s, WG_CONFLICT, id, "it carries outside of a loop");
+    for (uint32_t k = 0; k < i->n; k++) {
+        uint32_t of = p->list[wg__reads_const(i)[k]].loop;
+        bool back = wg__reads_back(i, k);
+        if (edge ? !of || i->loop : back ? of != i->loop : of && (of != i->loop || wg__is_carry(i)))
+            return wrong(s, WG_CONFLICT, id, "it reads %%%u of loop %u", wg__reads_const(i)[k], of);
+    }
+    if (i->op == &wg__op_stacked && ((const wg_stacked_attr *)i->attr)->times != p->loops[p->list[i->in[0]].loop - 1].times)
+        return wrong(s, WG_CONFLICT, id, "it stacks another number of iterations");
+    if (i->op == &wg__op_element) {
+        const wg_element_attr *e = i->attr;
+        int64_t last = e->from + e->step * ((i->loop ? p->loops[i->loop - 1].times : 1) - 1), n = p->list[i->in[0]].shape->dim[0];
+        if (!i->loop || e->from < 0 || e->from >= n || last < 0 || last >= n)
+            return wrong(s, WG_RANGE, id, "it reads outside its array, or of no loop");
+    }
+    return WG_OK;
 }
 
 /* ---- layout ---- */
@@ -302,6 +337,8 @@ wg_status wg__validate(const wg_program *p, wg_error *error) {
     wg_status status = WG_OK;
     for (int64_t id = 1; id < p->count && status == WG_OK; id++) {
         status = check(&s, id);
+        if (status == WG_OK)
+            status = check_loop(&s, id);
         if (status == WG_OK && p->values)
             status = check_layout(&s, id);
     }

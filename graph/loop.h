@@ -1,0 +1,25 @@
+/* loop.h: the ops that stand at the edges of a loop in a program; passes make them. Includes the program. */
+#ifndef WG_LOOP_H
+#define WG_LOOP_H
+
+#include "program.h"
+
+/* In a loop: element `from + step * iteration` of an outside array, along its first axis. */
+typedef struct wg_element_attr {
+    int64_t from, step;
+} wg_element_attr;
+extern const wg_op wg__op_element;
+
+/* In a loop: the first operand (from outside) in the first iteration, later what the second (of the same loop, and the
+ * only kind of operand that may stand behind its reader) was in the iteration before. */
+extern const wg_op wg__op_carry;
+
+/* After a loop: what the operand was in all iterations, along a new first axis; in the last iteration. */
+typedef struct wg_stacked_attr {
+    int64_t times, backward; /* backward: the last iteration comes first */
+} wg_stacked_attr;
+extern const wg_op wg__op_stacked, wg__op_last;
+
+static inline bool wg__is_carry(const wg_instruction *i) { return i->op == &wg__op_carry; }
+
+#endif
