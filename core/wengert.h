@@ -352,6 +352,13 @@ struct wg_op {
     wg_status (*run)(wg_call *call);
     /* Bytes of scratch the kernel needs; NULL for none. */
     size_t (*scratch)(const wg_infer *infer);
+    /* Rows (indices of axis 0): which inputs are cut along with the result. Bit k of the mask is set if rows [a,b) of the
+     * result need of input k its rows [a,b) alone; inputs without their bit are read whole. The kernel called on just those
+     * rows (shapes with axis 0 shortened, scratch for them, attributes as they are) gives the bits it gives for the whole; of
+     * products, which may add in an order that follows from the number of rows, the same to rounding. A failure may name a
+     * place by its number in the cut. Views: the same of the alias. 0: rows depend on each other, no input has them, or the
+     * result has no axis. NULL: of pointwise ops all inputs, of all others 0. Inputs beyond the 31st share bit 31. */
+    uint32_t (*rows)(const wg_infer *infer); /* infer: op, attr, n, in, in_dtype, out, dtype, as for `scratch` */
     /* Views: fills the strides and the offset (in elements) of the alias from the input's strides. Returns false if
      * this input cannot be viewed so, and then `run` copies. */
     bool (*view)(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,

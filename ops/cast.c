@@ -72,7 +72,8 @@ static const wg_example cast_examples[] = {
     {"2,3", -2, 2, wider_example}, {"2,3 i5:2,3", 0.1, 0.9, whole_example}, {0}};
 
 const wg_op wg__op_cast = {.name = "cast", .arity = 1, .kind = WG_MOVE, .traits = WG_IS_LINEAR,
-    .attr_size = sizeof(int32_t), .shape = cast_shape, .run = cast_run, .vjp = cast_vjp, .examples = cast_examples};
+    .attr_size = sizeof(int32_t), .shape = cast_shape, .run = cast_run, .rows = wg__rows_all, .vjp = cast_vjp,
+    .examples = cast_examples};
 
 wg_var wg_cast(wg_var x, wg_dtype dtype) {
     if (wg__operand(x, "cast") && wg_var_dtype(x) == dtype)
@@ -101,6 +102,7 @@ static wg_var stop_example(const wg_var *in) { return wg_mul(in[0], wg_stop_grad
 static const wg_example stop_examples[] = {{"2,3 2,3", -2, 2, stop_example}, {0}};
 
 const wg_op wg__op_stop_gradient = {.name = "stop_gradient", .arity = 1, .kind = WG_VIEW,
-    .traits = WG_IS_ZERO | WG_TAKES_STRIDES, .shape = stop_shape, .view = stop_view, .examples = stop_examples};
+    .traits = WG_IS_ZERO | WG_TAKES_STRIDES, .shape = stop_shape, .rows = wg__rows_all, .view = stop_view,
+    .examples = stop_examples};
 
 wg_var wg_stop_gradient(wg_var x) { return wg_apply(&wg__op_stop_gradient, 1, &x, NULL); }

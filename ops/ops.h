@@ -17,6 +17,16 @@ static inline wg__kernel_run *wg__kernel(const wg_op *op) {
     return op->run ? op->run : op->kind == WG_POINTWISE ? wg__pointwise_run : wg__no_kernel;
 }
 
+/* Which inputs are cut along with rows of the result (wg_op.rows), the rule for pointwise ops applied. 0 too where an op's
+ * own rule names an input that has not the result's rows. */
+uint32_t wg__rows_of(const wg_infer *infer);
+/* Rules that records share. */
+uint32_t wg__rows_all(const wg_infer *infer);              /* every input, if the result has an axis */
+uint32_t wg__rows_before_last(const wg_infer *infer);      /* the same of ops along in[0]'s last axis, if that is not the first */
+uint32_t wg__rows_beside(const wg_infer *infer, int axis); /* the same of ops along this axis of the result */
+uint32_t wg__rows_kept(const wg_infer *infer);             /* one input, if axis 0 keeps its size: row-major order is kept */
+uint32_t wg__rows_aligned(const wg_infer *infer);          /* the same if the rank is kept too: axis k stays axis k */
+
 /* Copies an array of any strides to dense memory in row-major order. */
 void wg__copy(const wg_team *team, const wg_array *from, void *to);
 

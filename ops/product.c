@@ -134,6 +134,13 @@ static wg_status matmul_add_run(wg_call *call) {
     return multiply(call, 1);
 }
 
+/* Rows of op(a) make rows of the product; of a batch both operands are cut. */
+static uint32_t matmul_rows(const wg_infer *q) {
+    const matmul_attr *t = q->attr;
+    uint32_t all = wg__rows_all(q);
+    return q->out.rank > 2 ? all : t->a ? 0 : all & ~UINT32_C(2);
+}
+
 static void matmul_describe(const void *attr, char *text, size_t size) {
     const matmul_attr *t = attr;
     snprintf(text, size, "%s%s%s", t->a ? "transpose_a" : "", t->a && t->b ? " " : "", t->b ? "transpose_b" : "");
@@ -141,7 +148,7 @@ static void matmul_describe(const void *attr, char *text, size_t size) {
 
 static const wg_op matmul_add = {.name = "matmul_add", .arity = 3, .kind = WG_PRODUCT,
     .traits = WG_TAKES_STRIDES | WG_ADDS_TO_LAST, .attr_size = sizeof(matmul_attr), .shape = matmul_add_shape,
-    .run = matmul_add_run, .describe = matmul_describe};
+    .run = matmul_add_run, .rows = matmul_rows, .describe = matmul_describe};
 
 /* ---- derivative: products again, with the flags in place of transposes ---- */
 
@@ -170,7 +177,7 @@ static const wg_example matmul_examples[] = {
 
 const wg_op wg__op_matmul = {.name = "matmul", .arity = 2, .kind = WG_PRODUCT,
     .traits = WG_IS_MULTILINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(matmul_attr), .shape = matmul_shape,
-    .run = matmul_run, .vjp = matmul_vjp, .accumulate = &matmul_add, .examples = matmul_examples,
+    .run = matmul_run, .rows = matmul_rows, .vjp = matmul_vjp, .accumulate = &matmul_add, .examples = matmul_examples,
     .describe = matmul_describe};
 
 static wg_var product(wg_var a, wg_var b, bool transpose_a, bool transpose_b) {

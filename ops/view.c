@@ -121,7 +121,7 @@ static const wg_example reshape_examples[] = {{"2,3,4", -2, 2, reshape_example},
 
 const wg_op wg__op_reshape = {.name = "reshape", .arity = 1, .kind = WG_VIEW,
     .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(wg_dims), .shape = reshape_shape,
-    .run = copy_run, .view = reshape_view, .vjp = reshape_vjp, .examples = reshape_examples,
+    .run = copy_run, .rows = wg__rows_kept, .view = reshape_view, .vjp = reshape_vjp, .examples = reshape_examples,
     .describe = wg__describe_dims};
 
 wg_var wg_reshape(wg_var x, int rank, const int64_t *dim) {
@@ -165,6 +165,11 @@ static bool permute_view(const void *attr, const wg_shape *in, const int64_t *in
     return true;
 }
 
+static uint32_t permute_rows(const wg_infer *q) {
+    const permute_attr *p = q->attr;
+    return p->rank > 0 && wg__axis(p->axis[0], p->rank) == 0;
+}
+
 static void permute_vjp(const wg_rule *r, wg_var *dx) {
     const permute_attr *p = r->attr;
     int back[WG_MAX_RANK];
@@ -186,7 +191,7 @@ static void permute_describe(const void *attr, char *text, size_t size) {
 
 const wg_op wg__op_permute = {.name = "permute", .arity = 1, .kind = WG_VIEW,
     .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(permute_attr), .shape = permute_shape,
-    .run = copy_run, .view = permute_view, .vjp = permute_vjp, .examples = permute_examples,
+    .run = copy_run, .rows = permute_rows, .view = permute_view, .vjp = permute_vjp, .examples = permute_examples,
     .describe = permute_describe};
 
 wg_var wg_permute(wg_var x, int rank, const int *axis) {
@@ -258,8 +263,8 @@ static const wg_example broadcast_examples[] = {{"3,1", -2, 2, broadcast_example
 
 const wg_op wg__op_broadcast_to = {.name = "broadcast_to", .arity = 1, .kind = WG_VIEW,
     .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(wg_dims), .shape = broadcast_shape,
-    .run = copy_run, .view = broadcast_view, .vjp = broadcast_vjp, .examples = broadcast_examples,
-    .describe = wg__describe_dims};
+    .run = copy_run, .rows = wg__rows_aligned, .view = broadcast_view, .vjp = broadcast_vjp,
+    .examples = broadcast_examples, .describe = wg__describe_dims};
 
 wg_var wg_broadcast_to(wg_var x, int rank, const int64_t *dim) {
     wg_dims to = wg__dims(rank, dim);
@@ -430,7 +435,7 @@ static void slice_describe(const void *attr, char *text, size_t size) {
 
 const wg_op wg__op_slice = {.name = "slice", .arity = 1, .kind = WG_VIEW,
     .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(slice_attr), .shape = slice_shape,
-    .run = copy_run, .view = slice_view, .collect = slice_collect, .examples = slice_examples,
+    .run = copy_run, .rows = wg__rows_kept, .view = slice_view, .collect = slice_collect, .examples = slice_examples,
     .describe = slice_describe};
 
 wg_var wg_slice(wg_var x, int axis, int64_t from, int64_t count) {
@@ -502,6 +507,8 @@ static bool flip_view(const void *attr, const wg_shape *in, const int64_t *in_st
     return true;
 }
 
+static uint32_t flip_rows(const wg_infer *q) { return wg__rows_beside(q, *(const int *)q->attr); }
+
 static void flip_vjp(const wg_rule *r, wg_var *dx) { dx[0] = wg_flip(r->g, *(const int *)r->attr); }
 
 static wg_var flip_first(const wg_var *in) { return wg_flip(in[0], 0); }
@@ -512,8 +519,8 @@ static const wg_example flip_examples[] = {{"3,2", -2, 2, flip_first},
                                            {0}};
 
 const wg_op wg__op_flip = {.name = "flip", .arity = 1, .kind = WG_VIEW, .traits = WG_IS_LINEAR | WG_TAKES_STRIDES,
-    .attr_size = sizeof(int), .shape = flip_shape, .run = copy_run, .view = flip_view, .vjp = flip_vjp,
-    .examples = flip_examples, .describe = wg__describe_axis};
+    .attr_size = sizeof(int), .shape = flip_shape, .run = copy_run, .rows = flip_rows, .view = flip_view,
+    .vjp = flip_vjp, .examples = flip_examples, .describe = wg__describe_axis};
 
 wg_var wg_flip(wg_var x, int axis) { return wg_apply(&wg__op_flip, 1, &x, &axis); }
 
