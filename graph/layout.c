@@ -16,7 +16,7 @@ static wg_status copy_run(wg_call *call) {
 }
 
 const wg_op wg__op_copy = {.name = "copy", .arity = 1, .kind = WG_MOVE, .traits = WG_TAKES_STRIDES | WG_IS_LINEAR,
-                           .shape = copy_shape, .run = copy_run};
+                           .shape = copy_shape, .run = copy_run, .rows = wg__rows_all};
 
 static const int64_t no_strides[WG_MAX_RANK];
 

@@ -27,9 +27,9 @@ static const wg_example store_examples[] = {{"2,3", -2, 2, store_example}, {0}};
 static const wg_example guard_examples[] = {{"2,3", -2, 2, guard_example}, {0}};
 
 const wg_op wg__op_store = {.name = "store", .arity = 1, .kind = WG_EFFECT, .traits = WG_NO_MERGE | WG_TAKES_I32,
-    .shape = store_shape, .vjp = effect_vjp, .examples = store_examples};
+    .shape = store_shape, .rows = wg__rows_all, .vjp = effect_vjp, .examples = store_examples};
 const wg_op wg__op_guard = {.name = "guard", .arity = 1, .kind = WG_EFFECT, .traits = WG_NO_MERGE,
-    .vjp = effect_vjp, .examples = guard_examples};
+    .rows = wg__rows_all, .vjp = effect_vjp, .examples = guard_examples};
 
 wg_var wg_store(wg_tensor *tensor, wg_var value) {
     wg_tape *tape = wg__tape_of(1, &value);

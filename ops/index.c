@@ -98,6 +98,12 @@ static wg_status gather_run(wg_call *call) {
     return status;
 }
 
+/* Of x and the index, the one whose axis comes first in the result. */
+static uint32_t gather_rows_of(const wg_infer *q) {
+    int axis = wg__axis(((const index_attr *)q->attr)->axis, q->in[0]->rank);
+    return axis > 0 ? 1 : q->in[1]->rank > 0 ? 2 : 0;
+}
+
 /* A cotangent and its indices with the index axes made one: [before…, count, after…]. */
 static wg_var flat_index(wg_var g, int axis, const wg_shape *index) {
     wg_dims from = wg__dims_of(g), to = {.rank = from.rank - index->rank + 1};
@@ -152,8 +158,8 @@ static const wg_example gather_examples[] = {{"4,3 i4:5", -2, 2, gather_rows_exa
                                              {0}};
 
 const wg_op wg__op_gather = {.name = "gather", .arity = 2, .kind = WG_INDEX, .traits = WG_IS_LINEAR,
-    .attr_size = sizeof(index_attr), .shape = gather_shape, .run = gather_run, .collect = gather_collect,
-    .examples = gather_examples, .describe = wg__describe_axis};
+    .attr_size = sizeof(index_attr), .shape = gather_shape, .run = gather_run, .rows = gather_rows_of,
+    .collect = gather_collect, .examples = gather_examples, .describe = wg__describe_axis};
 
 wg_var wg_gather(wg_var x, wg_var index, int axis) {
     index_attr p = {.axis = axis};
@@ -228,6 +234,10 @@ static wg_status scatter_run(wg_call *call) {
     return status;
 }
 
+static uint32_t scatter_rows_of(const wg_infer *q) {
+    return wg__axis(((const index_attr *)q->attr)->axis, q->out.rank) > 0;
+}
+
 static void scatter_vjp(const wg_rule *r, wg_var *dx) {
     if (r->need[0])
         dx[0] = wg_gather(r->g, r->in[1], ((const index_attr *)r->attr)->axis);
@@ -242,8 +252,8 @@ static const wg_example scatter_add_examples[] = {{"4,3 i5:4", -2, 2, scatter_ro
                                                   {0}};
 
 const wg_op wg__op_scatter_add = {.name = "scatter_add", .arity = 2, .kind = WG_INDEX, .traits = WG_IS_LINEAR,
-    .attr_size = sizeof(index_attr), .shape = scatter_shape, .run = scatter_run, .vjp = scatter_vjp,
-    .examples = scatter_add_examples, .describe = wg__describe_axis};
+    .attr_size = sizeof(index_attr), .shape = scatter_shape, .run = scatter_run, .rows = scatter_rows_of,
+    .vjp = scatter_vjp, .examples = scatter_add_examples, .describe = wg__describe_axis};
 
 wg_var wg_scatter_add(wg_var values, wg_var index, int axis, int64_t size) {
     index_attr p = {.axis = axis, .size = size};
@@ -286,12 +296,15 @@ static wg_status one_hot_run(wg_call *call) {
     return status;
 }
 
+static uint32_t one_hot_rows_of(const wg_infer *q) { return q->in[0]->rank > 0; }
+
 static wg_var one_hot_example(const wg_var *in) { return wg_mul(wg_one_hot(in[0], 4, wg_var_dtype(in[1])), in[1]); }
 static const wg_example one_hot_examples[] = {
     {"i4:3 3,4", -2, 2, one_hot_example}, {"i4:2,1 2,1,4", -2, 2, one_hot_example}, {0}};
 
 const wg_op wg__op_one_hot = {.name = "one_hot", .arity = 1, .kind = WG_INDEX, .traits = WG_IS_ZERO,
-    .attr_size = sizeof(one_hot_attr), .shape = one_hot_shape, .run = one_hot_run, .examples = one_hot_examples};
+    .attr_size = sizeof(one_hot_attr), .shape = one_hot_shape, .run = one_hot_run, .rows = one_hot_rows_of,
+    .examples = one_hot_examples};
 
 wg_var wg_one_hot(wg_var index, int64_t size, wg_dtype dtype) {
     one_hot_attr p = {.size = size, .dtype = dtype};

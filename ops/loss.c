@@ -85,7 +85,8 @@ static wg_status weight_run(wg_call *call) {
 }
 
 static const wg_op label_weight = {.name = "label_weight", .arity = 1, .kind = WG_INDEX, .traits = WG_IS_ZERO,
-    .attr_size = sizeof(weight_attr), .shape = weight_shape, .run = weight_run};
+    .attr_size = sizeof(weight_attr), .shape = weight_shape, .run = weight_run,
+    .rows = wg__rows_all};
 
 static wg_var weight_of(wg_var label, int32_t ignore, wg_dtype dtype) {
     weight_attr p = {ignore, dtype};
@@ -132,7 +133,8 @@ static void residual_vjp(const wg_rule *r, wg_var *dx) {
 }
 
 static const wg_op residual = {.name = "softmax_residual", .arity = 2, .kind = WG_REDUCTION,
-    .attr_size = sizeof(int32_t), .shape = residual_shape, .run = residual_run, .vjp = residual_vjp};
+    .attr_size = sizeof(int32_t), .shape = residual_shape, .run = residual_run, .rows = wg__rows_before_last, 
+    .vjp = residual_vjp};
 
 /* ---- softmax_cross_entropy_rows ---- */
 
@@ -171,8 +173,8 @@ static const wg_example cross_rows_examples[] = {{"2,5 i5:2", -2, 2, cross_rows_
                                                  {0}};
 
 const wg_op wg__op_softmax_cross_entropy_rows = {.name = "softmax_cross_entropy_rows", .arity = 2,
-    .kind = WG_REDUCTION, .attr_size = sizeof(int32_t), .shape = cross_shape, .run = cross_run, .vjp = cross_vjp,
-    .examples = cross_rows_examples};
+    .kind = WG_REDUCTION, .attr_size = sizeof(int32_t), .shape = cross_shape, .run = cross_run, .rows = wg__rows_before_last, 
+    .vjp = cross_vjp, .examples = cross_rows_examples};
 
 wg_var wg_softmax_cross_entropy_rows(wg_var logits, wg_var label, int ignore) {
     int32_t kept = ignore;

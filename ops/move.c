@@ -63,6 +63,8 @@ static wg_status concat_run(wg_call *call) {
     return WG_OK;
 }
 
+static uint32_t concat_rows(const wg_infer *q) { return wg__rows_beside(q, *(const int *)q->attr); }
+
 static void concat_vjp(const wg_rule *r, wg_var *dx) {
     int axis = wg__axis(*(const int *)r->attr, wg_rank(r->y));
     int64_t at = 0;
@@ -78,8 +80,8 @@ static wg_var concat_example(const wg_var *in) { return wg_concat(3, in, 1); }
 static const wg_example concat_examples[] = {{"2,3 2,1 2,4", -2, 2, concat_example}, {0}};
 
 const wg_op wg__op_concat = {.name = "concat", .arity = -1, .kind = WG_MOVE, .traits = WG_IS_LINEAR,
-    .attr_size = sizeof(int), .shape = concat_shape, .run = concat_run, .vjp = concat_vjp,
-    .examples = concat_examples, .describe = wg__describe_axis};
+    .attr_size = sizeof(int), .shape = concat_shape, .run = concat_run, .rows = concat_rows,
+    .vjp = concat_vjp, .examples = concat_examples, .describe = wg__describe_axis};
 
 wg_var wg_concat(int n, const wg_var *x, int axis) { return wg_apply(&wg__op_concat, n, x, &axis); }
 

@@ -137,15 +137,15 @@ static const wg_example rms_examples[] = {{"3,5", -2, 2, rms_example}, {"2,3,4",
 static const wg_example scale_examples[] = {{"3,5", -2, 2, centred_example}, {"2,3", 0.5, 2, plain_example}, {0}};
 
 const wg_op wg__op_layer_norm = {.name = "layer_norm", .arity = 1, .kind = WG_REDUCTION,
-    .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .vjp = norm_vjp, .jvp = norm_jvp,
-    .examples = layer_examples};
+    .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .rows = wg__rows_before_last, .vjp = norm_vjp,
+    .jvp = norm_jvp, .examples = layer_examples};
 
 const wg_op wg__op_rms_norm = {.name = "rms_norm", .arity = 1, .kind = WG_REDUCTION,
-    .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .vjp = norm_vjp, .jvp = norm_jvp,
-    .examples = rms_examples};
+    .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .rows = wg__rows_before_last, .vjp = norm_vjp,
+    .jvp = norm_jvp, .examples = rms_examples};
 
 const wg_op wg__op_norm_scale = {.name = "norm_scale", .arity = 1, .kind = WG_REDUCTION,
-    .attr_size = sizeof(norm_attr), .shape = scale_shape, .run = scale_run, .vjp = scale_vjp,
+    .attr_size = sizeof(norm_attr), .shape = scale_shape, .run = scale_run, .rows = wg__rows_before_last, .vjp = scale_vjp,
     .examples = scale_examples};
 
 wg_var wg_layer_norm(wg_var x, double eps) {

@@ -44,7 +44,7 @@ static const wg_example sum_to_examples[] = {{"2,3,4", -2, 2, sum_to_example},
 
 const wg_op wg__op_sum_to = {.name = "sum_to", .arity = 1, .kind = WG_REDUCTION, .traits = WG_IS_LINEAR,
     .attr_size = sizeof(wg_dims), .shape = wg__fold_shape, .run = sum_to_run, .scratch = fold_scratch,
-    .vjp = sum_to_vjp, .examples = sum_to_examples, .describe = wg__describe_dims};
+    .rows = wg__rows_aligned, .vjp = sum_to_vjp, .examples = sum_to_examples, .describe = wg__describe_dims};
 
 wg_var wg_sum_to(wg_var x, int rank, const int64_t *dim) {
     wg_dims to = wg__dims(rank, dim);
@@ -117,7 +117,8 @@ AXES_EXAMPLES(reduce_min, -2, 2)
 #define EXTREME(op, kernel)                                                                        \
     const wg_op wg__op_##op = {.name = #op, .arity = 1, .kind = WG_REDUCTION,                      \
         .attr_size = sizeof(wg_dims), .shape = extreme_shape, .run = kernel, .scratch = fold_scratch, \
-        .vjp = extreme_vjp, .examples = op##_examples, .describe = wg__describe_dims};              \
+        .rows = wg__rows_aligned, .vjp = extreme_vjp, .examples = op##_examples,                   \
+        .describe = wg__describe_dims};                                                            \
     wg_var wg_##op(wg_var x, int n_axes, const int *axes, bool keepdims) {                         \
         AXES(#op)                                                                                  \
         return settled(wg_apply(&wg__op_##op, 1, &x, &to.kept), &to, keepdims);                    \
@@ -209,8 +210,8 @@ static void norm_vjp(const wg_rule *r, wg_var *dx) {
 
 AXES_EXAMPLES(norm, 0.5, 2)
 const wg_op wg__op_norm = {.name = "norm", .arity = 1, .kind = WG_REDUCTION, .attr_size = sizeof(wg_dims),
-    .shape = wg__fold_shape, .run = norm_run, .scratch = norm_scratch, .vjp = norm_vjp, .examples = norm_examples,
-    .describe = wg__describe_dims};
+    .shape = wg__fold_shape, .run = norm_run, .scratch = norm_scratch, .rows = wg__rows_aligned, .vjp = norm_vjp,
+    .examples = norm_examples, .describe = wg__describe_dims};
 
 wg_var wg_norm(wg_var x, int n_axes, const int *axes, bool keepdims) {
     AXES("norm")
@@ -283,8 +284,8 @@ static const wg_example cumsum_examples[] = {{"2,3,4", -2, 2, cumsum_last},
                                              {0}};
 
 const wg_op wg__op_cumsum = {.name = "cumsum", .arity = 1, .kind = WG_REDUCTION, .traits = WG_IS_LINEAR,
-    .attr_size = sizeof(bool), .shape = last_axis_shape, .run = cumsum_run, .vjp = cumsum_vjp,
-    .examples = cumsum_examples};
+    .attr_size = sizeof(bool), .shape = last_axis_shape, .run = cumsum_run, .rows = wg__rows_before_last, 
+    .vjp = cumsum_vjp, .examples = cumsum_examples};
 
 /* One axis of x, from 0 to rank-1, or -1 with the tape's failure set. */
 static int one_axis(wg_var x, const char *name, int axis) {
@@ -354,7 +355,8 @@ static const wg_example argmax_examples[] = {
     {"2,3", -2, 2, argmax_last}, {"3,2", -2, 2, argmax_first}, {"1", -2, 2, argmax_last}, {0}};
 
 const wg_op wg__op_argmax = {.name = "argmax", .arity = 1, .kind = WG_REDUCTION, .traits = WG_IS_ZERO,
-    .shape = argmax_shape, .run = argmax_run, .examples = argmax_examples};
+    .shape = argmax_shape, .run = argmax_run, .rows = wg__rows_before_last, 
+    .examples = argmax_examples};
 
 wg_var wg_argmax(wg_var x, int axis, bool keepdims) {
     wg_axes to;

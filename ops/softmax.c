@@ -162,7 +162,7 @@ static void softmax_vjp(const wg_rule *r, wg_var *dx) {
 
 ROW_EXAMPLES(softmax)
 const wg_op wg__op_softmax = {.name = "softmax", .arity = 1, .kind = WG_REDUCTION, .shape = row_shape,
-    .run = softmax_run, .vjp = softmax_vjp, .examples = softmax_examples};
+    .run = softmax_run, .rows = wg__rows_before_last, .vjp = softmax_vjp, .examples = softmax_examples};
 
 wg_var wg_softmax(wg_var x, int axis) { return along(&wg__op_softmax, x, axis); }
 
@@ -191,7 +191,8 @@ static void log_softmax_vjp(const wg_rule *r, wg_var *dx) {
 
 ROW_EXAMPLES(log_softmax)
 const wg_op wg__op_log_softmax = {.name = "log_softmax", .arity = 1, .kind = WG_REDUCTION, .shape = row_shape,
-    .run = log_softmax_run, .vjp = log_softmax_vjp, .examples = log_softmax_examples};
+    .run = log_softmax_run, .rows = wg__rows_before_last, .vjp = log_softmax_vjp,
+    .examples = log_softmax_examples};
 
 wg_var wg_log_softmax(wg_var x, int axis) { return along(&wg__op_log_softmax, x, axis); }
 
@@ -237,7 +238,8 @@ static const wg_example logsumexp_examples[] = {{"2,3", -2, 2, logsumexp_all},
                                                 {0}};
 
 const wg_op wg__op_logsumexp = {.name = "logsumexp", .arity = 1, .kind = WG_REDUCTION, .shape = logsumexp_shape,
-    .run = logsumexp_run, .vjp = logsumexp_vjp, .examples = logsumexp_examples};
+    .run = logsumexp_run, .rows = wg__rows_before_last, .vjp = logsumexp_vjp,
+    .examples = logsumexp_examples};
 
 wg_var wg_logsumexp(wg_var x, int n_axes, const int *axes, bool keepdims) {
     wg_axes to;
