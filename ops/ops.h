@@ -22,8 +22,8 @@ static inline wg__kernel_run *wg__kernel(const wg_op *op) {
 uint32_t wg__rows_of(const wg_infer *infer);
 /* Rules that records share. */
 uint32_t wg__rows_all(const wg_infer *infer);              /* every input, if the result has an axis */
-uint32_t wg__rows_before_last(const wg_infer *infer);      /* the same of ops along in[0]'s last axis, if that is not the first */
-uint32_t wg__rows_beside(const wg_infer *infer, int axis); /* the same of ops along this axis of the result */
+uint32_t wg__rows_before_last(const wg_infer *infer);      /* the same along in[0]'s last axis, if that is not its first */
+uint32_t wg__rows_beside(const wg_infer *infer, int axis); /* the same along this axis of the result */
 uint32_t wg__rows_kept(const wg_infer *infer);             /* one input, if axis 0 keeps its size: row-major order is kept */
 uint32_t wg__rows_aligned(const wg_infer *infer);          /* the same if the rank is kept too: axis k stays axis k */
 
