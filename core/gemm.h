@@ -3,13 +3,14 @@
  * The unit of arithmetic is a tile of the result whose shape follows from the sizes alone; threads are handed whole
  * tiles, so the bits of a result never depend on their number.
  *
- * A place is kept here for packed operands: an operand that is read again and again (a weight, until its tensor's
- * version changes) will be packed once into an engine's own layout and named by a handle in place of `data`; the
- * tiles stay the same. */
+ * A right operand that is read again and again (a weight, until its tensor's version changes) is packed once; products with
+ * it then cost no packing, and may have few rows. */
 #ifndef WG_GEMM_H
 #define WG_GEMM_H
 
 #include "core.h"
+
+struct wg_panel; /* packed.h */
 
 /* Element (i,j) is data[i*row + j*column]. A transpose exchanges the strides. */
 typedef struct wg_matrix {
@@ -46,5 +47,39 @@ int64_t wg__gemm_work(const wg_gemm *g);
 
 /* Products with less work than this gain nothing from a second thread. */
 enum { WG_GEMM_SHARE = 1 << 20 };
+
+/* ---- a right operand packed once, for many products of few rows each --------------------------------------------
+ *
+ * The packed form of B (k x n) is blocks of wg__packed_width columns, one after the other; in a block, its k rows. The last
+ * block is as wide as what is left of n, rounded up to 64 bytes, and zero beyond n. It follows from dtype, k and n alone.
+ * dtype: f32 or f64. */
+int64_t wg__packed_width(wg_dtype dtype);
+int64_t wg__packed_blocks(wg_dtype dtype, int64_t n);
+size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n); /* SIZE_MAX if it overflows */
+
+/* Packs B, whose strides are any. `packed`: wg__packed_bytes, aligned to 64, not overlapping B. The first shares large work
+ * between the team's threads; the second packs blocks [from, to) on this one. */
+void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, void *packed);
+void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, void *packed, int64_t from, int64_t to);
+enum { WG_PACK_SHARE = 1 << 17 }; /* bytes: less gains nothing from a second thread */
+
+/* What the products of one form have in common: made once, read by any threads at once. Owns nothing. */
+typedef struct wg_packed_product {
+    wg_dtype dtype;
+    bool add;
+    int64_t m, n, k, a_row, c_row, blocks;
+    void (*plain)(const struct wg_panel *p, const void *a, const void *b, void *c);
+} wg_packed_product;
+
+/* C = A B, or C = C + A B if `add`: A is m x k and C m x n, their rows a_row and c_row elements apart and columns adjacent; m
+ * 1 or more. Kernels use at most the instruction set `most`. */
+void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
+                             int64_t c_row, bool add);
+
+/* The product, or its columns of blocks [from, to), on this thread alone. C lies apart from A. The bits of a row of C depend on
+ * that row of A, on B and on `most` alone: not on m, on the other rows, nor on the blocks in the call. Without `add`, C is only written. */
+void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c);
+void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from,
+                                int64_t to);
 
 #endif

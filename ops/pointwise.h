@@ -3,7 +3,7 @@
 #ifndef WG_POINTWISE_H
 #define WG_POINTWISE_H
 
-#include "core.h"
+#include "isa.h"
 
 /* n elements, dense; out may be one of the inputs. An element's bits do not depend on where it stands, nor on n. */
 typedef void wg__map(int64_t n, const void *const *in, void *out);
@@ -27,34 +27,10 @@ typedef struct wg__kernels {
     wg__map *map[3];
 } wg__kernels;
 
-/* Compiled instruction sets, worst first: the names they are known by, and what they need. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define WG__ISA_MAP(X)                                                                             \
-    X(baseline, true)                                                                              \
-    X(haswell, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&                  \
-                   __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))                \
-    X(skylake_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&   \
-                          __builtin_cpu_supports("avx512dq") &&                                    \
-                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
-#else
-#define WG__ISA_MAP(X) X(baseline, true)
-#endif
-
-enum {
-#define WG__ISA_ENUM(name, needs) WG__ISA_##name,
-    WG__ISA_MAP(WG__ISA_ENUM)
-#undef WG__ISA_ENUM
-        WG__ISAS
-};
-
 #define WG__ISA_TABLE(name, needs) extern const wg__kernels wg__kernels_##name[WG__ROWS];
 WG__ISA_MAP(WG__ISA_TABLE)
 #undef WG__ISA_TABLE
 
-/* Numbered as in wg_isa, from WG_ISA_BASELINE on. Whether this machine runs it; the best one that it does; and the name. */
-bool wg__isa_runs(int isa);
-int wg__isa_best(void);
-const char *wg__isa_name(int isa);
 const wg__kernels *wg__kernels_of(int isa);
 const wg__kernels *wg__kernels_best(void);
 

@@ -177,3 +177,105 @@ Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
             drop(&a), drop(&b), drop(&c);
         }
 }
+
+/* ---- packed right operands ---- */
+
+static const wg_isa sets[] = {WG_ISA_AUTO, WG_ISA_BASELINE, WG_ISA_AVX2, WG_ISA_AVX512};
+
+static void *pack(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) {
+    size_t bytes = wg__packed_bytes(dtype, k, n);
+    void *packed = aligned_alloc(64, bytes + 64);
+    memset(packed, 0xff, bytes + 64);
+    wg__pack(&(wg_team){.threads = threads}, dtype, k, n, b, packed);
+    for (size_t i = 0; i < 64; i++)
+        cr_assert_eq(((unsigned char *)packed)[bytes + i], 0xff, "written past the end");
+    return packed;
+}
+
+/* As `worst`, of a packed product; C holds NaN where it is only written. */
+static double packed_worst(wg_isa isa, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int lb, bool add) {
+    filled a = fill(dtype, m, k, 1, 1), b = fill(dtype, k, n, lb, 2), c = fill(dtype, m, n, 1, 3);
+    void *packed = pack(dtype, k, n, &b.matrix, 1);
+    wg_packed_product p;
+    double eps = dtype == WG_F32 ? 0x1p-24 : 0x1p-53, most = 0, touched = 0;
+    for (int64_t i = 0; i < m && !add; i++)
+        for (int64_t j = 0; j < n; j++)
+            put(dtype, c.block, i * c.matrix.row + j, NAN);
+    wg__packed_product_init(&p, isa, dtype, m, n, k, a.matrix.row, c.matrix.row, add);
+    wg__packed_multiply(&p, a.block, packed, c.block);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            long double sum = 0, size = 0, before = add ? c.exact[i * n + j] : 0;
+            for (int64_t q = 0; q < k; q++) {
+                long double term = (long double)a.exact[i * k + q] * b.exact[q * n + j];
+                sum += term;
+                size += fabsl(term);
+            }
+            double got = get(dtype, c.block, i * c.matrix.row + j);
+            long double bound = eps * ((long double)(k + 4) * (size + fabsl(before))) + 1e-300;
+            double error = (double)(fabsl(got - (sum + before)) / bound);
+            most = isnan(error) ? INFINITY : fmax(most, error);
+            put(dtype, c.block, i * c.matrix.row + j, 0);
+        }
+    for (int64_t at = 0; at < c.span; at++)
+        touched += get(dtype, c.block, at) != 0;
+    drop(&a), drop(&b), drop(&c);
+    free(packed);
+    return touched ? INFINITY : most;
+}
+
+Test(gemm, packed_products_agree_with_exact_sums_at_every_size) {
+    const int64_t odd[] = {0, 1, 3, 17, 63, 64, 65, 129}, rows[] = {1, 2, 6, 7, 13, 64, 65};
+    for (int set = 0; set < WG_LEN(sets); set++)
+        for (int dtype = WG_F32; dtype <= WG_F64; dtype++)
+            for (int i = 0; i < WG_LEN(rows); i++)
+                for (int s = 0; s < WG_LEN(odd) * WG_LEN(odd); s++) {
+                    int64_t n = odd[s % WG_LEN(odd)], k = odd[s / WG_LEN(odd)];
+                    double error = packed_worst(sets[set], dtype, rows[i], n, k, (i + s) % 4, s % 2);
+                    cr_assert_leq(error, 1, "set %d, %s, %lldx%lldx%lld: %g times the bound", set, wg_dtype_name(dtype),
+                                  (long long)rows[i], (long long)n, (long long)k, error);
+                }
+}
+
+Test(gemm, bits_of_a_row_do_not_depend_on_the_rows_in_the_call) {
+    enum { M = 40 };
+    const int64_t forms[][2] = {{256, 64}, {1024, 256}, {64, 1000}, {14, 14}, {100, 33}, {72, 20}};
+    for (int set = 0; set < WG_LEN(sets); set++)
+        for (int dtype = WG_F32; dtype <= WG_F64; dtype++)
+            for (int f = 0; f < WG_LEN(forms); f++) {
+                int64_t n = forms[f][0], k = forms[f][1], size = (int64_t)wg_dtype_size(dtype);
+                filled a = fill(dtype, M, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, M, n, 0, 3), d = fill(dtype, M, n, 0, 3);
+                void *packed = pack(dtype, k, n, &b.matrix, 1);
+                wg_packed_product all, some;
+                wg__packed_product_init(&all, sets[set], dtype, M, n, k, k, n, f % 2);
+                wg__packed_multiply(&all, a.block, packed, c.block);
+                for (int64_t m = 1, i = 0; i < M; i += m, m = wg__min(m + 1, M - i)) {
+                    wg__packed_product_init(&some, sets[set], dtype, m, n, k, k, n, f % 2);
+                    for (int64_t j = all.blocks - 1; j >= 0; j--)
+                        wg__packed_multiply_blocks(&some, (char *)a.block + i * k * size, packed, (char *)d.block + i * n * size, j, j + 1);
+                    cr_assert_eq(memcmp((char *)c.block + i * n * size, (char *)d.block + i * n * size, (size_t)(m * n * size)), 0,
+                                 "set %d, %s, %lldx%lld: %lld rows from %lld", set, wg_dtype_name(dtype), (long long)n,
+                                 (long long)k, (long long)m, (long long)i);
+                }
+                free(packed);
+                drop(&a), drop(&b), drop(&c), drop(&d);
+            }
+}
+
+Test(gemm, packing_has_the_same_bytes_from_either_order_and_any_threads) {
+    const int64_t forms[][2] = {{300, 700}, {64, 128}, {17, 33}, {1, 65}, {65, 1}, {16, 16}};
+    for (int dtype = WG_F32; dtype <= WG_F64; dtype++)
+        for (int f = 0; f < WG_LEN(forms); f++) {
+            int64_t k = forms[f][0], n = forms[f][1];
+            filled b[4];
+            void *packed[4];
+            for (int layout = 0; layout < 4; layout++) {
+                b[layout] = fill(dtype, k, n, layout, 7);
+                packed[layout] = pack(dtype, k, n, &b[layout].matrix, 1 + layout);
+                cr_assert_eq(memcmp(packed[0], packed[layout], wg__packed_bytes(dtype, k, n)), 0, "layout %d, %lldx%lld", layout,
+                             (long long)k, (long long)n);
+            }
+            for (int layout = 0; layout < 4; layout++)
+                drop(&b[layout]), free(packed[layout]);
+        }
+}

@@ -1,0 +1,143 @@
+/* packed.c: right operands packed in blocks of columns, and products with them. */
+#include "packed.h"
+
+#include <string.h>
+
+wg__panel_kernel *wg__panel_kernel_of(wg_dtype dtype, wg_isa most) {
+    static const wg__panel_kernels *const tables[] = {
+#define TABLE(name, needs) &wg__panel_kernels_##name,
+        WG__ISA_MAP(TABLE)
+#undef TABLE
+    };
+    return tables[wg__isa_within(most)]->multiply[dtype == WG_F64];
+}
+
+/* ---- copying a panel: 16 bytes square at a time where the axis that is adjacent changes ---- */
+
+typedef float four __attribute__((vector_size(16), may_alias, aligned(4)));
+typedef double two __attribute__((vector_size(16), may_alias, aligned(8)));
+
+static inline void turn_float(const float *x, int64_t x_row, float *out, int64_t width) {
+    four a = *(const four *)x, b = *(const four *)(x + x_row), c = *(const four *)(x + 2 * x_row), d = *(const four *)(x + 3 * x_row);
+    four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    four ef = __builtin_shufflevector(a, b, 2, 6, 3, 7), gh = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(four *)out = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(four *)(out + width) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    *(four *)(out + 2 * width) = __builtin_shufflevector(ef, gh, 0, 1, 4, 5);
+    *(four *)(out + 3 * width) = __builtin_shufflevector(ef, gh, 2, 3, 6, 7);
+}
+
+static inline void turn_double(const double *x, int64_t x_row, double *out, int64_t width) {
+    two a = *(const two *)x, b = *(const two *)(x + x_row);
+    *(two *)out = __builtin_shufflevector(a, b, 0, 2);
+    *(two *)(out + width) = __builtin_shufflevector(a, b, 1, 3);
+}
+
+/* The columns of x are adjacent in memory: whole lines are read and written, a square of them at a time. */
+#define COPY(T)                                                                                                                \
+    static void copy_##T(const T *x, int64_t x_row, int64_t x_column, int64_t rows, int64_t columns, int64_t width, T *out) {  \
+        enum { LINE = WG_LINE_BYTES / sizeof(T), SQUARE = 16 / sizeof(T) };                                                    \
+        int64_t down = x_row == 1 ? rows / LINE * LINE : 0, across = x_row == 1 ? columns / LINE * LINE : 0;                   \
+        for (int64_t i = 0; i < down; i += LINE)                                                                               \
+            for (int64_t j = 0; j < across; j += LINE)                                                                         \
+                for (int u = 0; u < LINE; u += SQUARE)                                                                         \
+                    for (int v = 0; v < LINE; v += SQUARE)                                                                     \
+                        turn_##T(x + i + u + (j + v) * x_column, x_column, out + (i + u) * width + j + v, width);              \
+        for (int64_t i = 0; i < rows; i++)                                                                                     \
+            if (x_column == 1)                                                                                                 \
+                memcpy(out + i * width, x + i * x_row, (size_t)columns * sizeof(T));                                           \
+            else                                                                                                               \
+                for (int64_t j = i < down ? across : 0; j < columns; j++)                                                      \
+                    out[i * width + j] = x[i * x_row + j * x_column];                                                          \
+    }
+COPY(float)
+COPY(double)
+
+void wg__panel_copy(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64_t columns, int64_t filled, int64_t width, void *out) {
+    size_t size = wg_dtype_size(dtype);
+    if (dtype == WG_F32)
+        copy_float(x->data, x->row, x->column, rows, columns, width, out);
+    else
+        copy_double(x->data, x->row, x->column, rows, columns, width, out);
+    for (int64_t i = 0; i < rows && filled > columns; i++)
+        memset((char *)out + (size_t)(i * width + columns) * size, 0, (size_t)(filled - columns) * size);
+}
+
+/* ---- a right operand's blocks ---- */
+
+int64_t wg__packed_width(wg_dtype dtype) { return WG_BLOCK_BYTES / (int64_t)wg_dtype_size(dtype); }
+
+int64_t wg__packed_blocks(wg_dtype dtype, int64_t n) {
+    int64_t width = wg__packed_width(dtype);
+    return n / width + (n % width != 0);
+}
+
+/* The columns of block j, and the elements from one of its rows to the next. */
+static int64_t columns_of(wg_dtype dtype, int64_t n, int64_t block) {
+    int64_t width = wg__packed_width(dtype);
+    return wg__min(width, n - block * width);
+}
+
+static int64_t row_of(wg_dtype dtype, int64_t columns) {
+    int64_t line = WG_LINE_BYTES / (int64_t)wg_dtype_size(dtype);
+    return (columns + line - 1) / line * line;
+}
+
+size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n) {
+    size_t row = wg__size((size_t)row_of(dtype, n), wg_dtype_size(dtype), 0);
+    return wg__size(row, (size_t)k, 0);
+}
+
+void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, void *packed, int64_t from, int64_t to) {
+    int64_t size = (int64_t)wg_dtype_size(dtype), width = wg__packed_width(dtype);
+    for (int64_t j = from; j < to; j++) {
+        int64_t columns = columns_of(dtype, n, j), row = row_of(dtype, columns);
+        wg_matrix part = {(char *)b->data + j * width * b->column * size, b->row, b->column};
+        wg__panel_copy(dtype, &part, k, columns, row, row, (char *)packed + j * width * k * size);
+    }
+}
+
+typedef struct packing {
+    wg_dtype dtype;
+    int64_t k, n;
+    const wg_matrix *b;
+    void *packed;
+} packing;
+
+static void pack_some(void *user, int64_t from, int64_t to) {
+    const packing *p = user;
+    wg__pack_blocks(p->dtype, p->k, p->n, p->b, p->packed, from, to);
+}
+
+void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, void *packed) {
+    int64_t blocks = wg__packed_blocks(dtype, n);
+    if (team->threads <= 1 || wg__packed_bytes(dtype, k, n) < WG_PACK_SHARE)
+        wg__pack_blocks(dtype, k, n, b, packed, 0, blocks);
+    else
+        wg__rows(team, blocks, 1, pack_some, &(packing){dtype, k, n, b, packed});
+}
+
+/* ---- products ---- */
+
+void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
+                             int64_t c_row, bool add) {
+    *p = (wg_packed_product){.dtype = dtype, .m = m, .n = n, .k = k, .a_row = a_row, .c_row = c_row, .add = add,
+                             .blocks = wg__packed_blocks(dtype, n), .plain = wg__panel_kernel_of(dtype, most)};
+}
+
+void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from,
+                                int64_t to) {
+    int64_t size = (int64_t)wg_dtype_size(p->dtype), width = wg__packed_width(p->dtype);
+    for (int64_t j = from; j < to; j++) {
+        int64_t columns = columns_of(p->dtype, p->n, j);
+        const void *block = (const char *)packed + j * width * p->k * size;
+        void *to_c = (char *)c + j * width * size;
+        const wg_panel panel = {.m = p->m, .columns = columns, .k = p->k, .a_row = p->a_row, .a_column = 1,
+                                .b_row = row_of(p->dtype, columns), .c_row = p->c_row, .add = p->add};
+        p->plain(&panel, a, block, to_c);
+    }
+}
+
+void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c) {
+    wg__packed_multiply_blocks(p, a, packed, c, 0, p->blocks);
+}

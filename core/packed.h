@@ -1,0 +1,38 @@
+/* packed.h: the kernels under matrix products: one panel of B, as wide as a block, by any number of rows of A. Stamped for
+ * each instruction set (packed_kernel.h), or made by LIBXSMM (xsmm.c). Core only.
+ *
+ * Every kernel adds an element's terms in one chain, from the first to the last of k, starting from 0 or from C. So the bits of
+ * an element of C depend on its row of A and its column of B alone: not on the other rows and columns in the call, nor on
+ * where k is cut; and all kernels that fuse multiply-adds agree. */
+#ifndef WG_PACKED_H
+#define WG_PACKED_H
+
+#include "gemm.h"
+#include "isa.h"
+
+/* The bytes of a whole block's row of B, and of what the rows of narrower ones are multiples of. */
+enum { WG_BLOCK_BYTES = 256, WG_LINE_BYTES = 64 };
+
+/* C = A B, or C = C + A B where `add`. A is m x k of any strides, C m x columns with column stride 1. B is k x columns, its
+ * rows b_row apart, where b_row or more elements of the last row may be read too. */
+typedef struct wg_panel {
+    int64_t m, columns, k;
+    int64_t a_row, a_column, b_row, c_row;
+    bool add;
+} wg_panel;
+typedef void wg__panel_kernel(const wg_panel *p, const void *a, const void *b, void *c);
+
+/* One set's kernels, for f32 and f64. */
+typedef struct wg__panel_kernels {
+    wg__panel_kernel *multiply[2];
+} wg__panel_kernels;
+#define WG__PANEL_TABLE(name, needs) extern const wg__panel_kernels wg__panel_kernels_##name;
+WG__ISA_MAP(WG__PANEL_TABLE)
+#undef WG__PANEL_TABLE
+wg__panel_kernel *wg__panel_kernel_of(wg_dtype dtype, wg_isa most);
+
+/* out[i*width + j] = x(i,j), for i < rows and j < columns; then zeros up to out[i*width + filled]. */
+void wg__panel_copy(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64_t columns, int64_t filled, int64_t width,
+                    void *out);
+
+#endif

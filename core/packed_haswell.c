@@ -1,0 +1,17 @@
+/* packed_haswell.c: the kernels of matrix products for processors with AVX2 and FMA. Core only. */
+#include "packed.h"
+
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC target("arch=haswell")
+#define ISA haswell
+#define VECTOR 32
+#define ELEMENT float
+#include "packed_kernel.h"
+#undef ELEMENT
+#define ELEMENT double
+#include "packed_kernel.h"
+
+const wg__panel_kernels wg__panel_kernels_haswell = {{multiply_haswell_float, multiply_haswell_double}};
+#endif

@@ -1,0 +1,115 @@
+/* packed_kernel.h: the kernel of packed.h for one instruction set and one ELEMENT type. Included twice by each packed_ISA.c,
+ * which defines ISA, VECTOR (bytes) and ELEMENT. Core only. */
+#define PASTE3_(a, b, c) a##_##b##_##c
+#define PASTE3(a, b, c) PASTE3_(a, b, c)
+#define NAME(name) PASTE3(name, ISA, ELEMENT)
+
+#define LANES ((int)(VECTOR / sizeof(ELEMENT)))
+/* The rows and vectors of C that are in registers at once: 24 of 32 registers with AVX-512, else 12 of 16. */
+#define ROWS 6
+#define ACROSS (VECTOR == 64 ? 4 : 2)
+
+typedef ELEMENT NAME(vector) __attribute__((vector_size(VECTOR), may_alias));
+/* Of memory aligned no further than its elements. */
+typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, aligned(__alignof__(ELEMENT))));
+
+/* rows x (vectors LANES) of C, of which only `columns` are there where `partly`. Rows and vectors are known where this is
+ * inlined, so that the loops over them vanish. */
+static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, int64_t columns, int64_t a_column,
+                                                             const wg_panel *p, const ELEMENT *a, const ELEMENT *b,
+                                                             ELEMENT *c) {
+    NAME(vector) sum[ROWS][ACROSS];
+    const int64_t a_row = p->a_row, b_row = p->b_row, c_row = p->c_row, k = p->k;
+    ELEMENT edge[ACROSS * LANES];
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++) {
+        const ELEMENT *from = c + i * c_row;
+        if (p->add && partly) {
+            memset(edge, 0, sizeof edge);
+            memcpy(edge, from, (size_t)columns * sizeof *c);
+            from = edge;
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = p->add ? *(const NAME(loose) *)(from + j * LANES) : (NAME(vector)){0};
+    }
+    for (int64_t q = 0; q < k; q++) {
+        NAME(vector) y[ACROSS];
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++)
+            y[j] = *(const NAME(loose) *)(b + q * b_row + j * LANES);
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            NAME(vector) x = a[i * a_row + q * a_column] - (NAME(vector)){0}; /* x - 0 is x, -0 too: a broadcast alone */
+#pragma GCC unroll 4
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] += x * y[j];
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++) {
+        ELEMENT *to = partly ? edge : c + i * c_row;
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++)
+            *(NAME(loose) *)(to + j * LANES) = sum[i][j];
+        if (partly)
+            memcpy(c + i * c_row, edge, (size_t)columns * sizeof *c);
+    }
+}
+
+/* All rows of a strip of that many vectors, of which `columns` are there. Rows go by six; the last seven to eleven by halves. */
+#define STRIP(vectors, partly)                                                                                                 \
+    for (int64_t i = 0, rows; i < p->m; i += rows) {                                                                           \
+        int64_t left = p->m - i;                                                                                               \
+        const ELEMENT *from = a + i * p->a_row;                                                                                \
+        ELEMENT *to = c + i * p->c_row;                                                                                        \
+        rows = left >= 2 * ROWS ? ROWS : left > ROWS ? (left + 1) / 2 : left;                                                  \
+        switch (rows) {                                                                                                        \
+        case 1: NAME(tile)(1, vectors, partly, columns, a_column, p, from, b, to); break;                                      \
+        case 2: NAME(tile)(2, vectors, partly, columns, a_column, p, from, b, to); break;                                      \
+        case 3: NAME(tile)(3, vectors, partly, columns, a_column, p, from, b, to); break;                                      \
+        case 4: NAME(tile)(4, vectors, partly, columns, a_column, p, from, b, to); break;                                      \
+        case 5: NAME(tile)(5, vectors, partly, columns, a_column, p, from, b, to); break;                                      \
+        default: NAME(tile)(6, vectors, partly, columns, a_column, p, from, b, to);                                            \
+        }                                                                                                                      \
+    }
+
+/* Whole strips: what nearly all work is. */
+static __attribute__((noinline)) void NAME(whole)(const wg_panel *p, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
+    const int64_t columns = ACROSS * LANES, a_column = p->a_column;
+    STRIP(ACROSS, false)
+}
+
+/* The last columns, fewer than a strip. */
+static __attribute__((noinline)) void NAME(edge)(const wg_panel *p, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
+    const int64_t a_column = p->a_column;
+    switch ((columns + LANES - 1) / LANES) {
+    case 1:
+        STRIP(1, true)
+        break;
+    case 2:
+        STRIP(2, true)
+        break;
+#if VECTOR == 64
+    case 3:
+        STRIP(3, true)
+        break;
+    case 4:
+        STRIP(4, true)
+        break;
+#endif
+    }
+}
+
+static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void *c) {
+    int64_t j = 0;
+    for (; j + ACROSS * LANES <= p->columns; j += ACROSS * LANES)
+        NAME(whole)(p, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
+    if (j < p->columns)
+        NAME(edge)(p, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
+}
+
+#undef STRIP
+#undef ACROSS
+#undef ROWS
+#undef LANES

@@ -1,0 +1,17 @@
+/* packed_skylake_avx512.c: the kernels of matrix products for processors with AVX-512. Core only. */
+#include "packed.h"
+
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC target("arch=skylake-avx512")
+#define ISA skylake_avx512
+#define VECTOR 64
+#define ELEMENT float
+#include "packed_kernel.h"
+#undef ELEMENT
+#define ELEMENT double
+#include "packed_kernel.h"
+
+const wg__panel_kernels wg__panel_kernels_skylake_avx512 = {{multiply_skylake_avx512_float, multiply_skylake_avx512_double}};
+#endif
