@@ -18,15 +18,16 @@ double wg__program_flops(const wg_program *p) {
     for (int64_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
         const wg_instruction *first = i->n ? &p->list[wg__reads_const(i)[0]] : i;
-        if (!wg__computes(p, id))
+        double times = i->loop ? (double)p->loops[i->loop - 1].times : 1;
+        if (!p->values[id].task)
             continue;
         if (i->op->kind == WG_PRODUCT)
-            flops += (2 * shared_axis(p, i) + (i->n > 2)) *
+            flops += times * (2 * shared_axis(p, i) + (i->n > 2)) *
                      (double)i->shape->count; /* a third operand is added */
         else if (i->op->kind == WG_REDUCTION)
-            flops += (double)first->shape->count;
+            flops += times * (double)first->shape->count;
         else if (i->op->kind == WG_POINTWISE || i->op->kind == WG_RANDOM)
-            flops += (double)i->shape->count;
+            flops += times * (double)i->shape->count;
     }
     return flops;
 }
@@ -35,11 +36,12 @@ double wg__program_traffic(const wg_program *p) {
     double bytes = 0;
     for (int64_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
-        if (!wg__computes(p, id))
+        double times = i->loop ? (double)p->loops[i->loop - 1].times : 1;
+        if (!p->values[id].task)
             continue;
-        bytes += (double)wg__instruction_bytes(i);
+        bytes += times * (double)wg__instruction_bytes(i);
         for (uint32_t k = 0; k < i->n; k++)
-            bytes += (double)wg__instruction_bytes(&p->list[wg__reads_const(i)[k]]);
+            bytes += times * (double)wg__instruction_bytes(&p->list[wg__reads_const(i)[k]]);
     }
     return bytes;
 }

@@ -7,7 +7,7 @@
  * for element. */
 static bool may_take(const wg_program *p, uint32_t id, uint32_t at, uint32_t b) {
     const wg_instruction *i = &p->list[id];
-    if (!wg__computes(p, b) || p->values[b].last != id || i->dtype != p->list[b].dtype ||
+    if (!wg__computes(p, b) || p->values[b].base != b || p->values[b].last != id || i->dtype != p->list[b].dtype ||
         wg__instruction_bytes(i) != wg__instruction_bytes(&p->list[b]))
         return false;
     const uint32_t *in = wg__reads_const(i);

@@ -1,6 +1,6 @@
 /* place.c: lifetimes to offsets in one arena. Buffers are placed in the order of time, each into the free block that fits
  * best, once forward and once backward; the tighter of the two is kept. O(n log n). */
-#include "program.h"
+#include "blocks.h"
 
 enum { LARGE = 64 }; /* a line */
 
@@ -20,55 +20,6 @@ typedef struct placing {
     size_t *trial; /* offsets tried */
 } placing;
 
-/* The free blocks, by place and by size; the arena ends at `top`, and what lies behind is free without being listed. */
-typedef struct blocks {
-    wg_ordered by_place, by_size;
-    size_t top, most;
-} blocks;
-
-static bool add_block(blocks *b, size_t at, size_t bytes) {
-    const wg_ordered_node *after = wg__ordered_at_or_after(&b->by_place, at, 0);
-    if (after && after->high == at + bytes) {
-        size_t more = after->length;
-        wg__ordered_remove(&b->by_size, more, at + bytes);
-        wg__ordered_remove(&b->by_place, at + bytes, 0);
-        bytes += more;
-    }
-    const wg_ordered_node *before = wg__ordered_before(&b->by_place, at, 0);
-    if (before && before->high + before->length == at) {
-        size_t start = before->high, more = before->length;
-        wg__ordered_remove(&b->by_size, more, start);
-        wg__ordered_remove(&b->by_place, start, 0);
-        at = start;
-        bytes += more;
-    }
-    if (at + bytes == b->top) { /* the end of the arena goes back */
-        b->top = at;
-        return true;
-    }
-    return wg__ordered_insert(&b->by_place, at, 0, bytes, 0) && wg__ordered_insert(&b->by_size, bytes, at, bytes, 0);
-}
-
-/* The best-fitting block, or the end of the arena. */
-static bool take_block(blocks *b, size_t bytes, size_t *offset) {
-    const wg_ordered_node *fit = wg__ordered_at_or_after(&b->by_size, bytes, 0);
-    if (!fit) {
-        *offset = b->top;
-        b->top += bytes;
-        if (b->most < b->top)
-            b->most = b->top;
-        return true;
-    }
-    size_t have = fit->high, at = fit->low;
-    *offset = at;
-    wg__ordered_remove(&b->by_size, have, at);
-    wg__ordered_remove(&b->by_place, at, 0);
-    if (have == bytes)
-        return true;
-    return wg__ordered_insert(&b->by_place, at + bytes, 0, have - bytes, 0) &&
-           wg__ordered_insert(&b->by_size, have - bytes, at + bytes, have - bytes, 0);
-}
-
 /* Buffers are placed in regions by size, so that all in one are aligned alike: single f32, less than a line, lines. */
 static const size_t units[] = {4, 8, LARGE};
 
@@ -83,7 +34,7 @@ static size_t rounded(size_t bytes) {
  * memory. */
 static size_t try_direction(placing *q, int class, bool backward) {
     wg_program *p = q->program;
-    blocks b = {.by_place.memory = p->memory, .by_size.memory = p->memory};
+    wg_blocks b = {.by_place.memory = p->memory, .by_size.memory = p->memory};
     const uint32_t *starts = backward ? q->end : q->begin, *start_next = backward ? q->end_next : q->begin_next;
     const uint32_t *stops = backward ? q->begin : q->end, *stop_next = backward ? q->begin_next : q->end_next;
     bool good = true;
@@ -91,13 +42,12 @@ static size_t try_direction(placing *q, int class, bool backward) {
         int64_t now = backward ? p->count - k : k;
         for (uint32_t id = starts[now]; good && id; id = start_next[id])
             if (class_of(q->buffers[id].bytes) == class)
-                good = take_block(&b, rounded(q->buffers[id].bytes), &q->trial[id]);
+                good = wg__blocks_take(&b, rounded(q->buffers[id].bytes), &q->trial[id]);
         for (uint32_t id = stops[now]; good && id; id = stop_next[id])
             if (class_of(q->buffers[id].bytes) == class)
-                good = add_block(&b, q->trial[id], rounded(q->buffers[id].bytes));
+                good = wg__blocks_give(&b, q->trial[id], rounded(q->buffers[id].bytes));
     }
-    wg__ordered_free(&b.by_place);
-    wg__ordered_free(&b.by_size);
+    wg__blocks_free(&b);
     return good ? b.most : SIZE_MAX;
 }
 
@@ -127,7 +77,7 @@ static void place_outputs(placing *q) {
         uint32_t id = p->outputs[i];
         const wg_value *v = &p->values[id];
         wg_value *base = &p->values[v->base];
-        if (wg__computes(p, v->base) && !v->stride && !v->shift && base->space == WG_NOWHERE &&
+        if (wg__buffered(p, v->base) && !v->stride && !v->shift && base->space == WG_NOWHERE &&
             wg__instruction_bytes(&p->list[id]) == wg__instruction_bytes(&p->list[v->base])) {
             base->space = WG_IN_OUTPUT;
             base->index = (uint32_t)i;
@@ -140,19 +90,19 @@ static void find_buffers(placing *q) {
     wg_program *p = q->program;
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_value *v = &p->values[id];
-        if (!wg__computes(p, id))
+        if (!wg__buffered(p, id))
             continue;
         uint32_t root = q->root[id] = v->over ? q->root[v->over] : id;
         buffer *f = &q->buffers[root];
         if (root == id)
-            *f = (buffer){.from = id, .bytes = wg__instruction_bytes(&p->list[id])};
+            *f = (buffer){.from = wg__written_from(p, id), .bytes = wg__instruction_bytes(&p->list[id])};
         f->to = v->last == WG_AT_END ? (uint32_t)p->count - 1 : v->last;
     }
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_value *v = &p->values[id];
-        if (wg__computes(p, id) && v->space == WG_IN_OUTPUT)
+        if (wg__buffered(p, id) && v->space == WG_IN_OUTPUT)
             q->buffers[q->root[id]].bytes = 0;
-        if (wg__computes(p, id) && v->space == WG_IN_OUTPUT)
+        if (wg__buffered(p, id) && v->space == WG_IN_OUTPUT)
             p->values[q->root[id]].space = WG_IN_OUTPUT, p->values[q->root[id]].index = v->index;
     }
 }
@@ -179,7 +129,7 @@ static void list_times(placing *q) {
 static bool place_scratch(wg_program *p) {
     size_t most = 0;
     for (int64_t id = 1; id < p->count; id++) {
-        size_t bytes = wg__computes(p, id) ? wg__program_scratch(p, &p->list[id]) : 0;
+        size_t bytes = p->values[id].task ? wg__program_scratch(p, &p->list[id]) : 0;
         most = bytes > most ? bytes : most;
     }
     p->scratch_at = (p->arena_bytes + LARGE - 1) / LARGE * LARGE;
@@ -193,7 +143,7 @@ static void write_places(placing *q) {
     wg_program *p = q->program;
     for (int64_t id = 1; id < p->count; id++) {
         wg_value *v = &p->values[id];
-        if (v->base != id || v->space == WG_IN_TENSOR)
+        if (v->base != id || v->space == WG_IN_TENSOR || p->list[id].loop)
             continue;
         if (v->space == WG_IN_CONSTANTS) {
             v->offset = p->constant_bytes;

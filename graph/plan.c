@@ -1,6 +1,6 @@
 /* plan.c: a plan: the program as a flat list of kernels to call, with every address settled, one list a workspace. A run
  * walks the list and allocates nothing. */
-#include "plan.h"
+#include "run_loop.h"
 
 #include "effect.h"
 #include "graph.h"
@@ -40,6 +40,11 @@ static bool is_scalar_map(const wg_instruction *i) {
     return i->op->kind == WG_POINTWISE && i->shape->count == 1 && i->n <= 3 && i->op->map[i->dtype - WG_F32];
 }
 
+/* Whether a loop runs here. */
+static bool begins_loop(const wg_program *p, int64_t id) {
+    return p->list[id].loop && p->loops[p->list[id].loop - 1].from == id;
+}
+
 /* Counts what a workspace will need, and sorts the reads of tensors by slot. */
 static bool count_tasks(wg_plan *plan) {
     const wg_program *p = plan->program;
@@ -58,6 +63,7 @@ static bool count_tasks(wg_plan *plan) {
         plan->use_from[s + 1] = fill[s + 1] += fill[s];
     for (int64_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
+        plan->task_count += begins_loop(p, id);
         if (!wg__computes(p, id))
             continue;
         for (uint32_t k = 0; k < i->n; k++) {
@@ -72,6 +78,24 @@ static bool count_tasks(wg_plan *plan) {
     }
     wg__give(plan->memory, fill);
     return true;
+}
+
+static bool make_loops(wg_plan *plan) {
+    wg_program *p = plan->program;
+    uint32_t *memo = wg__take0(plan->memory, wg__size((size_t)p->count, 2 * sizeof *memo, 0));
+    plan->loops = wg__take0(plan->memory, wg__size((size_t)p->loop_count, sizeof(wg_loop_plan *), 1));
+    bool good = memo && plan->loops;
+    for (int64_t k = 0; good && k < p->loop_count; k++) {
+        if (p->loops[k].to == 0)
+            continue;
+        plan->loops[k] = wg__loop_plan_new(p, &p->loops[k], memo);
+        good = plan->loops[k];
+        size_t bytes = good ? wg__loop_lane_bytes(plan->loops[k]) : 0;
+        plan->lane_bytes = bytes > plan->lane_bytes ? bytes : plan->lane_bytes;
+    }
+    plan->lanes = wg__team_of(&plan->run).threads;
+    wg__give(plan->memory, memo);
+    return good;
 }
 
 static bool note_stores(wg_plan *plan) {
@@ -94,7 +118,7 @@ wg_plan *wg__plan_new(wg_program *program, const wg_run_options *run, wg_error *
     plan->program = program;
     plan->run = run ? *run : (wg_run_options){0};
     plan->constants = wg__take0(plan->memory, program->constant_bytes);
-    if (plan->constants && count_tasks(plan) && note_stores(plan)) {
+    if (plan->constants && count_tasks(plan) && note_stores(plan) && make_loops(plan)) {
         keep_constants(plan);
         plan->own = wg_workspace_new(plan);
     }
@@ -114,6 +138,9 @@ void wg_plan_free(wg_plan *plan) {
     if (!plan)
         return;
     wg_workspace_free(plan->own);
+    for (int64_t k = 0; plan->loops && k < plan->program->loop_count; k++)
+        wg__loop_plan_free(plan->memory, plan->loops[k]);
+    wg__give(plan->memory, plan->loops);
     wg__program_free(plan->program);
     wg__give(plan->memory, plan->constants);
     wg__give(plan->memory, plan->uses);
@@ -124,8 +151,7 @@ void wg_plan_free(wg_plan *plan) {
 
 /* ---- the workspace ---- */
 
-/* Where a value lies in this workspace. */
-static void *address(const wg_workspace *w, uint32_t id) {
+void *wg__address(const wg_workspace *w, uint32_t id) {
     const wg_program *p = w->plan->program;
     const wg_value *v = &p->values[id], *base = &p->values[v->base];
     char *start = NULL;
@@ -134,14 +160,17 @@ static void *address(const wg_workspace *w, uint32_t id) {
     case WG_IN_CONSTANTS: start = (char *)w->plan->constants + base->offset; break;
     case WG_IN_ARENA: start = w->arena + base->offset; break;
     case WG_IN_OUTPUT: start = (char *)(uintptr_t)wg_tensor_data(w->outputs[base->index]); break;
-    case WG_NOWHERE: break;
+    case WG_NOWHERE:
+    case WG_IN_STACK:
+    case WG_IN_TILE:
+    case WG_CARRIED: break;
     }
     return start + v->shift * (int64_t)wg_dtype_size((wg_dtype)p->list[id].dtype);
 }
 
 static wg_array array_of(const wg_workspace *w, uint32_t id) {
     const wg_program *p = w->plan->program;
-    return (wg_array){address(w, id), p->list[id].shape, p->values[id].stride, (wg_dtype)p->list[id].dtype};
+    return (wg_array){wg__address(w, id), p->list[id].shape, p->values[id].stride, (wg_dtype)p->list[id].dtype};
 }
 
 static void settle_call(wg_workspace *w, uint32_t id, wg_call *call, wg_array *in) {
@@ -162,13 +191,15 @@ static void settle(wg_workspace *w) {
     wg_array *in = w->arrays;
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
+        if (begins_loop(p, id))
+            *task++ = (wg_task){.call = NULL, .id = i->loop};
         if (!wg__computes(p, id))
             continue;
         if (is_scalar_map(i)) {
             task->map = wg__map_of(i->op, (int)i->dtype - WG_F32, w->team.isa);
             for (uint32_t k = 0; k < i->n; k++)
-                task->in[k] = address(w, wg__reads_const(i)[k]);
-            task->out = address(w, id);
+                task->in[k] = wg__address(w, wg__reads_const(i)[k]);
+            task->out = wg__address(w, id);
         } else {
             task->map = NULL;
             task->call = call;
@@ -205,7 +236,8 @@ wg_workspace *wg_workspace_new(const wg_plan *plan) {
     w->arrays = wg__take0(plan->memory, wg__size((size_t)plan->array_count, sizeof *w->arrays, 0));
     w->bound = wg__take0(plan->memory, wg__size((size_t)p->tensor_count, sizeof(wg_tensor *), 0));
     w->outputs = wg__take0(plan->memory, wg__size((size_t)p->output_count, sizeof(wg_tensor *), 0));
-    if (w->arena && w->tasks && w->calls && w->arrays && w->bound && w->outputs && take_tensors(w)) {
+    w->lanes = wg__take(plan->memory, wg__size((size_t)plan->lanes, plan->lane_bytes, 64));
+    if (w->lanes && w->arena && w->tasks && w->calls && w->arrays && w->bound && w->outputs && take_tensors(w)) {
         settle(w);
         return w;
     }
@@ -222,6 +254,7 @@ void wg_workspace_free(wg_workspace *w) {
     for (int i = 0; w->outputs && i < plan->program->output_count; i++)
         wg_tensor_free(w->outputs[i]);
     wg__give(plan->memory, w->arena);
+    wg__give(plan->memory, w->lanes);
     wg__give(plan->memory, w->tasks);
     wg__give(plan->memory, w->calls);
     wg__give(plan->memory, w->arrays);
@@ -259,9 +292,9 @@ void wg__bind(wg_workspace *w, int64_t slot, wg_tensor *other) {
         const wg_tensor_use *use = &w->plan->uses[u];
         wg_task *task = &w->tasks[use->task];
         if (task->map)
-            task->in[use->operand] = address(w, use->value);
+            task->in[use->operand] = wg__address(w, use->value);
         else
-            ((wg_array *)task->call->in)[use->operand].data = address(w, use->value);
+            ((wg_array *)task->call->in)[use->operand].data = wg__address(w, use->value);
     }
 }
 
@@ -298,9 +331,12 @@ static wg_status run_tasks(wg_workspace *w, wg_error *error) {
             task->map(1, task->in, task->out);
             continue;
         }
-        wg_status status = wg__kernel(task->call->op)(task->call);
+        const wg_plan *plan = w->plan;
+        uint32_t id = task->id;
+        wg_status status = task->call ? wg__kernel(task->call->op)(task->call)
+                                      : wg__loop_run(plan->loops[id - 1], w, plan->lanes, w->lanes, plan->lane_bytes, &id);
         if (status != WG_OK)
-            return task_failed(w, task->id, status, error);
+            return task_failed(w, id, status, error);
     }
     return WG_OK;
 }

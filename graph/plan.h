@@ -14,6 +14,9 @@ struct wg_plan {
     wg_program *program;
     wg_run_options run;
     int64_t task_count, call_count, array_count;
+    struct wg_loop_plan **loops; /* by number, less 1; NULL: nothing is left of it */
+    size_t lane_bytes;           /* of loops, for each lane */
+    int lanes;
     double *constants;      /* 8 bytes each, of any type */
     wg_tensor_use *uses;    /* by slot */
     int64_t *use_from;      /* of each slot, and one more */
@@ -21,7 +24,7 @@ struct wg_plan {
     wg_workspace *own;
 };
 
-/* One kernel to run. A pointwise one on scalars is called straight away. */
+/* One kernel to run, or a loop. A pointwise kernel on scalars is called straight away. */
 typedef struct wg_task {
     void (*map)(int64_t n, const void *const *in, void *out); /* for the workspace's team */
     union {
@@ -30,8 +33,8 @@ typedef struct wg_task {
             void *out;
         };
         struct {
-            wg_call *call;
-            uint32_t id;
+            wg_call *call; /* NULL: a loop */
+            uint32_t id;   /* the instruction; the loop's number */
         };
     };
 } wg_task;
@@ -45,8 +48,12 @@ struct wg_workspace {
     wg_tensor **bound;   /* by slot: held */
     wg_tensor **outputs;
     wg_team team;
+    char *lanes; /* the scratch of loops */
     char text[512];
 };
+
+/* Where a value lies in this workspace; for a loop's, that comes from outside, in the first iteration. */
+void *wg__address(const wg_workspace *workspace, uint32_t id);
 
 /* The plan of a finished program, which it takes over, even when it fails. */
 wg_plan *wg__plan_new(wg_program *program, const wg_run_options *run, wg_error *error);

@@ -86,7 +86,7 @@ static void number(printer *o, double value, bool json) {
 /* ---- what there is to say of an instruction ---- */
 
 static const char *space_name(const wg_value *v) {
-    static const char *const names[] = {"nowhere", "tensor", "constants", "arena", "output"};
+    static const char *const names[] = {"nowhere", "tensor", "constants", "arena", "output", "stack", "tile", "carried"};
     return names[v->space];
 }
 
@@ -127,13 +127,17 @@ static void text_place(printer *o, int64_t id) {
         say(o, "  in %%%u", v->base);
         if (v->shift)
             say(o, "+%lld", (long long)v->shift);
-    } else if (wg__computes(p, id)) {
+    } else if (v->task || wg__buffered(p, id)) {
         if (v->over)
             say(o, "  over %%%u", v->over);
         if (v->space == WG_IN_ARENA)
             say(o, "  arena[%zu,%zu)", v->offset, v->offset + wg__instruction_bytes(i));
         if (v->space == WG_IN_OUTPUT)
             say(o, "  output %u", v->index);
+        if (v->space == WG_IN_STACK)
+            say(o, "  in stack %%%u", v->index);
+        if (v->space == WG_IN_TILE)
+            say(o, "  tile[%zu,…)", v->offset);
         if (v->last == WG_AT_END)
             say(o, "  live to the end");
         else
@@ -179,13 +183,21 @@ static void text_line(printer *o, int64_t id) {
     say(o, "\n");
 }
 
+static void print_loop(printer *o, int64_t id) {
+    const wg_loop *loop = &o->program->loops[o->program->list[id].loop - 1];
+    say(o, "loop %u, %lld times", o->program->list[id].loop, (long long)loop->times);
+    if (loop->rows)
+        say(o, ", %lld rows in tiles of %lld with %zu bytes each", (long long)loop->rows, (long long)loop->tile, loop->scratch);
+    say(o, ":\n");
+}
+
 static void print_text(printer *o) {
     const wg_program *p = o->program;
     say(o, "program after %s: %lld instructions\n", p->after, (long long)(p->count - 1));
     for (int64_t id = 1; id < p->count; id++) {
         const wg_loop *loop = p->list[id].loop ? &p->loops[p->list[id].loop - 1] : NULL;
         if (loop && loop->from == id)
-            say(o, "loop %u, %lld times:\n", p->list[id].loop, (long long)loop->times);
+            print_loop(o, id);
         text_line(o, id);
     }
     for (int i = 0; i < p->output_count; i++)

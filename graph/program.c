@@ -408,6 +408,11 @@ void wg__rewrite_end(wg_rewrite *r, bool done) {
 
 bool wg__reads_back(const wg_instruction *i, uint32_t k) { return wg__is_carry(i) && k == 1; }
 
+uint32_t wg__written_from(const wg_program *p, uint32_t id) {
+    const wg_instruction *i = &p->list[id];
+    return i->op->kind == WG_CONTROL ? p->loops[p->list[i->in[0]].loop - 1].from : id;
+}
+
 uint32_t wg__loop_new(wg_program *p, int64_t times) {
     if (!wg__room(p->memory, (void **)&p->loops, p->loop_count, &p->loop_room, sizeof *p->loops))
         return 0;

@@ -27,8 +27,14 @@ typedef struct wg_instruction {
 /* Instructions [from, to) run `times` times over, one iteration after the other: a value in a loop stands for one a
  * iteration. Loops do not nest. See loop.h for how values get in and out. */
 typedef struct wg_loop {
-    uint32_t from, to;
-    int64_t times; /* 1 or more */
+    uint32_t from, to; /* both 0: nothing is left of it */
+    uint32_t edges;    /* after layout: the first of its `stacked` and `last`; then through wg_value.edge */
+    int64_t times;     /* 1 or more */
+    /* decided by `schedule`: */
+    int64_t rows;   /* the rows of every value, on which it runs in tiles of `tile`, all iterations of a tile together; 0: an
+                       iteration runs whole, op by op */
+    int64_t tile;
+    size_t scratch; /* bytes for what a tile keeps to itself */
 } wg_loop;
 
 /* Where a buffer lies. */
@@ -37,7 +43,10 @@ typedef enum wg_space {
     WG_IN_TENSOR,    /* index: into tensors */
     WG_IN_CONSTANTS, /* offset: into the plan's constants */
     WG_IN_ARENA,     /* offset: into the workspace's arena */
-    WG_IN_OUTPUT     /* index: of the output, computed straight into its tensor */
+    WG_IN_OUTPUT,    /* index: of the output, computed straight into its tensor */
+    WG_IN_STACK,     /* of a loop's value. index: the `stacked` instruction, in whose buffer each iteration has its place */
+    WG_IN_TILE,      /* of a loop's value. offset: into the scratch of the loop's tile */
+    WG_CARRIED       /* of a carry: where its operands are */
 } wg_space;
 
 /* How an instruction's result is stored: decided by `layout`, `inplace` and `place`, in this order. */
@@ -49,6 +58,10 @@ typedef struct wg_value {
     uint32_t last;         /* of a base: the last instruction that reads it; WG_AT_END for an output's */
     uint32_t space, index; /* of a base: where the buffer is */
     size_t offset;         /* of a base: bytes */
+    int64_t step;          /* elements from where it lies in one iteration of its loop to where in the next */
+    uint32_t edge;         /* of `stacked` and `last`: the next one of the loop; 0: none */
+    bool task;             /* a kernel computes it */
+    bool twice;            /* in a tile: two places, for even and odd iterations, since the next one reads it */
 } wg_value;
 
 #define WG_AT_END UINT32_MAX
@@ -93,10 +106,16 @@ static inline size_t wg__instruction_bytes(const wg_instruction *i) {
     return (size_t)i->shape->count * wg_dtype_size((wg_dtype)i->dtype);
 }
 
-/* Whether it computes something at run time into a buffer of its own (after layout). */
-static inline bool wg__computes(const wg_program *p, int64_t id) {
-    return p->values[id].base == id && p->list[id].op->kind != WG_LEAF;
+/* Whether it computes something at run time, in no loop (after layout). */
+static inline bool wg__computes(const wg_program *p, int64_t id) { return p->values[id].task && !p->list[id].loop; }
+
+/* Whether it has a buffer of its own in the workspace that lives across instructions: what computes, and the edges of loops. */
+static inline bool wg__buffered(const wg_program *p, int64_t id) {
+    return !p->list[id].loop && p->values[id].base == id && p->list[id].op->kind != WG_LEAF;
 }
+
+/* The first instruction that writes a buffer. */
+uint32_t wg__written_from(const wg_program *p, uint32_t id);
 
 /* The program of everything y needs. NULL on failure, the error set. */
 wg_program *wg__program_new(wg_memory *memory, int n, const wg_var *y, wg_error *error);
@@ -126,6 +145,10 @@ uint32_t wg__loop_new(wg_program *program, int64_t times);
 
 /* Drops what no output needs (prune.c). */
 wg_status wg__prune(wg_program *program, wg_error *error);
+
+/* The mask of wg_op.rows for an instruction (0 too when out of memory), and a bit of it. */
+uint32_t wg__instruction_rows(const wg_program *program, const wg_instruction *instruction);
+bool wg__is_cut(uint32_t mask, uint32_t operand);
 
 /* ---- passes ---- */
 #define PASS(name, needed, doc) wg_status wg__pass_##name(wg_program *program, wg_error *error);

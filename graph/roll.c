@@ -676,7 +676,7 @@ static void end(roller *w, wg_program *p) {
 }
 
 wg_status wg__pass_roll(wg_program *p, wg_error *error) {
-    roller w = {0};
+    roller w = {.r.program = p};
     bool good = begin(&w, p);
     if (good) {
         find_plain(&w);

@@ -211,6 +211,8 @@ static wg_status check_layout(const subject *s, int64_t id) {
     const wg_program *p = s->program;
     const wg_instruction *i = &p->list[id];
     const wg_value *v = &p->values[id];
+    if (i->loop)
+        return WG_OK; /* what a loop keeps is looked at by its results */
     if (v->base == 0 || v->base > id || p->values[v->base].base != v->base)
         return wrong(s, WG_CONFLICT, id, "its base %%%u is no buffer made before it", v->base);
     if (p->list[v->base].dtype != i->dtype)
@@ -273,6 +275,8 @@ static wg_status check_read(const subject *s, const wg_ordered *held, int64_t id
 static wg_status check_over(const subject *s, int64_t id) {
     const wg_program *p = s->program;
     const wg_instruction *i = &p->list[id];
+    if (i->op->kind == WG_CONTROL)
+        return WG_OK;
     region r = region_of(p, (uint32_t)id);
     for (uint32_t k = 0; k < i->n; k++) {
         uint32_t in = wg__reads_const(i)[k], base = p->values[in].base;
@@ -310,14 +314,28 @@ static wg_status check_write(const subject *s, wg_ordered *held, int64_t id, siz
     return WG_OK;
 }
 
+/* A loop writes to the buffers of its edges from its first iteration on. */
+static wg_status check_edges(const subject *s, wg_ordered *held, uint32_t loop) {
+    const wg_program *p = s->program;
+    wg_status status = WG_OK;
+    for (uint32_t id = p->loops[loop - 1].edges; id && status == WG_OK; id = p->values[id].edge)
+        status = check_write(s, held, id, p->scratch_at);
+    return status;
+}
+
 static wg_status check_places(const subject *s) {
     const wg_program *p = s->program;
     wg_ordered held = {.memory = s->memory};
     wg_status status = WG_OK;
     for (int64_t id = 1; id < p->count && status == WG_OK; id++) {
+        const wg_instruction *i = &p->list[id];
+        if (i->loop && p->loops[i->loop - 1].from == id)
+            status = check_edges(s, &held, i->loop);
+        for (uint32_t k = 0; k < i->n && i->loop && status == WG_OK; k++)
+            if (!p->list[p->values[wg__reads_const(i)[k]].base].loop)
+                status = check_read(s, &held, id, wg__reads_const(i)[k]);
         if (!wg__computes(p, id))
             continue;
-        const wg_instruction *i = &p->list[id];
         for (uint32_t k = 0; k < i->n && status == WG_OK; k++)
             status = check_read(s, &held, id, wg__reads_const(i)[k]);
         size_t scratch = wg__program_scratch(p, i);

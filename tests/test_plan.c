@@ -34,7 +34,7 @@ static void agrees(int n, const wg_var *y, const char *without) {
     wg_plan_free(plan);
 }
 
-static const char *const subsets[] = {NULL, "simplify", "prune", "inplace", "simplify,prune,inplace", "inplace,prune", "accumulate"};
+static const char *const subsets[] = {NULL, "simplify", "roll", "inplace", "simplify,roll,inplace", "inplace,roll", "accumulate"};
 
 static void agrees_in_every_way(int n, const wg_var *y) {
     for (size_t i = 0; i < sizeof subsets / sizeof *subsets; i++)

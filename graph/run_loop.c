@@ -1,0 +1,407 @@
+/* run_loop.c: runs the loops of a plan. Every value that a loop's kernels read or write is a slot, whose address is kept for
+ * the current iteration and moved on after each; kernels are called on the rows of one tile. */
+#include "run_loop.h"
+
+#include "loop.h"
+
+#include <string.h>
+
+/* Where a value is found in an iteration. */
+typedef enum slot_kind {
+    SLOT_OUTSIDE, /* in a buffer of the workspace, a tensor or a constant, `step` bytes further in each iteration */
+    SLOT_TILE,    /* in the lane's scratch */
+    SLOT_CARRIED  /* where slot `first` is before the first iteration; then where slot `next` was in the one before */
+} slot_kind;
+
+typedef struct slot {
+    slot_kind kind;
+    uint32_t value;      /* SLOT_OUTSIDE: its address is that of this value */
+    int64_t shift;       /* bytes, after that */
+    int64_t row;         /* bytes from one row to the next; 0: the same for all rows */
+    int64_t step;        /* bytes from one iteration to the next */
+    int64_t twice;       /* SLOT_TILE: bytes between the places of even and odd iterations, or 0 */
+    uint32_t first, next;
+    size_t memo; /* where wg__loop_plan_new noted it */
+} slot;
+
+/* A kernel called with its operands cut to the rows of a tile. */
+typedef struct kernel {
+    uint32_t id; /* instruction */
+    uint32_t n;
+    uint32_t in; /* its operands begin at this index of `operands` */
+    uint32_t out;
+} kernel;
+
+/* An array of a kernel's: its slot; its shape for a whole tile and for the last, smaller one. */
+typedef struct operand {
+    uint32_t slot;
+    const wg_shape *shape[2];
+} operand;
+
+/* Copied out of the loop after the last iteration. */
+typedef struct result {
+    uint32_t slot, to, id; /* from slot to slot; the instruction */
+} result;
+
+struct wg_loop_plan {
+    const wg_program *program;
+    const wg_loop *loop;
+    slot *slots;
+    int64_t slot_count;
+    kernel *kernels;
+    int64_t kernel_count;
+    operand *operands;
+    int64_t operand_count;
+    result *results;
+    int64_t result_count;
+    uint32_t most_operands;
+    size_t scratch; /* of the kernels */
+};
+
+/* ---- making ---- */
+
+typedef struct maker {
+    wg_program *program;
+    wg_loop_plan *plan;
+    uint32_t *slot_of; /* by value, read whole and cut by rows: 1 + slot */
+    int64_t slot_room;
+    bool failed;
+} maker;
+
+static int64_t size_of(const wg_program *p, uint32_t id) { return (int64_t)wg_dtype_size((wg_dtype)p->list[id].dtype); }
+
+static int64_t row_stride(const wg_program *p, uint32_t id) {
+    int64_t dense[WG_MAX_RANK];
+    if (p->list[id].shape->rank == 0)
+        return 0;
+    wg__dense_strides(p->list[id].shape, dense);
+    return (p->values[id].stride ? p->values[id].stride : dense)[0] * size_of(p, id);
+}
+
+static uint32_t new_slot(maker *m, const uint32_t *memo, slot s) {
+    wg_loop_plan *l = m->plan;
+    s.memo = (size_t)(memo - m->slot_of);
+    if (!wg__room(m->program->memory, (void **)&l->slots, l->slot_count, &m->slot_room, sizeof *l->slots)) {
+        m->failed = true;
+        return 0;
+    }
+    l->slots[l->slot_count] = s;
+    return (uint32_t)l->slot_count++;
+}
+
+/* The slot of a value, cut by rows or whole. */
+static uint32_t slot_for(maker *m, uint32_t id, bool cut) {
+    wg_program *p = m->program;
+    uint32_t *memo = &m->slot_of[2 * (size_t)id + cut];
+    const wg_value *v = &p->values[id], *base = &p->values[v->base];
+    if (*memo || m->failed)
+        return *memo - 1;
+    int64_t size = size_of(p, id);
+    slot s = {.shift = v->shift * size, .row = cut ? row_stride(p, id) : 0};
+    if (base->space == WG_CARRIED) {
+        const wg_instruction *c = &p->list[v->base];
+        s.kind = SLOT_CARRIED;
+        s.first = slot_for(m, c->in[0], true);
+        *memo = new_slot(m, memo, s) + 1; /* before what comes next, which may lead back here */
+        uint32_t next = slot_for(m, c->in[1], true);
+        if (!m->failed)
+            m->plan->slots[*memo - 1].next = next;
+        return *memo - 1;
+    }
+    if (base->space == WG_IN_TILE) {
+        size_t bytes = wg__instruction_bytes(&p->list[v->base]), tile = (size_t)m->plan->loop->tile;
+        bytes = m->plan->loop->rows ? bytes / (size_t)m->plan->loop->rows * tile : bytes;
+        s.kind = SLOT_TILE;
+        s.shift += (int64_t)base->offset;
+        s.twice = base->twice ? (int64_t)((bytes + 64) / 64 * 64) : 0;
+    } else if (base->space == WG_IN_STACK) {
+        const wg_stacked_attr *a = p->list[base->index].attr;
+        int64_t bytes = (int64_t)wg__instruction_bytes(&p->list[v->base]);
+        s.value = base->index;
+        s.shift += a->backward ? (a->times - 1) * bytes : 0;
+        s.step = a->backward ? -bytes : bytes;
+    } else {
+        s.value = id;
+        s.shift = 0;
+        s.step = v->step * size;
+    }
+    *memo = new_slot(m, memo, s) + 1;
+    return *memo - 1;
+}
+
+static const wg_shape *cut_shape(maker *m, const wg_shape *whole, int64_t rows) {
+    int64_t dim[WG_MAX_RANK];
+    wg_shape shape;
+    memcpy(dim, whole->dim, sizeof dim);
+    dim[0] = rows;
+    const wg_shape *made = wg__shape_set(&shape, whole->rank, dim) == WG_OK ? wg__program_shape(m->program, &shape) : NULL;
+    m->failed = m->failed || !made;
+    return made;
+}
+
+static operand operand_for(maker *m, uint32_t id, bool cut) {
+    const wg_loop *loop = m->plan->loop;
+    const wg_shape *shape = m->program->list[id].shape;
+    operand o = {slot_for(m, id, cut), {shape, shape}};
+    if (cut && loop->rows) {
+        int64_t rest = loop->rows % loop->tile;
+        o.shape[0] = cut_shape(m, shape, loop->tile);
+        o.shape[1] = rest ? cut_shape(m, shape, rest) : o.shape[0];
+    }
+    return o;
+}
+
+static void add_kernel(maker *m, uint32_t id) {
+    wg_program *p = m->program;
+    wg_loop_plan *l = m->plan;
+    const wg_instruction *i = &p->list[id];
+    uint32_t mask = l->loop->rows ? wg__instruction_rows(p, i) : 0;
+    kernel k = {.id = id, .n = i->n, .in = (uint32_t)l->operand_count};
+    for (uint32_t n = 0; n < i->n; n++)
+        l->operands[l->operand_count++] = operand_for(m, wg__reads_const(i)[n], wg__is_cut(mask, n));
+    k.out = (uint32_t)l->operand_count;
+    l->operands[l->operand_count++] = operand_for(m, id, l->loop->rows);
+    l->most_operands = i->n > l->most_operands ? i->n : l->most_operands;
+    size_t scratch = wg__program_scratch(p, i);
+    m->failed = m->failed || scratch == SIZE_MAX;
+    l->scratch = scratch > l->scratch ? scratch : l->scratch;
+    l->kernels[l->kernel_count++] = k;
+}
+
+/* What `last` takes out of the loop. */
+static void add_results(maker *m) {
+    wg_program *p = m->program;
+    wg_loop_plan *l = m->plan;
+    for (uint32_t id = l->loop->edges; id; id = p->values[id].edge) {
+        const wg_instruction *i = &p->list[id];
+        if (i->op != &wg__op_last)
+            continue;
+        l->results[l->result_count++] = (result){slot_for(m, i->in[0], l->loop->rows), slot_for(m, id, l->loop->rows), id};
+    }
+}
+
+static bool make_room(maker *m) {
+    wg_program *p = m->program;
+    wg_loop_plan *l = m->plan;
+    int64_t kernels = 0, operands = 0, results = 0;
+    for (uint32_t id = l->loop->from; id < l->loop->to; id++)
+        if (p->values[id].task)
+            kernels++, operands += p->list[id].n + 1;
+    for (uint32_t id = l->loop->edges; id; id = p->values[id].edge)
+        results++;
+    l->kernels = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->kernels, 1));
+    l->operands = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->operands, 1));
+    l->results = wg__take(p->memory, wg__size((size_t)results, sizeof *l->results, 1));
+    return l->kernels && l->operands && l->results;
+}
+
+wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *memo) {
+    wg_loop_plan *l = wg__take0(p->memory, sizeof *l);
+    maker m = {.program = p, .plan = l, .slot_of = memo};
+    if (!l)
+        return NULL;
+    l->program = p;
+    l->loop = loop;
+    m.failed = !make_room(&m);
+    for (uint32_t id = loop->from; id < loop->to && !m.failed; id++)
+        if (p->values[id].task)
+            add_kernel(&m, id);
+    if (!m.failed)
+        add_results(&m);
+    for (int64_t s = 0; s < l->slot_count; s++)
+        memo[l->slots[s].memo] = 0;
+    if (!m.failed)
+        return l;
+    wg__loop_plan_free(p->memory, l);
+    return NULL;
+}
+
+void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
+    if (!l)
+        return;
+    wg__give(memory, l->slots);
+    wg__give(memory, l->kernels);
+    wg__give(memory, l->operands);
+    wg__give(memory, l->results);
+    wg__give(memory, l);
+}
+
+/* ---- running ---- */
+
+static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* A lane's memory: the tile's scratch, the kernels', addresses of slots (twice), and a kernel's arrays. */
+size_t wg__loop_lane_bytes(const wg_loop_plan *l) {
+    return lines(l->loop->scratch) + lines(l->scratch) + 2 * lines((size_t)l->slot_count * sizeof(char *)) +
+           lines(l->most_operands * sizeof(wg_array));
+}
+
+typedef struct run {
+    const wg_loop_plan *plan;
+    wg_workspace *workspace;
+    int lanes;
+    char *scratch;
+    size_t lane_bytes;
+    wg_status status; /* of the first lane that failed, and what it says */
+    int failed_lane;
+    uint32_t failed;
+    char text[512];
+} run;
+
+typedef struct lane {
+    run *run;
+    int number;
+    wg_team team;
+    char *tile, *scratch;
+    char **at, **start; /* of every slot: in this iteration; in the first, of row 0 */
+    wg_array *arrays;
+    char text[512];
+} lane;
+
+static lane lane_of(run *r, int number, wg_team team) {
+    const wg_loop_plan *l = r->plan;
+    char *at = r->scratch + (size_t)number * r->lane_bytes;
+    size_t slots = lines((size_t)l->slot_count * sizeof(char *));
+    lane n = {.run = r, .number = number, .team = team, .tile = at};
+    n.scratch = at += lines(l->loop->scratch);
+    n.at = (void *)(at += lines(l->scratch));
+    n.start = (void *)(at += slots);
+    n.arrays = (void *)(at + slots);
+    return n;
+}
+
+static void find_starts(lane *n) {
+    const wg_loop_plan *l = n->run->plan;
+    for (int64_t s = 0; s < l->slot_count; s++) {
+        const slot *t = &l->slots[s];
+        if (t->kind == SLOT_OUTSIDE)
+            n->start[s] = (char *)wg__address(n->run->workspace, t->value) + t->shift;
+        else if (t->kind == SLOT_TILE)
+            n->start[s] = n->tile + t->shift;
+    }
+}
+
+/* The addresses of the first iteration, for a tile that begins with this row. */
+static void first_iteration(lane *n, int64_t row) {
+    const wg_loop_plan *l = n->run->plan;
+    for (int64_t s = 0; s < l->slot_count; s++) {
+        const slot *t = &l->slots[s];
+        if (t->kind == SLOT_CARRIED)
+            n->at[s] = n->at[t->first] + t->shift;
+        else
+            n->at[s] = n->start[s] + (t->kind == SLOT_OUTSIDE ? row * t->row : 0);
+    }
+}
+
+static void next_iteration(lane *n, int64_t t) {
+    const wg_loop_plan *l = n->run->plan;
+    char **before = n->start; /* what carried slots become; restored by find_starts */
+    for (int64_t s = 0; s < l->slot_count; s++)
+        if (l->slots[s].kind == SLOT_CARRIED)
+            before[s] = n->at[l->slots[s].next] + l->slots[s].shift;
+    for (int64_t s = 0; s < l->slot_count; s++) {
+        const slot *o = &l->slots[s];
+        if (o->kind == SLOT_CARRIED)
+            n->at[s] = before[s];
+        else if (o->twice)
+            n->at[s] = n->start[s] + (t & 1) * o->twice;
+        else
+            n->at[s] += o->step;
+    }
+}
+
+static wg_array array_of(const lane *n, const operand *o, uint32_t id, int size) {
+    const wg_program *p = n->run->plan->program;
+    return (wg_array){n->at[o->slot], o->shape[size], p->values[id].stride, (wg_dtype)p->list[id].dtype};
+}
+
+/* size: 0 for a whole tile, 1 for the last. */
+static wg_status run_kernel(lane *n, const kernel *k, int size) {
+    const wg_loop_plan *l = n->run->plan;
+    const wg_instruction *i = &l->program->list[k->id];
+    for (uint32_t a = 0; a < k->n; a++)
+        n->arrays[a] = array_of(n, &l->operands[k->in + a], wg__reads_const(i)[a], size);
+    wg_call call = {.op = i->op, .attr = i->attr, .n = (int)k->n, .in = n->arrays,
+                    .out = array_of(n, &l->operands[k->out], k->id, size), .scratch = n->scratch, .team = &n->team,
+                    .text = n->text, .text_size = sizeof n->text};
+    return wg__kernel(i->op)(&call);
+}
+
+static void note_failure(const lane *n, wg_status status, uint32_t id) {
+    run *r = n->run;
+#pragma omp critical(wg_loop_failed)
+    if (r->status == WG_OK || n->number < r->failed_lane) {
+        r->status = status;
+        r->failed_lane = n->number;
+        r->failed = id;
+        memcpy(r->text, n->text, sizeof r->text);
+    }
+}
+
+/* What is read after the loop, for the rows of this tile. */
+static void take_results(const lane *n, int64_t rows) {
+    const wg_loop_plan *l = n->run->plan;
+    for (int64_t k = 0; k < l->result_count; k++) {
+        const result *r = &l->results[k];
+        size_t bytes = wg__instruction_bytes(&l->program->list[r->id]);
+        bytes = l->loop->rows ? bytes / (size_t)l->loop->rows * (size_t)rows : bytes;
+        if (bytes)
+            memcpy(n->at[r->to], n->at[r->slot], bytes);
+    }
+}
+
+/* All iterations of one tile. */
+static bool run_tile(lane *n, int64_t row, int64_t rows) {
+    const wg_loop_plan *l = n->run->plan;
+    int size = l->loop->rows && rows < l->loop->tile;
+    first_iteration(n, row);
+    for (int64_t t = 0; t < l->loop->times; t++) {
+        if (t)
+            next_iteration(n, t);
+        for (int64_t k = 0; k < l->kernel_count; k++) {
+            wg_status status = run_kernel(n, &l->kernels[k], size);
+            if (status != WG_OK) {
+                note_failure(n, status, l->kernels[k].id);
+                return false;
+            }
+        }
+    }
+    take_results(n, rows);
+    return true;
+}
+
+static void run_lanes(void *user, int64_t from, int64_t to) {
+    run *r = user;
+    const wg_loop *loop = r->plan->loop;
+    const wg_team *team = &r->workspace->team;
+    for (int64_t number = from; number < to; number++) {
+        wg_team own = *team;
+        own.threads = loop->rows ? 1 : team->threads;
+        lane n = lane_of(r, (int)number, own);
+        n.text[0] = 0;
+        find_starts(&n);
+        if (!loop->rows) {
+            run_tile(&n, 0, 0);
+            continue;
+        }
+        for (int64_t row = number * loop->tile; row < loop->rows; row += r->lanes * loop->tile)
+            if (!run_tile(&n, row, wg__min(loop->tile, loop->rows - row)))
+                break;
+    }
+}
+
+wg_status wg__loop_run(const wg_loop_plan *l, wg_workspace *w, int lanes, char *scratch, size_t lane_bytes, uint32_t *failed) {
+    const wg_loop *loop = l->loop;
+    int64_t tiles = loop->rows ? (loop->rows + loop->tile - 1) / loop->tile : 1;
+    run r = {.plan = l, .workspace = w, .lanes = (int)wg__min(wg__min(lanes, w->team.threads), tiles), .scratch = scratch,
+             .lane_bytes = lane_bytes};
+    if (r.lanes <= 1)
+        r.lanes = 1, run_lanes(&r, 0, 1);
+    else
+        wg__rows(&w->team, r.lanes, 1, run_lanes, &r);
+    if (r.status != WG_OK) {
+        *failed = r.failed;
+        memcpy(w->text, r.text, sizeof w->text);
+    }
+    return r.status;
+}
