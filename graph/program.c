@@ -363,10 +363,16 @@ uint32_t wg__rewrite_keep(wg_rewrite *r, int64_t id) {
     uint32_t made = wg__rewrite_add(r, &p->list[id]);
     if (!made)
         return 0;
-    uint32_t *in = wg__reads(&r->list[made]);
-    for (uint32_t k = 0; k < r->list[made].n; k++)
-        if (!wg__reads_back(&r->list[made], k))
-            in[k] = r->to[in[k]];
+    wg_instruction *i = &r->list[made];
+    uint32_t *in = i->n > 2 ? wg__arena_take(&r->program->arena, i->n * sizeof *in) : i->in;
+    if (!in)
+        return 0;
+    for (uint32_t k = 0; k < i->n; k++) { /* the old list stays as it is */
+        uint32_t old = wg__reads_const(&p->list[id])[k];
+        in[k] = wg__reads_back(i, k) ? old : r->to[old];
+    }
+    if (i->n > 2)
+        i->more = in;
     if (carry)
         r->carries[r->carry_count++] = made;
     return r->to[id] = made;

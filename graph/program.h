@@ -134,6 +134,7 @@ typedef struct wg_rewrite {
     uint32_t *to; /* the new index of every old one; 0: dropped, or not yet kept */
     uint32_t *carries; /* kept ones, whose second operands are renamed at the end */
     int64_t carry_count, carry_room;
+    bool failed; /* noted by wg__make: out of memory */
 } wg_rewrite;
 bool wg__rewrite_begin(wg_rewrite *rewrite, wg_program *program);
 uint32_t wg__rewrite_add(wg_rewrite *rewrite, const wg_instruction *instruction); /* 0 when out of memory */

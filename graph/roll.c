@@ -466,7 +466,7 @@ static uint32_t joined(roller *w, uint32_t id) {
 static uint32_t outside(roller *w, uint32_t id) {
     if (w->failed || w->outer[id])
         return w->outer[id];
-    if (in_a_body(w, id))
+    if (in_a_body(w, id) && !old(w, id)->op->view)
         return w->outer[id] = picked(w, id);
     uint32_t made = joined(w, id);
     if (!made && !w->failed) {

@@ -5,9 +5,7 @@
 
 #include <stdio.h>
 
-typedef struct matmul_attr {
-    uint8_t a, b; /* the operand is transposed */
-} matmul_attr;
+typedef wg_matmul_attr matmul_attr;
 
 /* ---- shapes ---- */
 

@@ -48,7 +48,7 @@ Test(print, text_says_every_instruction_once) {
                      "outputs %6\n",
                      "%s", text);
     free(text);
-    text = printed(1, &y, (wg_print_options){.after = "prune"});
+    text = printed(1, &y, (wg_print_options){.after = "simplify"});
     cr_assert(strstr(text, "program after prune: 5 instructions\n"), "%s", text);
     cr_assert(strstr(text, "%5 = add f32(3,4) %4 %2"), "%s", text);
     free(text);

@@ -60,7 +60,7 @@ Test(validate, catches_faults_of_structure) {
     PLANT("record", p->list[find(p, "mul", 1)].n = 1, WG_ARGUMENT, "operands");
     PLANT("record", p->list[find(p, "leaf", 1)].slot = 9, WG_ARGUMENT, "tensor");
     PLANT("record", p->list[find(p, "tanh", 1)].op = NULL, WG_ARGUMENT, "no op");
-    PLANT("prune", p->outputs[1] = (uint32_t)p->count, WG_RANGE, "output 2");
+    PLANT("simplify", p->outputs[1] = (uint32_t)p->count, WG_RANGE, "output 2");
 }
 
 Test(validate, catches_faults_of_layout) {

@@ -1,0 +1,245 @@
+/* gates.c: in a loop, products of one left operand with several matrices from outside become one product with the matrices
+ * side by side; and products that are only added up become one product of their left operands side by side with the
+ * matrices under each other. Changes the order of sums, nothing else. Names matmul, whose products these are, and add. */
+#include "loop.h"
+#include "make.h"
+
+#include <string.h>
+
+enum { MOST_MEMBERS = 64 };
+
+/* Products that become one: neighbours in `members`, old ids. */
+typedef struct group {
+    uint32_t first, count;
+    uint32_t loop;
+    uint32_t sum;  /* the old sum that they are all the products of; 0: they share their left operand */
+    uint32_t made; /* the new product */
+    uint32_t matrix;
+    int64_t next;  /* the next of its loop: 1 + index */
+} group;
+
+/* Values side by side, made once. */
+typedef struct joined {
+    const uint32_t *of; /* old ids */
+    uint32_t count, made, loop;
+    int axis;
+} joined;
+
+typedef struct merger {
+    wg_rewrite r;
+    const wg_program *p;
+    uint32_t *reads;
+    uint32_t *members;
+    uint32_t member_count;
+    uint32_t *group_of; /* by old id of a product or of a sum: 1 + its group; 0: none */
+    bool *inner;        /* by old id: a sum that is part of another */
+    uint32_t *chain;    /* by old id of a left operand: the last candidate that reads it; by candidate: the one before */
+    group *groups;
+    int64_t group_count, group_room;
+    int64_t *of_loop; /* by number: 1 + the first group */
+    joined *joints;
+    int64_t joint_count, joint_room;
+} merger;
+
+static bool transposed_b(const wg_instruction *i) { return ((const wg_matmul_attr *)i->attr)->b; }
+
+/* A product of a loop's rows with a matrix from outside. */
+static bool is_candidate(const merger *m, uint32_t id) {
+    const wg_instruction *i = &m->p->list[id];
+    if (i->op != &wg__op_matmul || !i->loop || i->shape->rank != 2 || i->shape->count == 0 || ((const wg_matmul_attr *)i->attr)->a)
+        return false;
+    const wg_instruction *a = &m->p->list[i->in[0]], *b = &m->p->list[i->in[1]];
+    return a->loop && !b->loop && a->shape->count > 0;
+}
+
+static void add_group(merger *m, group g) {
+    if (!wg__room(m->p->memory, (void **)&m->groups, m->group_count, &m->group_room, sizeof *m->groups)) {
+        m->r.failed = true;
+        return;
+    }
+    g.next = m->of_loop[g.loop];
+    m->groups[m->group_count++] = g;
+    m->of_loop[g.loop] = m->group_count;
+    for (uint32_t k = 0; k < g.count; k++)
+        m->group_of[m->members[g.first + k]] = (uint32_t)m->group_count;
+    if (g.sum)
+        m->group_of[g.sum] = (uint32_t)m->group_count;
+}
+
+/* ---- finding ---- */
+
+/* Takes the products that a sum adds up, through the sums in it, in order of their left operands: those made in this very
+ * iteration by pointwise ops, which can write them side by side. */
+static void take_products(merger *m, uint32_t sum, group *g) {
+    const wg_instruction *s = &m->p->list[sum];
+    for (int k = 0; k < 2; k++) {
+        uint32_t in = s->in[k];
+        const wg_instruction *i = &m->p->list[in];
+        if (i->op == &wg__op_add && i->loop == s->loop && m->reads[in] == 1) {
+            m->inner[in] = true;
+            take_products(m, in, g);
+        } else if (is_candidate(m, in) && m->p->list[i->in[0]].op->kind == WG_POINTWISE && m->reads[in] == 1 &&
+                   g->count < MOST_MEMBERS &&
+                   (g->count == 0 || transposed_b(i) == transposed_b(&m->p->list[m->members[g->first]]))) {
+            uint32_t at = g->first + g->count++;
+            for (; at > g->first && m->p->list[m->members[at - 1]].in[0] > i->in[0]; at--)
+                m->members[at] = m->members[at - 1];
+            m->members[at] = in;
+        }
+    }
+}
+
+/* Sums of two products or more, from the last: a sum that is part of another is seen with that. A sum is as deep as its text
+ * makes it, so long ones are left alone. */
+static void find_sums(merger *m) {
+    uint32_t *depth = wg__take0(m->p->memory, wg__size((size_t)m->p->count, sizeof *depth, 0));
+    if (!depth) {
+        m->r.failed = true;
+        return;
+    }
+    for (uint32_t id = 1; id < m->p->count; id++) {
+        const wg_instruction *i = &m->p->list[id];
+        for (int k = 0; k < 2 && i->op == &wg__op_add; k++)
+            depth[id] = (uint32_t)wg__max(depth[id], depth[i->in[k]] + 1);
+    }
+    for (uint32_t id = (uint32_t)m->p->count - 1; id > 0 && !m->r.failed; id--) {
+        const wg_instruction *i = &m->p->list[id];
+        if (i->op != &wg__op_add || !i->loop || m->inner[id] || depth[id] > MOST_MEMBERS)
+            continue;
+        group g = {.first = m->member_count, .loop = i->loop, .sum = id};
+        take_products(m, id, &g);
+        if (g.count < 2)
+            continue;
+        m->member_count += g.count;
+        add_group(m, g);
+    }
+    wg__give(m->p->memory, depth);
+}
+
+/* Products left over that read one left operand in one way. */
+static void find_readers(merger *m) {
+    uint32_t *last = m->chain, *before = m->chain + m->p->count;
+    for (uint32_t id = 1; id < m->p->count; id++)
+        if (is_candidate(m, id) && !m->group_of[id]) {
+            before[id] = last[m->p->list[id].in[0]];
+            last[m->p->list[id].in[0]] = id;
+        }
+    for (uint32_t id = (uint32_t)m->p->count - 1; id > 0 && !m->r.failed; id--) {
+        if (!is_candidate(m, id) || m->group_of[id])
+            continue;
+        group g = {.first = m->member_count, .loop = m->p->list[id].loop};
+        for (uint32_t other = id; other && g.count < MOST_MEMBERS; other = before[other])
+            if (!m->group_of[other] && transposed_b(&m->p->list[other]) == transposed_b(&m->p->list[id]))
+                m->members[g.first + g.count++] = other;
+        if (g.count < 2)
+            continue;
+        for (uint32_t k = 0; k < g.count / 2; k++) { /* in the order of the text */
+            uint32_t *a = &m->members[g.first + k], *b = &m->members[g.first + g.count - 1 - k], t = *a;
+            *a = *b, *b = t;
+        }
+        m->member_count += g.count;
+        add_group(m, g);
+    }
+}
+
+/* ---- making ---- */
+
+/* Operand `which` of a group's products, joined along an axis; in a loop, or before it (0). */
+static uint32_t joint_of(merger *m, const group *g, int which, int axis, uint32_t loop) {
+    uint32_t *of = wg__arena_take(&m->r.program->arena, 2 * g->count * sizeof *of), *now = of + g->count;
+    if (!of)
+        return !(m->r.failed = true);
+    for (uint32_t k = 0; k < g->count; k++) {
+        of[k] = m->p->list[m->members[g->first + k]].in[which];
+        now[k] = m->r.to[of[k]];
+    }
+    for (int64_t k = m->joint_count; k > 0; k--) {
+        const joined *j = &m->joints[k - 1];
+        if (j->loop && j->loop != loop && loop)
+            break; /* of an earlier loop */
+        if (j->count == g->count && j->axis == axis && j->loop == loop && memcmp(j->of, of, g->count * sizeof *of) == 0)
+            return j->made;
+    }
+    if (!wg__room(m->p->memory, (void **)&m->joints, m->joint_count, &m->joint_room, sizeof *m->joints))
+        return !(m->r.failed = true);
+    uint32_t made = wg__make_concat(&m->r, g->count, now, axis, loop);
+    m->joints[m->joint_count++] = (joined){of, g->count, made, loop, axis};
+    return made;
+}
+
+/* The axis of the matrices along which they are joined. */
+static int joined_axis(const merger *m, const group *g) {
+    bool t = transposed_b(&m->p->list[m->members[g->first]]);
+    return g->sum ? t : !t;
+}
+
+static uint32_t product_of(merger *m, group *g) {
+    const wg_instruction *first = &m->p->list[m->members[g->first]];
+    uint32_t a = g->sum ? joint_of(m, g, 0, 1, g->loop) : m->r.to[first->in[0]];
+    return wg__make_matmul(&m->r, a, g->matrix, false, transposed_b(first), g->loop, first->origin);
+}
+
+/* A sum without the products of its group; 0 if nothing is left. */
+static uint32_t rest_of(merger *m, uint32_t sum, uint32_t number) {
+    const wg_instruction *s = &m->p->list[sum];
+    uint32_t part[2];
+    for (int k = 0; k < 2; k++) {
+        uint32_t in = s->in[k];
+        bool deeper = m->p->list[in].op == &wg__op_add && m->inner[in] && m->reads[in] == 1 && m->p->list[in].loop == s->loop;
+        part[k] = deeper ? rest_of(m, in, number) : m->group_of[in] == number ? 0 : m->r.to[in];
+    }
+    return part[0] && part[1] ? wg__make_add(&m->r, part[0], part[1], s->loop, s->origin) : part[0] ? part[0] : part[1];
+}
+
+/* The new index of an old instruction. */
+static uint32_t rewritten(merger *m, uint32_t id) {
+    uint32_t number = m->group_of[id];
+    if (!number)
+        return wg__rewrite_keep(&m->r, id);
+    group *g = &m->groups[number - 1];
+    if (g->sum == id) {
+        uint32_t product = product_of(m, g), rest = rest_of(m, id, number);
+        return rest ? wg__make_add(&m->r, rest, product, g->loop, m->p->list[id].origin) : product;
+    }
+    if (g->sum)
+        return wg__rewrite_keep(&m->r, id); /* dead, unless the sum is */
+    if (!g->made)
+        g->made = product_of(m, g);
+    int64_t from = 0;
+    for (uint32_t k = 0; m->members[g->first + k] != id; k++)
+        from += m->p->list[m->members[g->first + k]].shape->dim[1];
+    return wg__make_slice(&m->r, g->made, 1, from, m->p->list[id].shape->dim[1], g->loop);
+}
+
+static void enter_loop(merger *m, uint32_t loop) {
+    for (int64_t k = m->of_loop[loop]; k && !m->r.failed; k = m->groups[k - 1].next)
+        m->groups[k - 1].matrix = joint_of(m, &m->groups[k - 1], 1, joined_axis(m, &m->groups[k - 1]), 0);
+}
+
+wg_status wg__pass_gates(wg_program *p, wg_error *error) {
+    size_t n = (size_t)p->count;
+    merger m = {.r.program = p, .p = p};
+    m.reads = wg__count_reads(p);
+    m.members = wg__take(p->memory, wg__size(n, sizeof *m.members, 0));
+    m.group_of = wg__take0(p->memory, wg__size(n, sizeof *m.group_of, 0));
+    m.inner = wg__take0(p->memory, n);
+    m.chain = wg__take0(p->memory, wg__size(n, 2 * sizeof *m.chain, 0));
+    m.of_loop = wg__take0(p->memory, wg__size((size_t)p->loop_count + 1, sizeof *m.of_loop, 0));
+    bool good = m.of_loop && m.reads && m.members && m.group_of && m.inner && m.chain && wg__rewrite_begin(&m.r, p);
+    if (good)
+        find_sums(&m);
+    if (good && !m.r.failed)
+        find_readers(&m);
+    for (uint32_t id = 1; good && !m.r.failed && id < p->count; id++) {
+        if (p->list[id].loop && p->loops[p->list[id].loop - 1].from == id)
+            enter_loop(&m, p->list[id].loop);
+        good = (m.r.to[id] = rewritten(&m, id));
+    }
+    good = good && !m.r.failed;
+    wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
+    wg__rewrite_end(&m.r, good);
+    void *const taken[] = {m.reads, m.members, m.group_of, m.inner, m.chain, m.groups, m.joints, m.of_loop};
+    for (int k = 0; k < WG_LEN(taken); k++)
+        wg__give(p->memory, taken[k]);
+    return status == WG_OK ? wg__prune(p, error) : status;
+}

@@ -1,0 +1,247 @@
+/* time.c: what a loop does not need to do step by step is done once for all steps. A product of elements of an outside array
+ * with an outside matrix is made before the loop; a product that only the stack of a loop's values wants is made after it, of
+ * the stack of its left operand; and a sum over steps of products A^T B, or of sums over rows, is one product of the stacks
+ * of A and B, or one sum of a stack. Changes the order of sums, nothing else. Names the ops that it is about: matmul, sum_to
+ * and add; and concat, whose parts are found again in its stack. */
+#include "loop.h"
+#include "make.h"
+
+#include <string.h>
+
+typedef struct mover {
+    wg_rewrite r;
+    const wg_program *p;
+    uint32_t *reads;
+    bool *backward;    /* by loop, less 1: it reads elements from the last to the first */
+    uint32_t *joint;   /* by old id of a loop's value: the concat along the last axis, of the same loop, that it is part of */
+    uint32_t *made[2]; /* by old id: the new stack of a loop's value, made or kept here; forward, backward */
+} mover;
+
+static const wg_instruction *old(const mover *m, uint32_t id) { return &m->p->list[id]; }
+static const wg_loop *loop_of(const mover *m, uint32_t id) { return &m->p->loops[old(m, id)->loop - 1]; }
+static wg_matmul_attr flags(const wg_instruction *i) { return *(const wg_matmul_attr *)i->attr; }
+
+static bool is_product(const mover *m, uint32_t id) {
+    return old(m, id)->op == &wg__op_matmul && old(m, id)->shape->rank == 2 && old(m, id)->loop && old(m, id)->shape->count > 0;
+}
+
+/* A sum over rows: nothing of the first axis is left. */
+static bool sums_rows(const mover *m, uint32_t id) {
+    const wg_instruction *i = old(m, id);
+    if (i->op != &wg__op_sum_to || !i->loop)
+        return false;
+    const wg_shape *from = old(m, i->in[0])->shape;
+    return from->rank >= 1 && from->count > 0 && (i->shape->rank < from->rank || (i->shape->dim[0] == 1 && from->dim[0] != 1));
+}
+
+/* A product over rows, or a sum of them. */
+static bool over_rows(const mover *m, uint32_t id) {
+    return (is_product(m, id) && flags(old(m, id)).a && !flags(old(m, id)).b) || sums_rows(m, id);
+}
+
+/* ---- stacks ---- */
+
+/* All iterations of a loop's value, (times, ...), as an instruction outside. */
+static uint32_t stack_of(mover *m, uint32_t id, bool backward);
+
+/* A part of what stands side by side is part of the stack of that. */
+static uint32_t part_of_stack(mover *m, uint32_t id, bool backward) {
+    uint32_t joint = m->joint[id], all = stack_of(m, joint, backward);
+    const wg_instruction *c = old(m, joint);
+    int64_t from = 0;
+    for (uint32_t k = 0; wg__reads_const(c)[k] != id; k++)
+        from += old(m, wg__reads_const(c)[k])->shape->dim[c->shape->rank - 1];
+    return wg__make_slice(&m->r, all, c->shape->rank, from, old(m, id)->shape->dim[c->shape->rank - 1], 0);
+}
+
+static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
+    uint32_t *memo = &m->made[backward][id];
+    const wg_instruction *i = old(m, id);
+    int64_t times = loop_of(m, id)->times;
+    if (*memo)
+        return *memo;
+    if (i->op == &wg__op_element) {
+        const wg_element_attr *e = i->attr;
+        int64_t step = backward ? -e->step : e->step;
+        if (times == 1 || step == 1)
+            return *memo = wg__make_slice(&m->r, m->r.to[i->in[0]], 0, backward ? e->from - (times - 1) : e->from, times, 0);
+    }
+    if (m->joint[id])
+        return *memo = part_of_stack(m, id, backward);
+    return *memo = wg__make_stacked(&m->r, m->r.to[id], times, backward);
+}
+
+/* The stack as a matrix, (times * rows, ...). */
+static uint32_t matrix_of(mover *m, uint32_t id, bool backward) {
+    const wg_shape *s = old(m, id)->shape;
+    if (!old(m, id)->loop)
+        return m->r.to[id]; /* of the one iteration there is */
+    uint32_t all = stack_of(m, id, backward);
+    return wg__make_reshape(&m->r, all, 2, (const int64_t[]){loop_of(m, id)->times * s->dim[0], s->dim[1]}, 0);
+}
+
+/* Which way a loop's values are stacked: as the elements that it reads lie. */
+static bool is_backward(const mover *m, uint32_t id) { return m->backward[old(m, id)->loop - 1]; }
+
+/* ---- before the loop ---- */
+
+/* Whether a product of the loop needs nothing of the loop: its rows are elements of an outside array, in order. */
+static bool comes_before(const mover *m, uint32_t id) {
+    if (!is_product(m, id) || flags(old(m, id)).a || old(m, old(m, id)->in[1])->loop)
+        return false;
+    const wg_instruction *a = old(m, old(m, id)->in[0]);
+    if (a->op != &wg__op_element || old(m, a->in[0])->loop)
+        return false;
+    int64_t step = ((const wg_element_attr *)a->attr)->step;
+    return loop_of(m, id)->times == 1 || step == 1 || step == -1;
+}
+
+/* The products of all iterations, (times, rows, columns). */
+static uint32_t before_loop(mover *m, uint32_t id) {
+    const wg_instruction *i = old(m, id), *a = old(m, i->in[0]);
+    const wg_element_attr *e = a->attr;
+    int64_t times = loop_of(m, id)->times, low = e->step < 0 ? e->from - (times - 1) : e->from;
+    const int64_t flat[2] = {times * a->shape->dim[0], a->shape->dim[1]}, full[3] = {times, i->shape->dim[0], i->shape->dim[1]};
+    uint32_t x = wg__make_slice(&m->r, m->r.to[a->in[0]], 0, low, times, 0);
+    x = wg__make_reshape(&m->r, x, 2, flat, 0);
+    x = wg__make_matmul(&m->r, x, m->r.to[i->in[1]], false, flags(i).b, 0, i->origin);
+    return wg__make_reshape(&m->r, x, 3, full, 0);
+}
+
+static void enter_loop(mover *m, const wg_loop *loop) {
+    for (uint32_t id = loop->from; id < loop->to && !m->r.failed; id++)
+        if (comes_before(m, id))
+            m->r.to[id] = before_loop(m, id); /* its element takes its place when the loop is made */
+}
+
+static uint32_t element_of(mover *m, uint32_t id) {
+    const wg_element_attr *e = old(m, old(m, id)->in[0])->attr;
+    int64_t times = loop_of(m, id)->times;
+    return wg__make_element(&m->r, m->r.to[id], e->step < 0 ? times - 1 : 0, e->step < 0 ? -1 : 1, old(m, id)->loop);
+}
+
+/* ---- after the loop ---- */
+
+/* stacked(A W) = stacked(A) W */
+static uint32_t product_after(mover *m, uint32_t id, bool backward) {
+    const wg_instruction *i = old(m, id);
+    uint32_t a = matrix_of(m, i->in[0], backward);
+    uint32_t y = wg__make_matmul(&m->r, a, m->r.to[i->in[1]], false, flags(i).b, 0, i->origin);
+    return wg__make_reshape(&m->r, y, 3, (const int64_t[]){loop_of(m, id)->times, i->shape->dim[0], i->shape->dim[1]}, 0);
+}
+
+static bool waits_for_nothing(const mover *m, uint32_t id) {
+    return is_product(m, id) && m->reads[id] == 1 && !flags(old(m, id)).a && !old(m, old(m, id)->in[1])->loop &&
+           old(m, old(m, id)->in[0])->loop && !comes_before(m, id);
+}
+
+/* The sum over all iterations and rows. */
+static uint32_t sum_after(mover *m, uint32_t id) {
+    const wg_instruction *i = old(m, id);
+    bool backward = is_backward(m, id);
+    if (i->op == &wg__op_sum_to) {
+        wg_dims to = wg__dims(i->shape->rank, i->shape->dim);
+        uint32_t all = stack_of(m, i->in[0], backward);
+        if (i->shape->rank == old(m, i->in[0])->shape->rank) { /* an axis of size 1 is left: over the steps too */
+            int64_t dim[WG_MAX_RANK + 1] = {loop_of(m, id)->times * old(m, i->in[0])->shape->dim[0]};
+            memcpy(dim + 1, old(m, i->in[0])->shape->dim + 1, sizeof *dim * (size_t)(i->shape->rank - 1));
+            all = wg__make_reshape(&m->r, all, i->shape->rank, dim, 0);
+        }
+        return wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, i->origin);
+    }
+    uint32_t a = matrix_of(m, i->in[0], backward), b = matrix_of(m, i->in[1], backward);
+    return wg__make_matmul(&m->r, a, b, true, false, 0, i->origin);
+}
+
+/* What a value's last iteration is the sum of: what is over rows (of this loop), and what is added to it from outside (old
+ * ids; 0: nothing). False if it is no such sum, or something else reads what it is made of. */
+static bool is_sum_of_steps(const mover *m, uint32_t id, uint32_t *part, uint32_t *start) {
+    const wg_instruction *s = old(m, id);
+    if (over_rows(m, id) && m->reads[id] == 1 && loop_of(m, id)->times == 1) {
+        *part = id, *start = 0;
+        return true;
+    }
+    for (int k = 0; k < 2 && s->op == &wg__op_add; k++) {
+        uint32_t other = s->in[1 - k];
+        *part = s->in[k];
+        if (!over_rows(m, *part) || old(m, *part)->loop != s->loop || m->reads[*part] != 1)
+            continue;
+        bool carried = wg__is_carry(old(m, other)) && old(m, other)->in[1] == id && m->reads[other] == 1 && m->reads[id] == 2;
+        bool from_outside = !old(m, other)->loop && m->reads[id] == 1 && loop_of(m, id)->times == 1;
+        *start = carried ? old(m, other)->in[0] : other;
+        if (carried || from_outside)
+            return true;
+    }
+    return false;
+}
+
+/* Whether the operands' stacks can be made: they are of the loop, or it has one iteration. */
+static bool stackable(const mover *m, uint32_t part) {
+    const wg_instruction *i = old(m, part);
+    bool once = i->op == &wg__op_matmul && loop_of(m, part)->times == 1;
+    for (uint32_t k = 0; k < i->n; k++)
+        if ((!old(m, i->in[k])->loop && !once) || old(m, i->in[k])->shape->rank + 1 > WG_MAX_RANK || wg__is_carry(old(m, i->in[k])))
+            return false;
+    return true;
+}
+
+static uint32_t edge_of(mover *m, uint32_t id) {
+    const wg_instruction *i = old(m, id);
+    uint32_t v = i->in[0], part, start;
+    if (i->op == &wg__op_stacked) {
+        bool backward = ((const wg_stacked_attr *)i->attr)->backward;
+        if (waits_for_nothing(m, v))
+            return product_after(m, v, backward);
+        return stack_of(m, v, backward);
+    }
+    if (loop_of(m, v)->times == 1 && waits_for_nothing(m, v))
+        return wg__make_reshape(&m->r, product_after(m, v, false), 2, i->shape->dim, 0);
+    if (!is_sum_of_steps(m, v, &part, &start) || !stackable(m, part))
+        return wg__rewrite_keep(&m->r, id);
+    uint32_t sum = sum_after(m, part);
+    return start ? wg__make_add(&m->r, m->r.to[start], sum, 0, i->origin) : sum;
+}
+
+/* ---- the pass ---- */
+
+static void find_edges(mover *m) {
+    for (uint32_t id = 1; id < m->p->count; id++) {
+        const wg_instruction *i = old(m, id);
+        if (i->op == &wg__op_element && ((const wg_element_attr *)i->attr)->step < 0)
+            m->backward[i->loop - 1] = true;
+        if (i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1)
+            for (uint32_t k = 0; k < i->n; k++)
+                m->joint[wg__reads_const(i)[k]] = old(m, wg__reads_const(i)[k])->loop == i->loop ? id : 0;
+    }
+}
+
+wg_status wg__pass_time(wg_program *p, wg_error *error) {
+    size_t n = (size_t)p->count;
+    mover m = {.r.program = p, .p = p};
+    m.reads = wg__count_reads(p);
+    m.joint = wg__take0(p->memory, wg__size(n, 3 * sizeof *m.joint, 0));
+    m.backward = wg__take0(p->memory, (size_t)p->loop_count + 1);
+    bool good = m.reads && m.joint && m.backward && wg__rewrite_begin(&m.r, p);
+    if (good) {
+        m.made[0] = m.joint + n, m.made[1] = m.made[0] + n;
+        find_edges(&m);
+    }
+    for (uint32_t id = 1; good && !m.r.failed && id < p->count; id++) {
+        const wg_instruction *i = &p->list[id];
+        if (i->loop && p->loops[i->loop - 1].from == id)
+            enter_loop(&m, &p->loops[i->loop - 1]);
+        if (m.r.to[id])
+            m.r.to[id] = element_of(&m, id);
+        else if (i->op == &wg__op_stacked || i->op == &wg__op_last)
+            m.r.to[id] = edge_of(&m, id);
+        else
+            good = wg__rewrite_keep(&m.r, id);
+    }
+    good = good && !m.r.failed;
+    wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
+    wg__rewrite_end(&m.r, good);
+    wg__give(p->memory, m.reads);
+    wg__give(p->memory, m.joint);
+    wg__give(p->memory, m.backward);
+    return status == WG_OK ? wg__prune(p, error) : status;
+}
