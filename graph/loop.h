@@ -20,6 +20,12 @@ typedef struct wg_stacked_attr {
 } wg_stacked_attr;
 extern const wg_op wg__op_stacked, wg__op_last;
 
+/* In a loop: the first operand times the second, which is packed (pack.c); and the product of a call of it, as its kernel
+ * would make it at each call. */
+extern const wg_op wg__op_packed_product;
+struct wg_packed_product;
+void wg__packed_call_init(struct wg_packed_product *product, const wg_call *call);
+
 static inline bool wg__is_carry(const wg_instruction *i) { return i->op == &wg__op_carry; }
 
 #endif

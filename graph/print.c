@@ -172,6 +172,8 @@ static void text_line(printer *o, int64_t id) {
         say(o, " ");
         quoted(o, tensor_name(o, i), false);
     }
+    if (i->region)
+        say(o, "  region %u", i->region);
     if (p->values)
         text_place(o, id);
     if (i->step)

@@ -22,6 +22,7 @@ typedef struct wg_instruction {
     uint32_t dtype : 8, origin : 24; /* origin: index into origins */
     uint32_t step; /* index into steps; 0: of no unroll */
     uint32_t loop; /* 1 + index into loops; 0: in none */
+    uint32_t region; /* in a loop: neighbours of one number, pointwise and of one shape and type, run block by block; 0: none */
 } wg_instruction;
 
 /* Instructions [from, to) run `times` times over, one iteration after the other: a value in a loop stands for one a

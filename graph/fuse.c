@@ -1,0 +1,117 @@
+/* fuse.c: in a loop, pointwise instructions of one shape and type that can run back to back become a region: a run walks it block
+ * by block, and what only the region reads never reaches memory. Instructions are reordered for that: what waits for the same
+ * other computations stands together. */
+#include "loop.h"
+#include "ops.h"
+
+#include <string.h>
+
+typedef struct fuser {
+    wg_rewrite r;
+    const wg_program *p;
+    uint32_t *stage;  /* by old id: the stage in which it runs; within it, pointwise ones come last */
+    uint32_t *order;  /* a loop's ids, sorted */
+    uint32_t *counts;
+    uint32_t regions;
+} fuser;
+
+/* Whether it can be part of a region. */
+static bool joins(const wg_instruction *i) {
+    return i->op->kind == WG_POINTWISE && i->n <= 3 && i->dtype != WG_I32 && i->op->map[i->dtype - WG_F32] && i->shape->rank >= 1 &&
+           i->shape->count > 0 && wg__kernel(i->op) == wg__pointwise_run;
+}
+
+/* The stage of everything in a loop. A view of what a region makes can only be read once the region is done. */
+static uint32_t find_stages(fuser *f, const wg_loop *loop) {
+    uint32_t most = 0;
+    for (uint32_t id = loop->from; id < loop->to; id++) {
+        const wg_instruction *i = &f->p->list[id];
+        uint32_t stage = 0;
+        for (uint32_t k = 0; k < i->n; k++) {
+            uint32_t in = wg__reads_const(i)[k];
+            if (f->p->list[in].loop != i->loop || wg__reads_back(i, k))
+                continue;
+            const wg_instruction *from = &f->p->list[in];
+            bool region = joins(from);
+            bool direct = joins(i) && from->shape == i->shape && from->dtype == i->dtype;
+            uint32_t from_stage = f->stage[in] + (region && !direct);
+            stage = from_stage > stage ? from_stage : stage;
+        }
+        f->stage[id] = stage;
+        most = stage > most ? stage : most;
+    }
+    return most;
+}
+
+/* Within a stage: what is no part of a region in its old order, then regions by shape, each in its old order. */
+static void sort_loop(fuser *f, const wg_loop *loop, uint32_t most) {
+    uint32_t *count = f->counts;
+    memset(count, 0, (2 * (size_t)most + 3) * sizeof *count);
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        count[2 * f->stage[id] + joins(&f->p->list[id]) + 1]++;
+    for (uint32_t k = 1; k < 2 * most + 3; k++)
+        count[k] += count[k - 1];
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        f->order[count[2 * f->stage[id] + joins(&f->p->list[id])]++] = id;
+}
+
+static bool same_domain(const wg_instruction *a, const wg_instruction *b) { return a->shape == b->shape && a->dtype == b->dtype; }
+
+/* Puts the members of one stage's regions, order[from, to), shape by shape, and numbers them. */
+static bool add_regions(fuser *f, uint32_t from, uint32_t to) {
+    uint32_t left = to - from, *todo = f->order + from;
+    while (left) {
+        const wg_instruction *first = &f->p->list[todo[0]];
+        uint32_t kept = 0;
+        f->regions++;
+        for (uint32_t k = 0; k < left; k++) {
+            uint32_t id = todo[k];
+            if (!same_domain(&f->p->list[id], first)) {
+                todo[kept++] = id;
+                continue;
+            }
+            if (!wg__rewrite_keep(&f->r, id))
+                return false;
+            f->r.list[f->r.to[id]].region = f->regions;
+        }
+        left = kept;
+    }
+    return true;
+}
+
+static bool fuse_loop(fuser *f, const wg_loop *loop) {
+    uint32_t most = find_stages(f, loop), n = loop->to - loop->from;
+    sort_loop(f, loop, most);
+    for (uint32_t k = 0; k < n;) {
+        uint32_t end = k;
+        if (!joins(&f->p->list[f->order[k]])) {
+            if (!wg__rewrite_keep(&f->r, f->order[k++]))
+                return false;
+            continue;
+        }
+        while (end < n && joins(&f->p->list[f->order[end]]) && f->stage[f->order[end]] == f->stage[f->order[k]])
+            end++;
+        if (!add_regions(f, k, end))
+            return false;
+        k = end;
+    }
+    return true;
+}
+
+wg_status wg__pass_fuse(wg_program *p, wg_error *error) {
+    size_t n = (size_t)p->count;
+    fuser f = {.r.program = p, .p = p};
+    f.stage = wg__take0(p->memory, wg__size(n, 4 * sizeof *f.stage, 16 * sizeof *f.stage));
+    bool good = f.stage && wg__rewrite_begin(&f.r, p);
+    if (good)
+        f.order = f.stage + n, f.counts = f.order + n;
+    for (uint32_t id = 1; good && id < p->count;) {
+        const wg_loop *loop = p->list[id].loop ? &p->loops[p->list[id].loop - 1] : NULL;
+        good = loop ? fuse_loop(&f, loop) : wg__rewrite_keep(&f.r, id);
+        id = loop ? loop->to : id + 1;
+    }
+    wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
+    wg__rewrite_end(&f.r, good);
+    wg__give(p->memory, f.stage);
+    return status;
+}
