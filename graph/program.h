@@ -62,6 +62,7 @@ typedef struct wg_value {
     int64_t step;          /* elements from where it lies in one iteration of its loop to where in the next */
     uint32_t edge;         /* of `stacked` and `last`: the next one of the loop; 0: none */
     bool task;             /* a kernel computes it */
+    bool local;            /* read in its own region alone: it has no place */
     bool twice;            /* in a tile: two places, for even and odd iterations, since the next one reads it */
 } wg_value;
 
@@ -151,6 +152,8 @@ wg_status wg__prune(wg_program *program, wg_error *error);
 /* The mask of wg_op.rows for an instruction (0 too when out of memory), and a bit of it. */
 uint32_t wg__instruction_rows(const wg_program *program, const wg_instruction *instruction);
 bool wg__is_cut(uint32_t mask, uint32_t operand);
+/* How the elements of one row of a value lie: 1 side by side, 0 all in one place, -1 in no such order. */
+int wg__column_stride(const wg_program *program, uint32_t id);
 
 /* ---- passes ---- */
 #define PASS(name, needed, doc) wg_status wg__pass_##name(wg_program *program, wg_error *error);

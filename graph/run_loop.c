@@ -2,8 +2,11 @@
  * the current iteration and moved on after each; kernels are called on the rows of one tile. */
 #include "run_loop.h"
 
+#include "gemm.h"
 #include "loop.h"
+#include "pointwise.h"
 
+#include <pthread.h>
 #include <string.h>
 
 /* Where a value is found in an iteration. */
@@ -24,13 +27,37 @@ typedef struct slot {
     size_t memo; /* where wg__loop_plan_new noted it */
 } slot;
 
-/* A kernel called with its operands cut to the rows of a tile. */
+/* A kernel called with its operands cut to the rows of a tile; or a region; or a product with a packed matrix. */
 typedef struct kernel {
     uint32_t id; /* instruction */
+    uint32_t region;  /* 1 + index; 0: none */
+    uint32_t product; /* 1 + index into the lane's products; 0: none */
     uint32_t n;
     uint32_t in; /* its operands begin at this index of `operands` */
     uint32_t out;
 } kernel;
+
+/* What an instruction of a region reads or writes for a block: a block of the lane's, or a slot, a row and a column further on. */
+typedef struct reference {
+    bool is_slot;
+    bool spread; /* a slot's one element of the row, repeated in a block of the lane's: `block` */
+    uint32_t slot, block;
+} reference;
+
+typedef struct step {
+    const wg_op *op;
+    uint32_t n, map; /* map: index into the lane's maps */
+    reference in[3], out;
+} step;
+
+/* Pointwise instructions that are run block by block. */
+typedef struct region {
+    uint32_t first, count; /* of the plan's steps */
+    wg_dtype dtype;
+    int64_t columns;  /* elements of a row */
+    bool flat;        /* rows lie one after the other in every operand: they are walked as one */
+    uint32_t spreads; /* whether any step has a spread operand: their blocks are made for every row */
+} region;
 
 /* An array of a kernel's: its slot; its shape for a whole tile and for the last, smaller one. */
 typedef struct operand {
@@ -54,9 +81,16 @@ struct wg_loop_plan {
     int64_t operand_count;
     result *results;
     int64_t result_count;
+    region *regions;
+    int64_t region_count;
+    step *steps;
+    int64_t step_count;
+    uint32_t products, blocks; /* that a lane needs */
     uint32_t most_operands;
     size_t scratch; /* of the kernels */
 };
+
+enum { BLOCK = 256 };
 
 /* ---- making ---- */
 
@@ -162,10 +196,94 @@ static void add_kernel(maker *m, uint32_t id) {
     k.out = (uint32_t)l->operand_count;
     l->operands[l->operand_count++] = operand_for(m, id, l->loop->rows);
     l->most_operands = i->n > l->most_operands ? i->n : l->most_operands;
+    if (i->op == &wg__op_packed_product)
+        k.product = 2 * l->products++ + 1;
     size_t scratch = wg__program_scratch(p, i);
     m->failed = m->failed || scratch == SIZE_MAX;
     l->scratch = scratch > l->scratch ? scratch : l->scratch;
     l->kernels[l->kernel_count++] = k;
+}
+
+/* ---- regions ---- */
+
+/* Blocks of a lane that values of a region take in turn. */
+typedef struct blocks {
+    uint32_t *free;
+    uint32_t free_count, most;
+} blocks;
+
+static uint32_t take_block(blocks *b) { return b->free_count ? b->free[--b->free_count] : b->most++; }
+
+static reference reference_to(maker *m, blocks *b, uint32_t id, const uint32_t *block_of, region *g) {
+    const wg_program *p = m->program;
+    const wg_loop *loop = m->plan->loop;
+    if (id >= loop->from && id < loop->to && p->values[id].local)
+        return (reference){.block = block_of[id - loop->from]};
+    reference r = {.is_slot = true, .slot = slot_for(m, id, true)};
+    if (m->failed)
+        return r;
+    r.spread = wg__column_stride(p, id) == 0 && g->columns > 1;
+    if (r.spread)
+        r.block = b->most++, g->spreads++; /* filled before all steps: no block that a step has had */
+    else
+        g->flat = g->flat && m->plan->slots[r.slot].row == g->columns * size_of(p, id);
+    return r;
+}
+
+/* The region that begins at `from`; returns one past it. Blocks for operands that are repeated stay theirs. */
+static uint32_t add_region(maker *m, uint32_t from, uint32_t *block_of, blocks *b) {
+    wg_program *p = m->program;
+    wg_loop_plan *l = m->plan;
+    const wg_shape *shape = p->list[from].shape;
+    region g = {.first = (uint32_t)l->step_count, .dtype = p->list[from].dtype, .columns = shape->count / shape->dim[0], .flat = true};
+    uint32_t to = from;
+    b->free_count = b->most = 0;
+    for (; to < l->loop->to && p->list[to].region == p->list[from].region && !m->failed; to++) {
+        const wg_instruction *i = &p->list[to];
+        step *s = &l->steps[l->step_count];
+        *s = (step){.op = i->op, .n = i->n, .map = (uint32_t)l->step_count};
+        l->step_count++;
+        for (uint32_t k = 0; k < i->n; k++)
+            s->in[k] = reference_to(m, b, wg__reads_const(i)[k], block_of, &g);
+        for (uint32_t k = 0; k < i->n; k++) { /* a block that is read last here is free again: the result may take it */
+            uint32_t in = wg__reads_const(i)[k];
+            bool once = true;
+            for (uint32_t j = 0; j < k; j++)
+                once = once && wg__reads_const(i)[j] != in;
+            if (!s->in[k].is_slot && p->values[in].last == to && once)
+                b->free[b->free_count++] = s->in[k].block;
+        }
+        if (p->values[to].local)
+            block_of[to - l->loop->from] = take_block(b);
+        s->out = reference_to(m, b, to, block_of, &g);
+        if (p->values[to].local && p->values[to].last == to) /* never read */
+            b->free[b->free_count++] = s->out.block;
+    }
+    g.count = (uint32_t)l->step_count - g.first;
+    g.flat = g.flat && !g.spreads;
+    l->blocks = b->most > l->blocks ? b->most : l->blocks;
+    l->regions[l->region_count++] = g;
+    l->kernels[l->kernel_count++] = (kernel){.id = from, .region = (uint32_t)l->region_count};
+    return to;
+}
+
+static void add_kernels(maker *m) {
+    wg_program *p = m->program;
+    const wg_loop *loop = m->plan->loop;
+    size_t n = loop->to - loop->from;
+    uint32_t *block_of = wg__take(p->memory, wg__size(n, 5 * sizeof *block_of, 1));
+    blocks b = {.free = block_of ? block_of + n : NULL};
+    m->failed = m->failed || !block_of;
+    for (uint32_t id = loop->from; id < loop->to && !m->failed;) {
+        if (p->list[id].region) {
+            id = add_region(m, id, block_of, &b);
+            continue;
+        }
+        if (p->values[id].task)
+            add_kernel(m, id);
+        id++;
+    }
+    wg__give(p->memory, block_of);
 }
 
 /* What `last` takes out of the loop. */
@@ -192,7 +310,9 @@ static bool make_room(maker *m) {
     l->kernels = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->kernels, 1));
     l->operands = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->operands, 1));
     l->results = wg__take(p->memory, wg__size((size_t)results, sizeof *l->results, 1));
-    return l->kernels && l->operands && l->results;
+    l->regions = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->regions, 1));
+    l->steps = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->steps, 1));
+    return l->regions && l->steps && l->kernels && l->operands && l->results;
 }
 
 wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *memo) {
@@ -203,9 +323,8 @@ wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *me
     l->program = p;
     l->loop = loop;
     m.failed = !make_room(&m);
-    for (uint32_t id = loop->from; id < loop->to && !m.failed; id++)
-        if (p->values[id].task)
-            add_kernel(&m, id);
+    if (!m.failed)
+        add_kernels(&m);
     if (!m.failed)
         add_results(&m);
     for (int64_t s = 0; s < l->slot_count; s++)
@@ -223,6 +342,8 @@ void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
     wg__give(memory, l->kernels);
     wg__give(memory, l->operands);
     wg__give(memory, l->results);
+    wg__give(memory, l->regions);
+    wg__give(memory, l->steps);
     wg__give(memory, l);
 }
 
@@ -230,10 +351,12 @@ void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
 
 static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* A lane's memory: the tile's scratch, the kernels', addresses of slots (twice), and a kernel's arrays. */
+/* A lane's memory: the tile's scratch, the kernels', addresses of slots (twice), a kernel's arrays, the regions' blocks and
+ * maps, and the products, for tiles of both sizes. */
 size_t wg__loop_lane_bytes(const wg_loop_plan *l) {
     return lines(l->loop->scratch) + lines(l->scratch) + 2 * lines((size_t)l->slot_count * sizeof(char *)) +
-           lines(l->most_operands * sizeof(wg_array));
+           lines(l->most_operands * sizeof(wg_array)) + (size_t)l->blocks * BLOCK * sizeof(double) +
+           lines((size_t)l->step_count * sizeof(wg__map *)) + lines(2 * l->products * sizeof(wg_packed_product));
 }
 
 typedef struct run {
@@ -244,6 +367,7 @@ typedef struct run {
     size_t lane_bytes;
     wg_status status; /* of the first lane that failed, and what it says */
     int failed_lane;
+    pthread_mutex_t lock;
     uint32_t failed;
     char text[512];
 } run;
@@ -255,6 +379,9 @@ typedef struct lane {
     char *tile, *scratch;
     char **at, **start; /* of every slot: in this iteration; in the first, of row 0 */
     wg_array *arrays;
+    char *blocks;
+    wg__map **maps;
+    wg_packed_product *products;
     char text[512];
 } lane;
 
@@ -266,7 +393,13 @@ static lane lane_of(run *r, int number, wg_team team) {
     n.scratch = at += lines(l->loop->scratch);
     n.at = (void *)(at += lines(l->scratch));
     n.start = (void *)(at += slots);
-    n.arrays = (void *)(at + slots);
+    n.arrays = (void *)(at += slots);
+    n.blocks = at += lines(l->most_operands * sizeof(wg_array));
+    n.maps = (void *)(at += (size_t)l->blocks * BLOCK * sizeof(double));
+    n.products = (void *)(at + lines((size_t)l->step_count * sizeof(wg__map *)));
+    for (int64_t g = 0; g < l->region_count; g++)
+        for (uint32_t s = l->regions[g].first; s < l->regions[g].first + l->regions[g].count; s++)
+            n.maps[s] = wg__map_of(l->steps[s].op, (int)l->regions[g].dtype - WG_F32, team.isa);
     return n;
 }
 
@@ -315,10 +448,73 @@ static wg_array array_of(const lane *n, const operand *o, uint32_t id, int size)
     return (wg_array){n->at[o->slot], o->shape[size], p->values[id].stride, (wg_dtype)p->list[id].dtype};
 }
 
-/* size: 0 for a whole tile, 1 for the last. */
-static wg_status run_kernel(lane *n, const kernel *k, int size) {
+static inline char *block_at(const lane *n, uint32_t block) { return n->blocks + (size_t)block * BLOCK * sizeof(double); }
+
+/* One element, repeated. */
+static void spread(char *to, const char *from, size_t size, int64_t count) {
+    if (size == 4) {
+        uint32_t x;
+        memcpy(&x, from, sizeof x);
+        for (int64_t i = 0; i < count; i++)
+            ((uint32_t *)to)[i] = x;
+    } else {
+        uint64_t x;
+        memcpy(&x, from, sizeof x);
+        for (int64_t i = 0; i < count; i++)
+            ((uint64_t *)to)[i] = x;
+    }
+}
+
+/* The blocks of operands that are one element of the row. */
+static void spread_row(const lane *n, const region *g, int64_t row, size_t size) {
     const wg_loop_plan *l = n->run->plan;
+    for (uint32_t s = g->first; s < g->first + g->count; s++)
+        for (uint32_t k = 0; k < l->steps[s].n; k++) {
+            const reference *r = &l->steps[s].in[k];
+            if (r->spread && (row == 0 || l->slots[r->slot].row))
+                spread(block_at(n, r->block), n->at[r->slot] + row * l->slots[r->slot].row, size, wg__min(BLOCK, g->columns));
+        }
+}
+
+static inline char *found(const lane *n, const reference *r, const slot *slots, int64_t row, int64_t byte) {
+    return r->is_slot && !r->spread ? n->at[r->slot] + row * slots[r->slot].row + byte : block_at(n, r->block);
+}
+
+static void run_region(const lane *n, const region *g, int64_t rows) {
+    const wg_loop_plan *l = n->run->plan;
+    const slot *slots = l->slots;
+    const size_t size = wg_dtype_size(g->dtype);
+    int64_t columns = g->flat ? rows * g->columns : g->columns;
+    rows = g->flat ? 1 : rows;
+    for (int64_t row = 0; row < rows; row++) {
+        if (g->spreads)
+            spread_row(n, g, row, size);
+        for (int64_t from = 0; from < columns; from += BLOCK) {
+            int64_t count = wg__min(BLOCK, columns - from), byte = from * (int64_t)size;
+            for (const step *s = l->steps + g->first, *end = s + g->count; s < end; s++) {
+                const void *in[3];
+                for (uint32_t k = 0; k < s->n; k++)
+                    in[k] = found(n, &s->in[k], slots, row, byte);
+                n->maps[s->map](count, in, found(n, &s->out, slots, row, byte));
+            }
+        }
+    }
+}
+
+/* size: 0 for a whole tile, 1 for the last. */
+static wg_status run_kernel(lane *n, const kernel *k, int size, int64_t rows) {
+    const wg_loop_plan *l = n->run->plan;
+    if (k->region) {
+        run_region(n, &l->regions[k->region - 1], rows);
+        return WG_OK;
+    }
     const wg_instruction *i = &l->program->list[k->id];
+    if (k->product && l->loop->rows) {
+        const operand *o = &l->operands[k->in];
+        wg__packed_multiply(&n->products[k->product - 1 + (uint32_t)size], n->at[o[0].slot], n->at[o[1].slot],
+                            n->at[l->operands[k->out].slot]);
+        return WG_OK;
+    }
     for (uint32_t a = 0; a < k->n; a++)
         n->arrays[a] = array_of(n, &l->operands[k->in + a], wg__reads_const(i)[a], size);
     wg_call call = {.op = i->op, .attr = i->attr, .n = (int)k->n, .in = n->arrays,
@@ -327,15 +523,29 @@ static wg_status run_kernel(lane *n, const kernel *k, int size) {
     return wg__kernel(i->op)(&call);
 }
 
+/* The products as a tile's kernels will want them. */
+static void prepare_products(lane *n) {
+    const wg_loop_plan *l = n->run->plan;
+    for (int64_t k = 0; k < l->kernel_count && l->loop->rows; k++)
+        for (int size = 0; l->kernels[k].product && size < 2; size++) {
+            const kernel *of = &l->kernels[k];
+            const wg_instruction *i = &l->program->list[of->id];
+            wg_array in = array_of(n, &l->operands[of->in], i->in[0], size);
+            wg_call call = {.op = i->op, .attr = i->attr, .in = &in, .out = array_of(n, &l->operands[of->out], of->id, size), .team = &n->team};
+            wg__packed_call_init(&n->products[of->product - 1 + (uint32_t)size], &call);
+        }
+}
+
 static void note_failure(const lane *n, wg_status status, uint32_t id) {
     run *r = n->run;
-#pragma omp critical(wg_loop_failed)
+    pthread_mutex_lock(&r->lock);
     if (r->status == WG_OK || n->number < r->failed_lane) {
         r->status = status;
         r->failed_lane = n->number;
         r->failed = id;
         memcpy(r->text, n->text, sizeof r->text);
     }
+    pthread_mutex_unlock(&r->lock);
 }
 
 /* What is read after the loop, for the rows of this tile. */
@@ -359,7 +569,7 @@ static bool run_tile(lane *n, int64_t row, int64_t rows) {
         if (t)
             next_iteration(n, t);
         for (int64_t k = 0; k < l->kernel_count; k++) {
-            wg_status status = run_kernel(n, &l->kernels[k], size);
+            wg_status status = run_kernel(n, &l->kernels[k], size, rows);
             if (status != WG_OK) {
                 note_failure(n, status, l->kernels[k].id);
                 return false;
@@ -380,6 +590,7 @@ static void run_lanes(void *user, int64_t from, int64_t to) {
         lane n = lane_of(r, (int)number, own);
         n.text[0] = 0;
         find_starts(&n);
+        prepare_products(&n);
         if (!loop->rows) {
             run_tile(&n, 0, 0);
             continue;
@@ -394,7 +605,7 @@ wg_status wg__loop_run(const wg_loop_plan *l, wg_workspace *w, int lanes, char *
     const wg_loop *loop = l->loop;
     int64_t tiles = loop->rows ? (loop->rows + loop->tile - 1) / loop->tile : 1;
     run r = {.plan = l, .workspace = w, .lanes = (int)wg__min(wg__min(lanes, w->team.threads), tiles), .scratch = scratch,
-             .lane_bytes = lane_bytes};
+             .lane_bytes = lane_bytes, .lock = PTHREAD_MUTEX_INITIALIZER};
     if (r.lanes <= 1)
         r.lanes = 1, run_lanes(&r, 0, 1);
     else

@@ -5,6 +5,8 @@
 #include "blocks.h"
 #include "loop.h"
 
+extern const wg_op wg__op_concat;
+
 enum { MOST_TILE = 16, FEW_TILES = 2, LINE = 64 };
 
 static bool in_loop(const wg_program *p, uint32_t value) { return p->list[p->values[value].base].loop != 0; }
@@ -73,31 +75,49 @@ static size_t tile_bytes(const wg_program *p, const wg_loop *loop, uint32_t id) 
 
 static size_t lines(size_t bytes) { return (bytes + LINE) / LINE * LINE; }
 
-static bool is_private(const wg_program *p, uint32_t id) { return p->values[id].task && p->values[id].space == WG_NOWHERE; }
+/* The buffer that an instruction writes, if it is the tile's own and has no place yet; else 0. */
+static uint32_t private_buffer(const wg_program *p, uint32_t id) {
+    uint32_t base = p->values[id].base;
+    return p->values[id].task && !p->values[id].local && p->values[base].space == WG_NOWHERE ? base : 0;
+}
 
 static bool take_place(wg_program *p, const wg_loop *loop, wg_blocks *free, uint32_t id) {
     p->values[id].space = WG_IN_TILE;
     return wg__blocks_take(free, lines(tile_bytes(p, loop, id)) << p->values[id].twice, &p->values[id].offset);
 }
 
-/* Places what a tile keeps to itself. What the next iteration reads stays all along; the rest in the order of one iteration. */
+/* One past the region (or the one instruction) that begins at `from`. */
+static uint32_t region_end(const wg_program *p, const wg_loop *loop, uint32_t from) {
+    uint32_t to = from + 1;
+    while (p->list[from].region && to < loop->to && p->list[to].region == p->list[from].region)
+        to++;
+    return to;
+}
+
+/* Places what a tile keeps to itself. What the next iteration reads stays all along; the rest in the order of one iteration, where a
+ * region is one step: its blocks read and write everything in turn. */
 static bool place_tile(wg_program *p, wg_loop *loop) {
     size_t n = loop->to - loop->from;
     uint32_t *dies = wg__take0(p->memory, wg__size(n, 2 * sizeof *dies, 1)), *next = dies + n;
     wg_blocks free = {.by_place.memory = p->memory, .by_size.memory = p->memory};
     bool good = dies;
     for (uint32_t id = loop->from; good && id < loop->to; id++)
-        if (is_private(p, id) && p->values[id].twice)
+        if (private_buffer(p, id) && p->values[id].twice)
             good = take_place(p, loop, &free, id);
-    for (uint32_t id = loop->from; good && id < loop->to; id++) {
-        if (is_private(p, id)) {
-            uint32_t last = p->values[id].last - loop->from;
-            good = take_place(p, loop, &free, id);
-            next[id - loop->from] = dies[last];
-            dies[last] = id;
+    for (uint32_t from = loop->from, to; good && from < loop->to; from = to) {
+        to = region_end(p, loop, from);
+        for (uint32_t id = from; good && id < to; id++) {
+            uint32_t made = private_buffer(p, id);
+            if (!made)
+                continue;
+            uint32_t last = p->values[made].last - loop->from;
+            good = take_place(p, loop, &free, made);
+            next[made - loop->from] = dies[last];
+            dies[last] = made;
         }
-        for (uint32_t dead = dies[id - loop->from]; good && dead; dead = next[dead - loop->from])
-            good = wg__blocks_give(&free, p->values[dead].offset, lines(tile_bytes(p, loop, dead)));
+        for (uint32_t id = from; good && id < to; id++)
+            for (uint32_t dead = dies[id - loop->from]; good && dead; dead = next[dead - loop->from])
+                good = wg__blocks_give(&free, p->values[dead].offset, lines(tile_bytes(p, loop, dead)));
     }
     loop->scratch = free.most;
     wg__blocks_free(&free);
@@ -105,13 +125,112 @@ static bool place_tile(wg_program *p, wg_loop *loop) {
     return good;
 }
 
+/* ---- regions ---- */
+
+int wg__column_stride(const wg_program *p, uint32_t id) {
+    const wg_shape *shape = p->list[id].shape;
+    const int64_t *stride = p->values[id].stride;
+    int64_t size = 1;
+    bool dense = true, same = true;
+    for (int k = shape->rank - 1; k > 0 && stride; k--) {
+        dense = dense && (shape->dim[k] == 1 || stride[k] == size);
+        same = same && (shape->dim[k] == 1 || stride[k] == 0);
+        size *= shape->dim[k];
+    }
+    return dense ? 1 : same ? 0 : -1;
+}
+
+/* A region with an operand whose columns lie in no order is no region. */
+static void drop_irregular(wg_program *p, const wg_loop *loop) {
+    for (uint32_t from = loop->from, to; from < loop->to; from = to) {
+        uint32_t region = p->list[from].region;
+        bool regular = loop->rows;
+        for (to = from; to < loop->to && p->list[to].region == region; to++)
+            for (uint32_t k = 0; region && k < p->list[to].n; k++)
+                regular = regular && wg__column_stride(p, wg__reads_const(&p->list[to])[k]) >= 0;
+        for (uint32_t id = from; id < to && !regular; id++)
+            p->list[id].region = 0;
+    }
+}
+
+/* How often a loop's values are read, by base: in all; by their own region. Both by id less the loop's first. */
+static void count_loop_reads(const wg_program *p, const wg_loop *loop, uint32_t *all, uint32_t *own) {
+    for (uint32_t id = loop->from; id < loop->to; id++) {
+        const wg_instruction *i = &p->list[id];
+        for (uint32_t k = 0; k < i->n; k++) {
+            uint32_t in = wg__reads_const(i)[k], base = p->values[in].base;
+            if (base < loop->from || base >= loop->to)
+                continue;
+            all[base - loop->from]++;
+            own[base - loop->from] += base == in && i->region && i->region == p->list[base].region;
+        }
+    }
+    for (uint32_t id = loop->edges; id; id = p->values[id].edge)
+        all[p->values[p->list[id].in[0]].base - loop->from]++;
+}
+
+/* What a region makes to be put side by side is made there: its parts are views of the concat, which then has nothing to do. */
+static bool join_parts(wg_program *p, const wg_loop *loop, const uint32_t *all, const uint32_t *own) {
+    for (uint32_t id = loop->from; id < loop->to; id++) {
+        const wg_instruction *c = &p->list[id];
+        if (c->op != &wg__op_concat || !p->values[id].task || c->shape->rank < 2 ||
+            wg__axis(*(const int *)c->attr, c->shape->rank) != c->shape->rank - 1 || p->values[id].twice)
+            continue;
+        bool fits = true;
+        for (uint32_t k = 0; k < c->n && fits; k++) {
+            uint32_t part = wg__reads_const(c)[k];
+            const wg_value *v = &p->values[part];
+            fits = part >= loop->from && part < loop->to && v->task && v->base == part && p->list[part].region && v->space == WG_NOWHERE &&
+                   !v->twice && all[part - loop->from] == own[part - loop->from] + 1;
+        }
+        if (!fits)
+            continue;
+        int64_t *stride = wg__arena_take(&p->arena, WG_MAX_RANK * sizeof *stride), at = 0;
+        if (!stride)
+            return false;
+        wg__dense_strides(c->shape, stride);
+        for (uint32_t k = 0; k < c->n; k++) {
+            wg_value *v = &p->values[wg__reads_const(c)[k]];
+            v->base = id;
+            v->shift = at;
+            v->stride = stride;
+            at += p->list[wg__reads_const(c)[k]].shape->dim[c->shape->rank - 1];
+        }
+        p->values[id].task = false;
+    }
+    return true;
+}
+
+static void find_locals(wg_program *p, const wg_loop *loop, const uint32_t *all, const uint32_t *own) {
+    for (uint32_t id = loop->from; id < loop->to; id++) {
+        wg_value *v = &p->values[id];
+        v->local = v->task && v->base == id && v->space == WG_NOWHERE && p->list[id].region && !v->twice &&
+                   all[id - loop->from] == own[id - loop->from];
+    }
+}
+
+static bool settle_regions(wg_program *p, const wg_loop *loop) {
+    size_t n = loop->to - loop->from;
+    uint32_t *all = wg__take0(p->memory, wg__size(n, 2 * sizeof *all, 1));
+    if (!all)
+        return false;
+    drop_irregular(p, loop);
+    count_loop_reads(p, loop, all, all + n);
+    bool good = join_parts(p, loop, all, all + n);
+    find_locals(p, loop, all, all + n);
+    wg__give(p->memory, all);
+    return good;
+}
+
 wg_status wg__pass_schedule(wg_program *p, wg_error *error) {
     bool good = true;
     for (int64_t k = 0; good && k < p->loop_count; k++) {
         wg_loop *loop = &p->loops[k];
-        loop->rows = loop->to ? rows_of_loop(p, loop) : 0;
+        if (!loop->to)
+            continue;
+        loop->rows = rows_of_loop(p, loop);
         loop->tile = loop->rows ? tile_of(loop->rows) : 0;
-        good = place_tile(p, loop);
+        good = settle_regions(p, loop) && place_tile(p, loop);
     }
     return good ? WG_OK : wg__program_no_memory(p, error);
 }
