@@ -1,5 +1,6 @@
-/* gemm.c: matrix products in tiles: a plain loop and CBLAS behind one contract. The only file that calls CBLAS. */
-#include "gemm.h"
+/* gemm.c: matrix products in tiles: a plain loop, CBLAS and packed panels behind one contract. The only file that calls CBLAS. */
+#include "packed_gemm.h"
+#include "xsmm.h"
 
 #include <cblas.h>
 #include <string.h>
@@ -36,10 +37,6 @@ int64_t wg__gemm_work(const wg_gemm *g) {
     if (__builtin_mul_overflow(g->m, g->n, &work) || __builtin_mul_overflow(work, wg__max(g->k, 1), &work))
         return INT64_MAX;
     return work;
-}
-
-static const char *at(const wg_gemm *g, const wg_matrix *x, int64_t i, int64_t j) {
-    return (const char *)x->data + (i * x->row + j * x->column) * (int64_t)wg_dtype_size(g->dtype);
 }
 
 /* ---- the plain loop ---- */
@@ -101,9 +98,9 @@ static wg_matrix packed(const wg_gemm *g, const wg_matrix *x, int64_t i, int64_t
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++) {
             if (g->dtype == WG_F32)
-                ((float *)buffer)[r * SIDE + c] = *(const float *)at(g, x, i + r, j + c);
+                ((float *)buffer)[r * SIDE + c] = *(const float *)wg__corner(g->dtype, x, i + r, j + c).data;
             else
-                ((double *)buffer)[r * SIDE + c] = *(const double *)at(g, x, i + r, j + c);
+                ((double *)buffer)[r * SIDE + c] = *(const double *)wg__corner(g->dtype, x, i + r, j + c).data;
         }
     return (wg_matrix){buffer, SIDE, 1};
 }
@@ -127,9 +124,9 @@ static wg_gemm part_of(const wg_gemm *g, int64_t i, int64_t j, int64_t m, int64_
     wg_gemm part = *g;
     part.m = m;
     part.n = n;
-    part.a.data = (void *)(uintptr_t)at(g, &g->a, i, 0);
-    part.b.data = (void *)(uintptr_t)at(g, &g->b, 0, j);
-    part.c.data = (void *)(uintptr_t)at(g, &g->c, i, j);
+    part.a = wg__corner(g->dtype, &g->a, i, 0);
+    part.b = wg__corner(g->dtype, &g->b, 0, j);
+    part.c = wg__corner(g->dtype, &g->c, i, j);
     return part;
 }
 
@@ -148,9 +145,22 @@ static void by_cblas(const wg_gemm *g) {
 
 /* ---- tiles: column blocks are the outer loop, so that a block of B stays in cache over the rows ---- */
 
+/* The kernels compiled for a set above the baseline are as quick as LIBXSMM's, within 3 of 100; LIBXSMM is started, which takes
+ * milliseconds, only for products that repay it. */
+static wg_engine by_size(const wg_gemm *g) {
+    int64_t amount = wg__gemm_work(g);
+    if (amount <= TINY)
+        return WG_ENGINE_PLAIN;
+    if (wg__isa_within(g->isa) > 0 && amount < WG_GEMM_SHARE)
+        return WG_ENGINE_PACKED;
+    if (wg__isa_within(g->isa) > 0 || wg__xsmm_serves(g->isa))
+        return WG_ENGINE_XSMM;
+    return g->isa == WG_ISA_AUTO ? WG_ENGINE_CBLAS : WG_ENGINE_PACKED;
+}
+
 static void run_tiles(wg_engine engine, const wg_gemm *g, int64_t from, int64_t to) {
     if (engine == WG_ENGINE_BY_SIZE)
-        engine = wg__gemm_work(g) <= TINY ? WG_ENGINE_PLAIN : WG_ENGINE_CBLAS;
+        engine = by_size(g);
     int alone = wg__alone_enter(); /* a CBLAS built with OpenMP would share a tile, and change its bits */
     const tiling tile = tiling_of(g);
     for (int64_t t = from; t < to; t++) {
@@ -158,8 +168,10 @@ static void run_tiles(wg_engine engine, const wg_gemm *g, int64_t from, int64_t 
         wg_gemm part = part_of(g, i, j, wg__min(tile.rows, g->m - i), wg__min(tile.columns, g->n - j));
         if (engine == WG_ENGINE_PLAIN)
             plain(&part);
-        else
+        else if (engine == WG_ENGINE_CBLAS)
             by_cblas(&part);
+        else
+            wg__gemm_packed(engine == WG_ENGINE_XSMM, &part);
     }
     wg__alone_leave(alone);
 }
@@ -182,11 +194,13 @@ static void work(void *user, int64_t from, int64_t to) {
 }
 
 void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g) {
-    int64_t tiles = wg__gemm_tiles(g);
-    if (team->threads <= 1 || tiles == 1 || wg__gemm_work(g) < WG_GEMM_SHARE)
-        run_tiles(engine, g, 0, tiles);
+    wg_gemm own = *g;
+    own.isa = team->isa;
+    int64_t tiles = wg__gemm_tiles(&own);
+    if (team->threads <= 1 || tiles == 1 || wg__gemm_work(&own) < WG_GEMM_SHARE)
+        run_tiles(engine, &own, 0, tiles);
     else
-        wg__rows(team, tiles, 1, work, &(job){engine, g});
+        wg__rows(team, tiles, 1, work, &(job){engine, &own});
 }
 
 void wg__gemm(const wg_team *team, const wg_gemm *g) { wg__gemm_by(WG_ENGINE_BY_SIZE, team, g); }

@@ -25,12 +25,16 @@ typedef struct wg_gemm {
     int64_t m, n, k;
     wg_matrix a, b, c;
     double alpha, beta;
+    wg_isa isa; /* the most that kernels use; wg__gemm takes its team's */
 } wg_gemm;
 
 typedef enum wg_engine {
     WG_ENGINE_BY_SIZE, /* the choice of every caller but tests */
     WG_ENGINE_PLAIN,   /* three loops: the reference, and the quickest for tiny products */
-    WG_ENGINE_CBLAS    /* a serial CBLAS, one tile a call; strides it cannot read are packed block by block */
+    WG_ENGINE_CBLAS,   /* a serial CBLAS, one tile a call; strides it cannot read are packed block by block */
+    WG_ENGINE_PACKED,  /* packed panels by the kernels compiled for the instruction set */
+    WG_ENGINE_XSMM,    /* the same by LIBXSMM's kernels, where it has them */
+    WG_ENGINES
 } wg_engine;
 
 /* The whole product; shared between the team's threads when it is large enough to gain. */
@@ -68,7 +72,8 @@ typedef struct wg_packed_product {
     wg_dtype dtype;
     bool add;
     int64_t m, n, k, a_row, c_row, blocks;
-    void (*plain)(const struct wg_panel *p, const void *a, const void *b, void *c);
+    void (*whole)(const void *b, const void *a, void *c); /* LIBXSMM's kernel for blocks of full width, or NULL */
+    void (*any)(const struct wg_panel *p, const void *a, const void *b, void *c);
 } wg_packed_product;
 
 /* C = A B, or C = C + A B if `add`: A is m x k and C m x n, their rows a_row and c_row elements apart and columns adjacent; m

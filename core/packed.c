@@ -1,5 +1,5 @@
 /* packed.c: right operands packed in blocks of columns, and products with them. */
-#include "packed.h"
+#include "xsmm.h"
 
 #include <string.h>
 
@@ -92,7 +92,7 @@ void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, v
     int64_t size = (int64_t)wg_dtype_size(dtype), width = wg__packed_width(dtype);
     for (int64_t j = from; j < to; j++) {
         int64_t columns = columns_of(dtype, n, j), row = row_of(dtype, columns);
-        wg_matrix part = {(char *)b->data + j * width * b->column * size, b->row, b->column};
+        wg_matrix part = wg__corner(dtype, b, 0, j * width);
         wg__panel_copy(dtype, &part, k, columns, row, row, (char *)packed + j * width * k * size);
     }
 }
@@ -119,10 +119,20 @@ void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const w
 
 /* ---- products ---- */
 
+static wg_panel panel_of(const wg_packed_product *p, int64_t columns) {
+    return (wg_panel){.m = p->m, .columns = columns, .k = p->k, .a_row = p->a_row, .a_column = 1,
+                      .b_row = row_of(p->dtype, columns), .c_row = p->c_row, .add = p->add};
+}
+
 void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
                              int64_t c_row, bool add) {
     *p = (wg_packed_product){.dtype = dtype, .m = m, .n = n, .k = k, .a_row = a_row, .c_row = c_row, .add = add,
-                             .blocks = wg__packed_blocks(dtype, n), .plain = wg__panel_kernel_of(dtype, most)};
+                             .blocks = wg__packed_blocks(dtype, n), .any = wg__panel_kernel_of(dtype, most)};
+    /* With one row, LIBXSMM gains nothing; but its sums are fused where a compiler without the sets fuses none. */
+    if (n >= wg__packed_width(dtype) && (m > 1 || WG__ISAS == 1)) {
+        wg_panel whole = panel_of(p, wg__packed_width(dtype));
+        p->whole = wg__xsmm_kernel_of(dtype, most, &whole);
+    }
 }
 
 void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from,
@@ -131,10 +141,13 @@ void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const
     for (int64_t j = from; j < to; j++) {
         int64_t columns = columns_of(p->dtype, p->n, j);
         const void *block = (const char *)packed + j * width * p->k * size;
-        void *to_c = (char *)c + j * width * size;
-        const wg_panel panel = {.m = p->m, .columns = columns, .k = p->k, .a_row = p->a_row, .a_column = 1,
-                                .b_row = row_of(p->dtype, columns), .c_row = p->c_row, .add = p->add};
-        p->plain(&panel, a, block, to_c);
+        void *out = (char *)c + j * width * size;
+        if (columns == width && p->whole) {
+            p->whole(block, a, out);
+        } else {
+            wg_panel panel = panel_of(p, columns);
+            p->any(&panel, a, block, out);
+        }
     }
 }
 

@@ -13,6 +13,12 @@
 /* The bytes of a whole block's row of B, and of what the rows of narrower ones are multiples of. */
 enum { WG_BLOCK_BYTES = 256, WG_LINE_BYTES = 64 };
 
+/* x from its element (i,j) on. */
+static inline wg_matrix wg__corner(wg_dtype dtype, const wg_matrix *x, int64_t i, int64_t j) {
+    int64_t size = (int64_t)wg_dtype_size(dtype);
+    return (wg_matrix){(char *)x->data + (i * x->row + j * x->column) * size, x->row, x->column};
+}
+
 /* C = A B, or C = C + A B where `add`. A is m x k of any strides, C m x columns with column stride 1. B is k x columns, its
  * rows b_row apart, where b_row or more elements of the last row may be read too. */
 typedef struct wg_panel {

@@ -452,7 +452,7 @@ WG_API wg_status wg_check_op(const wg_check_options *options, wg_memory *memory,
 
 /* ---- running ---------------------------------------------------------------------------------- */
 
-/* The instruction sets that kernels of pointwise ops are compiled for, worst first. Results of two sets agree to rounding. */
+/* The instruction sets that kernels of pointwise ops and products are compiled for, worst first. Results of two sets agree to rounding. */
 typedef enum wg_isa {
     WG_ISA_AUTO,     /* the best that this machine runs */
     WG_ISA_BASELINE, /* what every processor of the family has */
@@ -466,7 +466,7 @@ WG_API bool wg_isa_runs(wg_isa isa);
 typedef struct wg_run_options {
     int threads;          /* 0: as many as OpenMP would use */
     bool keep_subnormals; /* false: numbers below the normal range count as zero, here and in the workers */
-    wg_isa isa;           /* the most that pointwise kernels and the exponentials of softmax use; products are CBLAS's own choice */
+    wg_isa isa;           /* the most that pointwise kernels, the exponentials of softmax and products use */
 } wg_run_options;
 
 /* Evaluates op by op, with no optimisation: for define-by-run, for debugging, and as the reference that compiled plans are

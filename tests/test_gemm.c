@@ -61,12 +61,14 @@ static void drop(filled *f) {
     free(f->exact);
 }
 
+static wg_isa most_isa = WG_ISA_AUTO; /* of what `worst` runs */
+
 /* The largest |C - exact| over the rounding that sum may have made; and whether the gaps of C are untouched. */
 static double worst(wg_engine engine, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int la, int lb, int lc,
                     double alpha, double beta, int threads) {
     filled a = fill(dtype, m, k, la, 1), b = fill(dtype, k, n, lb, 2), c = fill(dtype, m, n, lc, 3);
-    wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, alpha, beta};
-    wg_team team = {.threads = threads, .keep_subnormals = true};
+    wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, alpha, beta, WG_ISA_AUTO};
+    wg_team team = {.threads = threads, .keep_subnormals = true, .isa = most_isa};
     double eps = dtype == WG_F32 ? 0x1p-24 : 0x1p-53, most = 0, touched = 0;
     wg__gemm_by(engine, &team, &g);
     for (int64_t i = 0; i < m; i++)
@@ -93,7 +95,7 @@ static double worst(wg_engine engine, wg_dtype dtype, int64_t m, int64_t n, int6
 static const int64_t sizes[][3] = {{1, 1, 1}, {3, 5, 7}, {1, 300, 9}, {130, 1, 65}, {33, 257, 70}, {129, 129, 3}, {64, 64, 64}};
 
 Test(gemm, engines_agree_with_exact_sums_at_every_layout) {
-    for (int engine = WG_ENGINE_BY_SIZE; engine <= WG_ENGINE_CBLAS; engine++)
+    for (int engine = WG_ENGINE_BY_SIZE; engine < WG_ENGINES; engine++)
         for (int s = 0; s < WG_LEN(sizes); s++)
             for (int layouts = 0; layouts < 50; layouts++)
                 for (int dtype = WG_F32; dtype <= WG_F64; dtype++) {
@@ -106,7 +108,7 @@ Test(gemm, engines_agree_with_exact_sums_at_every_layout) {
 
 Test(gemm, alpha_scales_and_beta_accumulates) {
     const double factor[] = {0, 1, -1, 0.5};
-    for (int engine = WG_ENGINE_PLAIN; engine <= WG_ENGINE_CBLAS; engine++)
+    for (int engine = WG_ENGINE_PLAIN; engine < WG_ENGINES; engine++)
         for (int f = 0; f < 16; f++)
             for (int layout = 0; layout < 4; layout += 3) {
                 cr_assert_leq(worst(engine, WG_F64, 33, 140, 70, layout, 2, 1, factor[f % 4], factor[f / 4], 1), 1);
@@ -115,7 +117,7 @@ Test(gemm, alpha_scales_and_beta_accumulates) {
 }
 
 Test(gemm, empty_inner_axis_scales_the_result_and_empty_results_are_left_alone) {
-    for (int engine = WG_ENGINE_BY_SIZE; engine <= WG_ENGINE_CBLAS; engine++) {
+    for (int engine = WG_ENGINE_BY_SIZE; engine < WG_ENGINES; engine++) {
         cr_assert_leq(worst(engine, WG_F32, 3, 200, 0, 0, 0, 0, 1, 0, 2), 1, "k = 0 writes zeros");
         cr_assert_leq(worst(engine, WG_F32, 3, 200, 0, 0, 0, 1, 1, 0.5, 2), 1, "k = 0 with beta");
         cr_assert_leq(worst(engine, WG_F64, 0, 4, 3, 0, 0, 0, 1, 0, 2), 1);
@@ -126,7 +128,7 @@ Test(gemm, empty_inner_axis_scales_the_result_and_empty_results_are_left_alone) 
 
 Test(gemm, nan_and_infinity_reach_their_row_and_column_and_no_other) {
     enum { M = 40, N = 50, K = 30 };
-    for (int engine = WG_ENGINE_PLAIN; engine <= WG_ENGINE_CBLAS; engine++)
+    for (int engine = WG_ENGINE_PLAIN; engine < WG_ENGINES; engine++)
         for (int gaps = 1; gaps <= 2; gaps++) {
             static float a[M * K * 2], b[K * N], c[M * N];
             for (int i = 0; i < M * K * 2; i++)
@@ -138,7 +140,7 @@ Test(gemm, nan_and_infinity_reach_their_row_and_column_and_no_other) {
             a[(7 * K + 11) * gaps] = INFINITY;
             b[3 * N + 20] = NAN;
             b[11 * N + 9] = 0; /* infinity times zero */
-            wg_gemm g = {WG_F32, M, N, K, {a, K * gaps, gaps}, {b, N, 1}, {c, N, 1}, 1, 0};
+            wg_gemm g = {WG_F32, M, N, K, {a, K * gaps, gaps}, {b, N, 1}, {c, N, 1}, 1, 0, WG_ISA_AUTO};
             wg__gemm_by(engine, &(wg_team){.threads = 1}, &g);
             for (int i = 0; i < M; i++)
                 for (int j = 0; j < N; j++) {
@@ -154,13 +156,13 @@ Test(gemm, nan_and_infinity_reach_their_row_and_column_and_no_other) {
 }
 
 Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
-    const int64_t big[][3] = {{32, 1024, 256}, {300, 260, 70}, {257, 129, 200}};
+    const int64_t big[][3] = {{32, 1024, 256}, {300, 260, 70}, {257, 129, 200}, {600, 300, 210}};
     for (int s = 0; s < WG_LEN(big); s++)
         for (int dtype = WG_F32; dtype <= WG_F64; dtype++) {
             int64_t m = big[s][0], n = big[s][1], k = big[s][2];
             filled a = fill(dtype, m, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, m, n, 0, 3);
             void *first = calloc((size_t)c.span, 8);
-            wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, 1, 0};
+            wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
             cr_assert_gt(wg__gemm_tiles(&g), 1);
             for (int threads = 1; threads <= 8; threads += threads < 4 ? 1 : 4) {
                 memset(c.block, 0xff, (size_t)c.span * 8);
@@ -178,9 +180,57 @@ Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
         }
 }
 
-/* ---- packed right operands ---- */
-
 static const wg_isa sets[] = {WG_ISA_AUTO, WG_ISA_BASELINE, WG_ISA_AVX2, WG_ISA_AVX512};
+
+Test(gemm, every_instruction_set_agrees_with_exact_sums_at_odd_sizes) {
+    const int64_t odd[] = {0, 1, 3, 17, 63, 64, 65, 129};
+    enum { N = WG_LEN(odd) };
+    for (int set = 0; set < WG_LEN(sets); set++) {
+        most_isa = sets[set];
+        for (int s = 0; s < N * N * N; s++) {
+            int64_t m = odd[s % N], n = odd[s / N % N], k = odd[s / N / N];
+            wg_engine engine = s % 3 == 0 ? WG_ENGINE_BY_SIZE : s % 3 == 1 ? WG_ENGINE_PACKED : WG_ENGINE_XSMM;
+            wg_dtype dtype = (s / 3) % 2 ? WG_F32 : WG_F64;
+            double error = worst(engine, dtype, m, n, k, s % 5, s / 5 % 5, s / 7 % 2, 1, s / 2 % 2, 1 + s % 2);
+            cr_assert_leq(error, 1, "set %d, engine %d, %s, %lldx%lldx%lld: %g times the bound", set, (int)engine,
+                          wg_dtype_name(dtype), (long long)m, (long long)n, (long long)k, error);
+        }
+    }
+    most_isa = WG_ISA_AUTO;
+}
+
+/* One chain of multiply-adds an element, in the order of k: whoever runs it, whatever the order that A and B lie in. */
+Test(gemm, kernels_that_fuse_agree_in_every_bit) {
+    const int64_t forms[][3] = {{70, 200, 500}, {300, 64, 1030}, {7, 128, 33}};
+    int compared = 0;
+    for (int f = 0; f < WG_LEN(forms); f++)
+        for (int layouts = 0; layouts < 16; layouts++)
+            for (int dtype = WG_F32; dtype <= WG_F64; dtype++) {
+                int64_t m = forms[f][0], n = forms[f][1], k = forms[f][2];
+                filled a = fill(dtype, m, k, layouts % 4, 1), b = fill(dtype, k, n, layouts / 4, 2), c = fill(dtype, m, n, 0, 3);
+                wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
+                void *first = calloc((size_t)c.span, 8);
+                for (int way = 0; way < 4; way++) {
+                    wg_isa isa = way == 1 ? WG_ISA_AVX2 : WG_ISA_AUTO;
+                    if (way == 1 && !wg_isa_runs(isa))
+                        continue;
+                    if (way >= 2 && !wg_isa_runs(WG_ISA_AVX2)) /* the compiler's own kernels do not fuse, LIBXSMM's may */
+                        continue;
+                    memset(c.block, 0xff, (size_t)c.span * 8);
+                    wg__gemm_by(way < 2 ? WG_ENGINE_PACKED : WG_ENGINE_XSMM, &(wg_team){.threads = way == 3 ? 3 : 1, .isa = isa}, &g);
+                    if (way == 0)
+                        memcpy(first, c.block, (size_t)c.span * 8);
+                    cr_assert_eq(memcmp(first, c.block, (size_t)c.span * 8), 0, "form %d, layouts %d, %s, way %d", f, layouts,
+                                 wg_dtype_name(dtype), way);
+                    compared++;
+                }
+                free(first);
+                drop(&a), drop(&b), drop(&c);
+            }
+    cr_assert_gt(compared, 0);
+}
+
+/* ---- packed right operands ---- */
 
 static void *pack(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) {
     size_t bytes = wg__packed_bytes(dtype, k, n);
@@ -278,4 +328,35 @@ Test(gemm, packing_has_the_same_bytes_from_either_order_and_any_threads) {
             for (int layout = 0; layout < 4; layout++)
                 drop(&b[layout]), free(packed[layout]);
         }
+}
+
+Test(gemm, not_a_number_and_infinity_stay_in_their_row_and_column_of_packed_products) {
+    enum { M = 14, N = 83, K = 30 };
+    for (int set = 0; set < WG_LEN(sets); set++) {
+        static float a[M * K], b[K * N], c[M * N];
+        for (int i = 0; i < M * K; i++)
+            a[i] = 1;
+        for (int i = 0; i < K * N; i++)
+            b[i] = 0.25f;
+        for (int i = 0; i < M * N; i++)
+            c[i] = NAN;
+        a[7 * K + 11] = INFINITY;
+        b[3 * N + 20] = NAN;
+        b[11 * N + 80] = 0; /* infinity times zero */
+        void *packed = pack(WG_F32, K, N, &(wg_matrix){b, N, 1}, 1);
+        wg_packed_product p;
+        wg__packed_product_init(&p, sets[set], WG_F32, M, N, K, K, N, false);
+        wg__packed_multiply(&p, a, packed, c);
+        free(packed);
+        for (int i = 0; i < M; i++)
+            for (int j = 0; j < N; j++) {
+                float y = c[i * N + j];
+                if (j == 20 || (i == 7 && j == 80))
+                    cr_assert(isnan(y), "(%d,%d) is %g", i, j, y);
+                else if (i == 7)
+                    cr_assert(isinf(y) && y > 0, "(%d,%d) is %g", i, j, y);
+                else
+                    cr_assert_eq(y, 0.25f * K - (j == 80 ? 0.25f : 0), "(%d,%d) is %g", i, j, y);
+            }
+    }
 }

@@ -1,0 +1,133 @@
+/* packed_gemm.c: a tile of a product: k in pieces, and for each the operands copied into panels where that pays. The panels
+ * lie on the stack, so that a run allocates nothing. */
+#include "packed_gemm.h"
+#include "xsmm.h"
+
+#include <string.h>
+
+/* DEEP: a piece of k, in bytes of an element's row. ROWS: of A copied together. SLICE: rows of C that a kernel has in
+ * registers, asked of memory before it begins. FEW rows do not repay a copy of B. */
+enum { DEEP_BYTES = 768, ROWS = 256, SLICE = 6, FEW = 48 };
+_Static_assert(ROWS * DEEP_BYTES + WG_BLOCK_BYTES * DEEP_BYTES / 4 <= WG_TILE_BYTES, "panels");
+
+/* Where panels are copied: A's, and one block of B's. */
+typedef struct panels {
+    _Alignas(64) char a[ROWS * DEEP_BYTES];
+    _Alignas(64) char b[WG_BLOCK_BYTES * DEEP_BYTES / 4];
+} panels;
+
+static void scale(wg_dtype dtype, int64_t count, double factor, void *x) {
+    for (int64_t i = 0; i < count; i++) {
+        if (dtype == WG_F32)
+            ((float *)x)[i] *= (float)factor;
+        else
+            ((double *)x)[i] *= factor;
+    }
+}
+
+/* C = 0 or beta C, where no sum begins from it as it is. */
+static void begin(const wg_gemm *g) {
+    for (int64_t i = 0; i < g->m; i++) {
+        void *row = wg__corner(g->dtype, &g->c, i, 0).data;
+        if (g->beta == 0)
+            memset(row, 0, (size_t)g->n * wg_dtype_size(g->dtype));
+        else
+            scale(g->dtype, g->n, g->beta, row);
+    }
+}
+
+/* A piece of A as kernels read it: its rows as they are, or a copy in the order that it has. */
+static wg_matrix panel_of_a(const wg_gemm *g, int64_t q, int64_t k, char *copy) {
+    wg_matrix a = wg__corner(g->dtype, &g->a, 0, q);
+    if (a.column == 1)
+        return a;
+    if (a.row == 1) {
+        wg__panel_copy(g->dtype, &(wg_matrix){a.data, a.column, 1}, k, g->m, g->m, g->m, copy);
+        return (wg_matrix){copy, 1, g->m};
+    }
+    wg__panel_copy(g->dtype, &a, g->m, k, k, k, copy);
+    return (wg_matrix){copy, k, 1};
+}
+
+/* The same of one block of columns of B, times alpha. */
+static wg_matrix panel_of_b(const wg_gemm *g, int64_t q, int64_t j, int64_t k, int64_t columns, char *copy) {
+    int64_t width = wg__packed_width(g->dtype);
+    wg_matrix b = wg__corner(g->dtype, &g->b, q, j);
+    if (b.column == 1 && g->alpha == 1 && g->m <= FEW && columns == width)
+        return b;
+    wg__panel_copy(g->dtype, &b, k, columns, width, width, copy);
+    if (g->alpha != 1)
+        scale(g->dtype, k * width, g->alpha, copy);
+    return (wg_matrix){copy, width, 1};
+}
+
+/* The kernels of one panel of B: for SLICE rows, and for those that are left over. */
+typedef struct kernels {
+    wg__panel_kernel *any;
+    wg__xsmm_kernel *slice, *rest;
+} kernels;
+
+static kernels kernels_of(bool xsmm, const wg_gemm *g, const wg_panel *p) {
+    kernels k = {.any = wg__panel_kernel_of(g->dtype, g->isa)};
+    wg_panel slice = *p, rest = *p;
+    slice.m = SLICE;
+    rest.m = p->m % SLICE;
+    if (xsmm && p->m >= SLICE)
+        k.slice = wg__xsmm_kernel_of(g->dtype, g->isa, &slice);
+    if (xsmm && rest.m > 0)
+        k.rest = wg__xsmm_kernel_of(g->dtype, g->isa, &rest);
+    return k;
+}
+
+/* All rows by one panel of B. What C is written to comes from memory while the slice computes. */
+static void multiply(const wg_gemm *g, const kernels *kernel, const wg_panel *p, const wg_matrix *a, const void *b, int64_t j) {
+    wg_panel part = *p;
+    int64_t bytes = p->columns * (int64_t)wg_dtype_size(g->dtype);
+    for (int64_t i = 0; i < p->m; i += SLICE) {
+        part.m = wg__min(SLICE, p->m - i);
+        for (int64_t r = i; r < i + part.m; r++)
+            for (int64_t at = 0; at < bytes; at += WG_LINE_BYTES)
+                __builtin_prefetch((char *)wg__corner(g->dtype, &g->c, r, j).data + at, 1);
+        const void *rows = wg__corner(g->dtype, a, i, 0).data;
+        void *out = wg__corner(g->dtype, &g->c, i, j).data;
+        wg__xsmm_kernel *made = part.m == SLICE ? kernel->slice : kernel->rest;
+        if (made && p->columns == wg__packed_width(g->dtype))
+            made(b, rows, out);
+        else
+            kernel->any(&part, rows, b, out);
+    }
+}
+
+/* As many rows as A is copied of together. */
+static void multiply_rows(bool xsmm, const wg_gemm *g, panels *panel) {
+    int64_t width = wg__packed_width(g->dtype), most = DEEP_BYTES / (int64_t)wg_dtype_size(g->dtype);
+    int64_t pieces = (g->k + most - 1) / most, deep = ((g->k + pieces - 1) / pieces + 15) / 16 * 16;
+    for (int64_t q = 0; q < g->k; q += deep) {
+        int64_t k = wg__min(deep, g->k - q);
+        wg_matrix a = panel_of_a(g, q, k, panel->a);
+        kernels kernel = {0};
+        for (int64_t j = 0; j < g->n; j += width) {
+            int64_t columns = wg__min(width, g->n - j);
+            wg_matrix b = panel_of_b(g, q, j, k, columns, panel->b);
+            wg_panel p = {.m = g->m, .columns = columns, .k = k, .a_row = a.row, .a_column = a.column, .b_row = b.row,
+                          .c_row = g->c.row, .add = q > 0 || g->beta != 0};
+            if (j == 0)
+                kernel = kernels_of(xsmm, g, &p);
+            multiply(g, &kernel, &p, &a, b.data, j);
+        }
+    }
+}
+
+void wg__gemm_packed(bool xsmm, const wg_gemm *g) {
+    panels panel;
+    int64_t rows = g->a.column == 1 ? wg__max(g->m, 1) : ROWS; /* not copied: all of them */
+    if (g->k == 0 || (g->beta != 0 && g->beta != 1))
+        begin(g);
+    for (int64_t i = 0; i < g->m && g->k > 0; i += rows) {
+        wg_gemm part = *g;
+        part.m = wg__min(rows, g->m - i);
+        part.a = wg__corner(g->dtype, &g->a, i, 0);
+        part.c = wg__corner(g->dtype, &g->c, i, 0);
+        multiply_rows(xsmm, &part, &panel);
+    }
+}

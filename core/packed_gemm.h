@@ -1,0 +1,11 @@
+/* packed_gemm.h: a tile of a product by the kernels of packed.h. Core only. */
+#ifndef WG_PACKED_GEMM_H
+#define WG_PACKED_GEMM_H
+
+#include "packed.h"
+
+/* The whole of g on this thread, by LIBXSMM's kernels where `xsmm` and it has them. Takes WG_TILE_BYTES of the stack. */
+void wg__gemm_packed(bool xsmm, const wg_gemm *g);
+enum { WG_TILE_BYTES = 240 * 1024 };
+
+#endif
