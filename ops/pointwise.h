@@ -11,6 +11,8 @@ typedef void wg__map(int64_t n, const void *const *in, void *out);
 /* Of the row selu. Source: Klambauer et al. 2017. */
 #define SELU_SCALE 1.0507009873554804934193349852946
 #define SELU_ALPHA 1.6732632423543772848170429916717
+/* Of the row silu: e^-48. */
+#define E_48 1.4251640827409352e-21
 
 /* The number of every row. */
 enum {
