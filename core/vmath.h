@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <string.h>
 #include <tgmath.h>
 #undef I /* of complex.h */
 
@@ -34,6 +35,13 @@ WG__VECTOR2(atan2)
 /* x as arithmetic sees it: a subnormal is a zero where subnormals are flushed. Some functions of libmvec (log, pow, atan2) are
  * wrong in that mode for operands that are not zero to integer instructions and are to the rest. */
 #define SEEN(x) ((x) == 0 ? (x) * 0 : (x))
+
+/* Whether x is a zero to the bit: arithmetic that flushes subnormals takes them for one. */
+#define IS_ZERO(x)                                                                                 \
+    ({                                                                                             \
+        const typeof(x) size = fabs(x), zero = 0;                                                  \
+        memcmp(&size, &zero, sizeof zero) == 0;                                                    \
+    })
 
 /* sqrt(a^2 + b^2) to 2 units in the last place; infinite where an operand is, even beside a NaN. Scaled by a power of 2,
  * so that no square overflows, and what underflows is too small to count (a scale of 1 in the middle would be folded into
