@@ -114,43 +114,86 @@ static const double edges[] = {
     0.0, INFINITY, NAN, 1, 0.5, 2, 3, 6, 1e-30, 1e30, 1e-38, 1e-40, 1e-45, FLT_MIN, FLT_MAX, 1e-310, 5e-324, DBL_MIN,
     DBL_MAX, 0.999999940395355225, 1.00000011920928955, 2.9999998, 3.0000002, 1e-4, 1e-8, 20, 40, 87.5, 88.8, 90, 100,
     103.9, 700, 709.9, 745.2, 1000, 12345.678, 16777217, 1e15, 2147483647, 0.70710678, 8, 26.6, 3.14159265358979};
-enum { EDGES = WG_LEN(edges), SIGNED = 2 * EDGES, RANDOM = 3000 };
+
+/* Where a kernel has been wrong: squares, remainders and exponentials that are subnormal or overflow on the way. */
+static const double found[][3] = {
+    {3.7838730886384694e-20, 4.6242839381013999e-19, 0},    {1.0542249532161266e-19, -2.1879043524301222e-19, 0},
+    {-1.4794827325055804e-18, -7.093543755969543e-25, 0},   {1.0579226444246947e-19, -2.3523669867573294e-19, 0},
+    {-6.7475320907972271e-153, 5.310627584105109e-164, 0},  {-1.284970204019471e-188, 5.1483118544225006e-151, 0},
+    {-1.4584527193180824e-154, -3.0958463921278762e-154, 0}, {-1.3956906033241227e-154, 4.4717191429871243e-154, 0},
+    {1.1e19, 2.3e19, 0},                                    {2.4e38, -2.4e38, 0},
+    {9e153, -1.2e154, 0},                                   {1.27e308, 1.27e308, 0},
+    {-0.14220099151134491, 1.9437007155642507e-35, 0},      {9.9999999999999694e-311, -1.7299255090073024e-298, 0},
+    {2.2250515473902577e-308, -9.8492063175292857e-301, 0}, {-89.999946594238281, 1, 0},
+    {-91.189697265625, 1, 0},                               {-103.5, 1, 0},
+    {-718.46458008589025, 1, 0},                            {-730.18671522638851, 1, 0}};
+
+enum { EDGES = WG_LEN(edges), SIGNED = 2 * EDGES, RANDOM = 4000 };
 
 static double edge(int i) { return i < EDGES ? edges[i] : -edges[i - EDGES]; }
 
-static double some(wg_random *random) {
+/* A number of any exponent that the type has. */
+static double of_any_exponent(wg_random *random, int type) {
+    int digits = type == 0 ? FLT_MANT_DIG : DBL_MANT_DIG, most = type == 0 ? FLT_MAX_EXP : DBL_MAX_EXP;
+    int least = (type == 0 ? FLT_MIN_EXP : DBL_MIN_EXP) - digits;
     double u = 2 * wg_random_uniform(random) - 1;
-    switch (wg_random_below(random, 4)) {
+    return ldexp(u, least + (int)wg_random_below(random, (uint64_t)(most - least)));
+}
+
+static double some(wg_random *random, int type) {
+    double u = 2 * wg_random_uniform(random) - 1;
+    switch (wg_random_below(random, 6)) {
     case 0:
         return u;
     case 1:
         return 10 * u;
     case 2:
         return floor(20 * u) / 2;
+    case 3:
+        return (type == 0 ? 120 : 800) * u; /* as far out as exponentials reach */
+    case 4:
+        return of_any_exponent(random, type);
     default:
         return copysign(pow(10, 30 * (2 * wg_random_uniform(random) - 1)), u);
     }
 }
 
-/* Fills the operands of the op: every edge, pair or (of every fifth) triple of edges, then random points. */
+/* Random operands; every other time the second is no more than 2^60 times the first or smaller, most often near. */
+static void draw(wg_random *random, int type, double *x) {
+    for (int k = 0; k < 3; k++)
+        x[k] = some(random, type);
+    if (wg_random_below(random, 2)) {
+        double u = 4 * wg_random_uniform(random) - 2;
+        x[1] = ldexp(x[0] * (2 * wg_random_uniform(random) - 1), (int)(60 * u * u * u / 8));
+    }
+}
+
+static void put_all(void **in, int type, int64_t i, double a, double b, double c) {
+    put(in[0], type, i, a);
+    put(in[1], type, i, b);
+    put(in[2], type, i, c);
+}
+
+/* Fills the operands of the op: every edge, pair or (of every fifth) triple of edges, then points found, then random ones. */
 static int64_t fill(int operands, int type, void **in) {
     int step = operands == 3 ? 5 : 1;
     int64_t n = 0;
+    double x[3];
     wg_random random = {.seed = 7, .stream = (uint64_t)operands};
     for (int a = 0; a < SIGNED; a += step)
         for (int b = 0; b < (operands > 1 ? SIGNED : 1); b += step)
-            for (int c = 0; c < (operands > 2 ? SIGNED : 1); c += step, n++) {
-                put(in[0], type, n, edge(a));
-                put(in[1], type, n, edge(b));
-                put(in[2], type, n, edge(c));
-            }
-    for (int i = 0; i < RANDOM; i++, n++)
-        for (int k = 0; k < 3; k++)
-            put(in[k], type, n, some(&random));
+            for (int c = 0; c < (operands > 2 ? SIGNED : 1); c += step)
+                put_all(in, type, n++, edge(a), edge(b), edge(c));
+    for (int i = 0; i < WG_LEN(found); i++)
+        put_all(in, type, n++, found[i][0], found[i][1], found[i][2]);
+    for (int i = 0; i < RANDOM; i++) {
+        draw(&random, type, x);
+        put_all(in, type, n++, x[0], x[1], x[2]);
+    }
     return n;
 }
 
-enum { MOST = SIGNED * SIGNED + RANDOM };
+enum { MOST = (SIGNED * SIGNED + WG_LEN(found) + RANDOM + 7) / 8 * 8 }; /* whole cache lines */
 
 /* How far the op is off at these operands, less what it may. Where subnormals are flushed a function may see each of them
  * as a zero or as it is. */
@@ -252,7 +295,7 @@ static void split(const wg_op *op, int type, int isa, bool keep, void **in, void
     wg_random random = {.seed = 3};
     for (int64_t i = 0; i < N; i++)
         for (int k = 0; k < 3; k++)
-            put(in[k], type, i, i % 5 == 0 ? edge((int)wg_random_below(&random, SIGNED)) : some(&random));
+            put(in[k], type, i, i % 5 == 0 ? edge((int)wg_random_below(&random, SIGNED)) : some(&random, type));
     wg__map *map = wg__map_for(op, type, isa);
     unsigned mode = wg__float_mode_enter(keep);
     map(N, (const void *const *)in, out);
