@@ -310,7 +310,8 @@ static void read_output(wg_reader *reader) {
     reader->output = at;
 }
 
-/* init PATTERN = INITIALISER; the pattern is the characters up to '=', without blanks. */
+/* init PATTERN = INITIALISER; the pattern is the characters up to '=', without blanks. (Straight after `init`, a '=' was
+ * refused.) */
 static void read_init(wg_reader *reader) {
     wg_parser *parser = &reader->parser;
     wg_lang *lang = reader->lang;
@@ -327,8 +328,6 @@ static void read_init(wg_reader *reader) {
         }
         pattern.size = (size_t)(parser->now.start - pattern.start) + parser->now.size;
     }
-    if (parser->status == WG_OK && parser->now.start == pattern.start)
-        wg__parser_unexpected(parser, "a pattern of names, like b_* or U_f");
     const char *name = parser->status == WG_OK ? wg__parser_string(parser, &pattern) : NULL;
     if (!name || !wg__parser_expect(parser, '=', "'='"))
         return;

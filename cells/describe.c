@@ -14,13 +14,6 @@ static const char *kind_name(const wg_symbol *s) {
     return s->kind == WG_SYMBOL_PARAM && s->fixed ? "fixed" : name[s->kind];
 }
 
-static int param_number(const wg_lang *lang, int symbol) {
-    for (int i = 0; i < lang->params; i++)
-        if (lang->param[i] == symbol)
-            return i;
-    return -1;
-}
-
 static void fill(const wg_lang *lang, const wg_inits *inits, int symbol, wg_cell_entry *entry) {
     const wg_symbol *s = &lang->symbol[symbol];
     *entry = (wg_cell_entry){.name = s->name, .kind = kind_name(s), .line = s->line};
@@ -30,7 +23,7 @@ static void fill(const wg_lang *lang, const wg_inits *inits, int symbol, wg_cell
         return;
     entry->assumed = s->hidden[0] || s->hidden[1];
     snprintf(entry->reason, sizeof entry->reason, "%s", s->reason ? s->reason : "");
-    wg__inits_text(inits, param_number(lang, symbol), entry->initialiser,
+    wg__inits_text(inits, wg__lang_param(lang, symbol), entry->initialiser,
                    sizeof entry->initialiser);
 }
 

@@ -232,14 +232,6 @@ static wg_status apply_outside(wg_inits *inits, const wg_use *use, const char *t
     return status == WG_OK ? apply_line(inits, &line, true, error) : status;
 }
 
-/* The position of a parameter's symbol in lang->param. */
-static int position(const wg_lang *lang, int symbol) {
-    for (int i = 0; i < lang->params; i++)
-        if (lang->param[i] == symbol)
-            return i;
-    return -1;
-}
-
 /* The place of an initialiser: its line, or the parameter's where there is none. */
 static wg_status wrong(const wg_inits *inits, int param, wg_error *error, const char *message) {
     const wg_initialiser *own = &inits->of[param];
@@ -267,7 +259,7 @@ static wg_status check_fit(const wg_inits *inits, int param, wg_error *error) {
             return wrong(inits, param, error, "the negative of a parameter of another shape");
         if (steps > lang->params)
             return wrong(inits, param, error, "parameters that are each the negative of the other");
-        own = &inits->of[position(lang, own->of)];
+        own = &inits->of[wg__lang_param(lang, own->of)];
     }
     return WG_OK;
 }
@@ -428,7 +420,7 @@ wg_status wg__inits_draw(const wg_inits *inits, int param, int64_t input, int64_
                             "%s: '%s' cannot be drawn into a tensor of another shape or type",
                             lang->source.name, lang->symbol[lang->param[param]].name);
     for (; inits->of[param].kind == WG_INIT_NEGATIVE; sign = -sign)
-        param = position(lang, inits->of[param].of);
+        param = wg__lang_param(lang, inits->of[param].of);
     drawing.value = wg__take(inits->arena.memory, wg__size((size_t)shape.count, sizeof(double), 8));
     status = drawing.value ? draw(inits, param, &shape, input, hidden, random, &drawing, error)
                            : wg_error_set(error, wg__refusal(inits->arena.memory), "%s: %s",

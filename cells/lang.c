@@ -84,6 +84,13 @@ static const char *name_of(const void *lang, int64_t i) { return ((const wg_lang
 
 int wg__lang_find(const wg_lang *lang, const char *name) { return (int)wg__lookup_find(&lang->names, name); }
 
+int wg__lang_param(const wg_lang *lang, int symbol) {
+    int at = 0;
+    while (lang->param[at] != symbol)
+        at++;
+    return at;
+}
+
 /* Adds a symbol with a new name; -1, with an error, when refused. */
 static int push_symbol(wg_reader *reader, const wg_symbol *symbol) {
     wg_lang *lang = reader->lang;

@@ -134,6 +134,7 @@ wg_lang *wg__lang_declare(wg_memory *memory, const char *name, const char *text,
 void wg__lang_free(wg_lang *lang);
 
 int wg__lang_find(const wg_lang *lang, const char *name); /* a symbol's index, or -1 */
+int wg__lang_param(const wg_lang *lang, int symbol);      /* a parameter's place in `param` */
 const wg_extent *wg__lang_extent(const wg_lang *lang, const wg_ast *ast);
 
 /* Of expressions outside equations (sizes, consts, arguments of initialisers), which stand in
@@ -145,14 +146,14 @@ const wg_formula *wg__lang_length(wg_lang *lang, const wg_source *source, const 
  * as used. */
 wg_status wg__lang_is_number(wg_lang *lang, const wg_source *source, const wg_ast *ast,
                              wg_error *error);
-/* The value of such an expression when input and hidden are known. */
+/* The value of such an expression, checked before by one of these two, when input and hidden are known. */
 wg_status wg__lang_number(const wg_lang *lang, const wg_source *source, const wg_ast *ast,
                           int64_t input, int64_t hidden, double *value, wg_error *error);
 /* A symbol's sizes when input and hidden are known; WG_RANGE with the place if one is not whole or
  * less than 1. Also checks that a tied hidden is input. */
 wg_status wg__lang_shape(const wg_lang *lang, int symbol, int64_t input, int64_t hidden,
                          wg_shape *shape, wg_error *error);
-/* All sizes of the cell at once, so that a bad one is told before any work. */
+/* All sizes of the cell and starts of its states at once, so that a bad one is told before any work. */
 wg_status wg__lang_check_sizes(const wg_lang *lang, int64_t input, int64_t hidden, wg_error *error);
 
 char *wg__extent_text(const wg_extent *extent, char *text,

@@ -89,6 +89,21 @@ static wg_status add_all(wg_model *model, const wg_draw *draw, wg_error *error) 
     return status;
 }
 
+/* Finds the width of the layers' output. Every size of every layer is checked, so that a bad one is told by its place
+ * before any work. */
+static wg_status measure(wg_model *model, wg_error *error) {
+    const wg_lang *lang = model->cell->lang;
+    const wg_model_options *o = &model->options;
+    wg_shape shape = {0};
+    wg_status status = wg__lang_check_sizes(lang, first_width(o), o->hidden, error);
+    if (status == WG_OK)
+        status = wg__lang_shape(lang, lang->output, first_width(o), o->hidden, &shape, error);
+    model->width = shape.rank ? shape.dim[0] : 1;
+    if (status == WG_OK && o->layers > 1)
+        status = wg__lang_check_sizes(lang, model->width, o->hidden, error);
+    return status;
+}
+
 wg_model *wg__model_empty(wg_memory *memory, wg_cell *cell, const wg_model_options *options, wg_error *error) {
     wg_model *model = cell && check_options(options, error) == WG_OK ? wg__take0(memory, sizeof *model) : NULL;
     if (!model) {
@@ -107,15 +122,10 @@ wg_model *wg__model_empty(wg_memory *memory, wg_cell *cell, const wg_model_optio
     }
     model->options = *options;
     model->params = wg_params_new(memory);
-    wg_shape shape = {0};
-    wg_status status = model->params ? wg_cell_shape(cell, wg_cell_output(cell), first_width(options), options->hidden,
-                                                     &shape, error)
-                                     : refused(memory, error);
-    if (status != WG_OK) {
+    if ((model->params ? measure(model, error) : refused(memory, error)) != WG_OK) {
         wg_model_free(model);
         return NULL;
     }
-    model->width = shape.rank ? shape.dim[0] : 1;
     return model;
 }
 
@@ -149,38 +159,32 @@ static int param_index(const wg_model *model, int layer, int param) {
 }
 
 /* A row of a state's declared start: a parameter's current value, a number, or zero. */
-static wg_status fill_start(const wg_model *model, int layer, int state, wg_tensor *tensor) {
+static void fill_start(const wg_model *model, int layer, int state, wg_tensor *tensor) {
     const wg_lang *lang = model->cell->lang;
     const wg_symbol *symbol = &lang->symbol[lang->state[state]];
     const wg_tensor *start = NULL;
     double number = 0;
-    wg_status status = WG_OK;
-    for (int i = 0; i < lang->params && symbol->start >= 0; i++)
-        if (lang->param[i] == symbol->start)
-            start = wg_params_tensor(model->params, param_index(model, layer, i));
+    if (symbol->start >= 0)
+        start = wg_params_tensor(model->params, param_index(model, layer, wg__lang_param(lang, symbol->start)));
     if (symbol->start_at)
-        status = wg__lang_number(lang, &lang->source, symbol->start_at, wg__model_input(model, layer),
-                                 model->options.hidden, &number, NULL);
+        wg__lang_number(lang, &lang->source, symbol->start_at, wg__model_input(model, layer), model->options.hidden, &number,
+                        NULL);
     int64_t row = start ? wg_tensor_shape(start)->count : 1;
     for (int64_t i = 0; i < wg_tensor_shape(tensor)->count && row; i++)
         wg_tensor_set(tensor, i, start ? wg_tensor_get(start, i % row) : number);
-    return status;
 }
 
+/* The sizes and starts were found good when the model was made. */
 static wg_status add_state(const wg_model *model, int layer, int i, int64_t batch, wg_params *states) {
     wg_shape shape;
     wg_layer_name name;
     const char *state = wg_cell_state(model->cell, i);
-    wg_status status = wg_cell_shape(model->cell, state, wg__model_input(model, layer), model->options.hidden, &shape,
-                                     NULL);
-    if (status != WG_OK)
-        return status;
+    wg_cell_shape(model->cell, state, wg__model_input(model, layer), model->options.hidden, &shape, NULL);
     wg_tensor *tensor = wg_tensor_new(model->memory, model->options.dtype, 2, (const int64_t[]){batch, shape.dim[0]});
     if (!tensor)
         return wg__refusal(model->memory);
-    status = fill_start(model, layer, i, tensor);
-    if (status == WG_OK)
-        status = wg_params_add(states, wg__layer_name(&name, layer, state), tensor);
+    fill_start(model, layer, i, tensor);
+    wg_status status = wg_params_add(states, wg__layer_name(&name, layer, state), tensor);
     wg_tensor_free(tensor);
     return status;
 }

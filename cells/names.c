@@ -11,8 +11,6 @@
 static bool one_edit(const char *a, const char *b) {
     while (*a && *a == *b)
         a++, b++;
-    if (!*a && !*b)
-        return false;
     return (*a && *b && strcmp(a + 1, b + 1) == 0) || (*a && strcmp(a + 1, b) == 0) ||
            (*b && strcmp(a, b + 1) == 0);
 }

@@ -188,12 +188,8 @@ static wg_status evaluate_size(evaluation *e, const wg_symbol *symbol, int64_t *
                             (long long)e->input, (long long)e->hidden);
 }
 
-static wg_status evaluate_name(evaluation *e, const wg_source *source, const wg_ast *ast,
-                               double *value) {
-    int at = find_number(e->lang, source, ast, e->error);
-    if (at < 0)
-        return WG_SYNTAX;
-    const wg_symbol *symbol = &e->lang->symbol[at];
+static wg_status evaluate_name(evaluation *e, const wg_ast *ast, double *value) {
+    const wg_symbol *symbol = &e->lang->symbol[wg__lang_find(e->lang, ast->name)];
     if (symbol->kind == WG_SYMBOL_CONST)
         return evaluate(e, &symbol->value_source, symbol->value, value);
     int64_t size = 0;
@@ -225,10 +221,7 @@ static wg_status evaluate(evaluation *e, const wg_source *source, const wg_ast *
     if (ast->kind == WG_AST_NUMBER)
         return WG_OK;
     if (ast->kind == WG_AST_NAME)
-        return evaluate_name(e, source, ast, value);
-    if (!is_arithmetic(ast))
-        return wg__source_error(source, e->error, WG_SYNTAX, ast->line, ast->column,
-                                "only arithmetic on numbers, sizes and consts can stand here");
+        return evaluate_name(e, ast, value);
     double x[2] = {0};
     for (int i = 0; i < ast->n; i++) {
         wg_status status = evaluate(e, source, ast->arg[i], &x[i]);
@@ -291,11 +284,14 @@ wg_status wg__lang_check_sizes(const wg_lang *lang, int64_t input, int64_t hidde
     wg_status status = WG_OK;
     wg_shape shape;
     int64_t size;
+    double start;
     for (int i = 0; i < lang->symbols && status == WG_OK; i++) {
         const wg_symbol *symbol = &lang->symbol[i];
         status = symbol->kind == WG_SYMBOL_SIZE
                      ? evaluate_size(&e, symbol, &size)
                      : wg__lang_shape(lang, i, input, hidden, &shape, error);
+        if (status == WG_OK && symbol->start_at)
+            status = wg__lang_number(lang, &lang->source, symbol->start_at, input, hidden, &start, error);
     }
     return status;
 }

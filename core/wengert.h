@@ -792,7 +792,7 @@ WG_API const wg_cell *wg_model_cell(const wg_model *model);
 WG_API const wg_model_options *wg_model_sizes(const wg_model *model);
 WG_API wg_params *wg_model_params(const wg_model *model); /* borrowed */
 /* Where every layer's states of a batch start: "layerK.NAME" (B,n), holding the declared start (a parameter's current
- * value, a number) or zero. Free it. NULL when out of memory, or if a size is out of range. */
+ * value, a number) or zero. Free it. NULL when out of memory, or if batch is out of range. */
 WG_API wg_params *wg_model_states(const wg_model *model, int64_t batch);
 
 /* A model recorded on a tape. */

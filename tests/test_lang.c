@@ -1,6 +1,7 @@
 /* The cell language: lines, declarations, names; every error with its line and column. */
 #include "suite.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -150,6 +151,44 @@ Test(lang, sizes_and_consts_are_numbers_in_equations) {
     wg__lang_free(lang);
 }
 
+Test(lang, consts_that_are_whole_are_lengths) {
+    wg_lang *lang = good("cell t\nconst k = 2 + 3\nsize N = k*hidden\nstate h[N]\nh' = tanh(W @ x) + sum(index(k))\n");
+    char text[100];
+    cr_assert_str_eq(wg__extent_text(&lang->symbol[wg__lang_find(lang, "W")].extent, text, sizeof text),
+                     "[5*hidden, input]");
+    wg__lang_free(lang);
+}
+
+/* What numbers are worked out by agrees with C's functions. */
+Test(lang, numbers_take_the_functions_of_numbers) {
+    static const struct {
+        const char *expression;
+        double value;
+    } says[] = {{"sqrt(6.25)", 2.5},    {"exp(0)", 1},           {"log(exp(3))", 3},   {"abs(-4)", 4},       {"tanh(0)", 0},
+                {"sin(0)", 0},          {"cos(0)", 1},           {"square(-3)", 9},    {"inv(8)", 0.125},    {"floor(-1.5)", -2},
+                {"rsqrt(16)", 0.25},    {"expm1(0)", 0},         {"log1p(0)", 0},      {"min(2, -1)", -1},   {"max(2, -1)", 2},
+                {"pow(2, 10)", 1024},   {"2**-1", 0.5},          {"7 - 2*3", 1},       {"(1 + 2)/4", 0.75},  {"-(-2)", 2},
+                {"input*hidden", 15},   {"square(k) + 1", 1.25}, {"log(0)", NAN},      {"1/(input - 3)", NAN}};
+    for (int i = 0; i < WG_LEN(says); i++) {
+        char text[200];
+        wg_error error = {0};
+        double value;
+        snprintf(text, sizeof text, "cell t\nconst k = 0.5\nstate h = %s, c = k\nh' = h + W @ x\nc' = c\n", says[i].expression);
+        if (i == 22) { /* of no size: worked out when read, wherever it is a const */
+            snprintf(text, sizeof text, "cell t\nconst k = %s\nstate h = k\nh' = h + W @ x\n", says[i].expression);
+            bad(text, "2:11", "not a finite number");
+            continue;
+        }
+        wg_lang *lang = good(text);
+        const wg_symbol *h = &lang->symbol[lang->state[0]];
+        wg_status status = wg__lang_number(lang, &lang->source, h->start_at, 3, 5, &value, &error);
+        cr_expect_eq(status, isnan(says[i].value) ? WG_RANGE : WG_OK, "%s: %s", says[i].expression, error.text);
+        cr_expect(status != WG_OK || value == says[i].value, "%s is %g", says[i].expression, value);
+        cr_expect_eq(wg__lang_check_sizes(lang, 3, 5, &error), status, "%s", says[i].expression);
+        wg__lang_free(lang);
+    }
+}
+
 Test(lang, sizes_that_are_not_whole_are_told_when_numbers_are_known) {
     wg_lang *lang = good("cell t\nsize N = hidden/2\nstate h[N]\nh' = tanh(W @ x + U @ h)\n");
     wg_error error = {0};
@@ -168,6 +207,11 @@ Test(lang, sizes_that_are_not_whole_are_told_when_numbers_are_known) {
     cr_assert_not_null(
         strstr(error.text, "t.cell:3:7: 'h' has length hidden - 4, which is less than 1"), "%s",
         error.text);
+    wg__lang_free(lang);
+    lang = good(RNN LAST);
+    error = (wg_error){0};
+    cr_assert_eq(wg__lang_check_sizes(lang, (int64_t)1 << 40, (int64_t)1 << 40, &error), WG_RANGE);
+    cr_assert_not_null(strstr(error.text, "t.cell:4:11: 'W' is too large for input 1099511627776"), "%s", error.text);
     wg__lang_free(lang);
 }
 
@@ -343,6 +387,10 @@ Test(lang, declarations_are_well_formed) {
     bad("cell t\nconst k = sigmoid(1)\n", "2:11", "only arithmetic");
     bad("cell t\nparam W[1, 2, 3]\n", "2:15", "at most two");
     bad("cell t\nparam 3\n", "2:7", "a name");
+    bad(RNN "init\n", "4:5", "a pattern of names");
+    bad(RNN "init = zeros\n", "4:1", "a word of the language");
+    bad("cell t\nconst k = sqrt(2)\nsize N = k\n", "3:10", "whole numbers");
+    bad("cell t\nconst k = hidden/2\nsize N = k\n", "3:10", "with + - * /");
     bad("cell t\nstate h\nparam h[2]\n", "3:7", "already a state");
 }
 
@@ -374,6 +422,8 @@ Test(lang, the_second_part_is_said_to_come) {
         {RNN "use lstm\n", "4:1"},
         {RNN "s[1] = W @ x\n", "4:2"},
         {RNN "h' = x[t-1]\n", "4:7"},
+        {RNN "h' = h[1]'\n", "4:7"},
+        {RNN "h' = max(x, j = 1..3)\n", "4:13"},
         {RNN "h' = W.T @ x\n", "4:7"},
         {RNN "h' = sum(j = 1..3, x)\n", "4:10"},
         {"cell t\nstate C[2, 3]\n", "2:12"},

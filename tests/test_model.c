@@ -536,3 +536,33 @@ Test(optimiser, every_failing_allocation_is_survived_and_no_weight_is_half_updat
     }
     cr_assert_gt(k, 30);
 }
+
+Test(model, a_bad_size_of_any_layer_is_told_by_its_place) {
+    static const struct {
+        const char *text;
+        int64_t hidden;
+        int layers;
+        const char *words;
+    } says[] = {
+        /* of a state that no parameter's size rests on */
+        {"cell s\nstate h, c[hidden/2]\nh' = tanh(W @ x + mean(c)*h)\nc' = 0.5*c\n", 5, 1, "s.cell:2:10: 'c' has length hidden/2"},
+        /* of the second layer only, whose input is the first one's output */
+        {"cell s\nstate h\nh' = tanh(W @ x + V @ index(input/8))\n", 4, 2, "s.cell:3:19: 'V' has length input/8"},
+        /* a number to start from */
+        {"cell s\nstate h, c = 1/(hidden - 5)\nh' = tanh(W @ x + c)\nc' = c\n", 5, 1, "s.cell:2:15: this is not a finite number"},
+    };
+    for (int i = 0; i < (int)(sizeof says / sizeof *says); i++)
+        for (int good = 0; good < 2; good++) {
+            wg_error error = {0};
+            wg_model_options sizes = {.input = 8, .hidden = good ? 8 : says[i].hidden, .layers = says[i].layers, .dtype = WG_F64};
+            wg_cell *cell = wg_cell_parse(NULL, "s.cell", says[i].text, strlen(says[i].text), 0, NULL, &error);
+            wg_model *model = wg_model_new(NULL, cell, &sizes, NULL, &error);
+            cr_assert_eq(error.status, good ? WG_OK : WG_RANGE, "%d: %s", i, error.text);
+            cr_assert_eq(model != NULL, good);
+            cr_assert(good || strncmp(error.text, says[i].words, strlen(says[i].words)) == 0, "%s", error.text);
+            wg_params *states = good ? wg_model_states(model, 2) : NULL;
+            cr_assert_eq(states != NULL, good);
+            wg_params_free(states);
+            wg_model_free(model);
+        }
+}
