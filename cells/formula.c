@@ -11,7 +11,7 @@
 
 typedef __int128 wide;
 
-enum { TERMS = 16, DEGREE = 15, WORK = TERMS * TERMS };
+enum { TERMS = 16, DEGREE = 15, WORK = TERMS * TERMS }; /* a product of two formulas fits in WORK */
 static const int64_t LARGEST =
     (int64_t)1 << 53; /* of a coefficient: products of two sums of them fit in `wide` */
 
@@ -119,8 +119,7 @@ static bool divide(const sum *above, const sum *below, sum *quotient) {
             c < -LARGEST || quotient->n == TERMS || !add_term(quotient, c, input, hidden))
             return false;
         term step = {c, {input, hidden}};
-        if (!add_product(&rest, -1, 1, &step, below->n, below->term))
-            return false;
+        add_product(&rest, -1, 1, &step, below->n, below->term); /* fits: each of TERMS steps adds TERMS - 2 at most */
     }
     return true;
 }
@@ -195,9 +194,9 @@ static const wg_formula *plus(wg_arena *arena, const wg_formula *a, int sign, co
     if (!usable(operands(a, c)))
         return operands(a, c);
     if (!add_product(&top, 1, a->n[0], above(a), c->n[1], below(c)) ||
-        !add_product(&top, sign, c->n[0], above(c), a->n[1], below(a)) ||
-        !add_product(&bottom, 1, a->n[1], below(a), c->n[1], below(c)))
+        !add_product(&top, sign, c->n[0], above(c), a->n[1], below(a)))
         return &bad_formula;
+    add_product(&bottom, 1, a->n[1], below(a), c->n[1], below(c));
     return make(arena, &top, &bottom);
 }
 
@@ -213,9 +212,8 @@ const wg_formula *wg__formula_mul(wg_arena *arena, const wg_formula *a, const wg
     sum top = {0}, bottom = {0};
     if (!usable(operands(a, b)))
         return operands(a, b);
-    if (!add_product(&top, 1, a->n[0], above(a), b->n[0], above(b)) ||
-        !add_product(&bottom, 1, a->n[1], below(a), b->n[1], below(b)))
-        return &bad_formula;
+    add_product(&top, 1, a->n[0], above(a), b->n[0], above(b));
+    add_product(&bottom, 1, a->n[1], below(a), b->n[1], below(b));
     return make(arena, &top, &bottom);
 }
 
@@ -223,9 +221,8 @@ const wg_formula *wg__formula_div(wg_arena *arena, const wg_formula *a, const wg
     sum top = {0}, bottom = {0};
     if (!usable(operands(a, b)))
         return operands(a, b);
-    if (!add_product(&top, 1, a->n[0], above(a), b->n[1], below(b)) ||
-        !add_product(&bottom, 1, a->n[1], below(a), b->n[0], above(b)))
-        return &bad_formula;
+    add_product(&top, 1, a->n[0], above(a), b->n[1], below(b));
+    add_product(&bottom, 1, a->n[1], below(a), b->n[0], above(b));
     return make(arena, &top, &bottom);
 }
 
@@ -324,12 +321,10 @@ static int put_term(writer *out, const term *t) {
     return factors;
 }
 
-/* A polynomial; in brackets if it has more terms, or more factors, than allowed. */
+/* A polynomial that is not 0; in brackets if it has more terms, or more factors, than allowed. */
 static void put_sum(writer *out, int n, const term *terms, bool product_needs_brackets) {
     size_t start = out->at;
     int factors = 1;
-    if (n == 0)
-        put(out, "0");
     for (int i = 0; i < n; i++) {
         put(out, i                          ? (terms[i].coefficient < 0 ? " - " : " + ")
                  : terms[i].coefficient < 0 ? "-"

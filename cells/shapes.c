@@ -284,8 +284,6 @@ static char *describe(shaping *s, int at, char *text, size_t size) {
         snprintf(like, sizeof like, "like the result of '%s' on line %d; ", joined->name,
                  joined->line);
     switch (class->why) {
-    case WG_WHY_GIVEN: snprintf(text, size, "%sgiven on line %d", like, class->line); break;
-    case WG_WHY_PRODUCT: snprintf(text, size, "left of '@' on line %d", class->line); break;
     case WG_WHY_ONE:
         snprintf(text, size, "%s'%s' on line %d has length 1", like, by->name, by->line);
         break;

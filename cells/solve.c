@@ -84,19 +84,14 @@ static void settle(wg_solver *solver, int at, const wg_extent *extent, wg_why wh
         enqueue(solver, user->constraint);
 }
 
-/* Makes two open classes one. */
+/* Makes the classes of an operand and its result, two open ones, one. Both have the constraint among their users. */
 static void unite(wg_solver *solver, int at, int with, int by) {
     wg_unknown *a = wg__solve_class(solver, at), *b = wg__solve_class(solver, with);
-    if (a == b)
-        return;
     solver->unknown[at].joined = by;
     a->parent = b->parent;
     b->sum_of_lengths |= a->sum_of_lengths;
-    if (b->last)
-        b->last->next = a->first;
-    else
-        b->first = a->first;
-    b->last = a->last ? a->last : b->last;
+    b->last->next = a->first;
+    b->last = a->last;
 }
 
 /* ---- contradictions

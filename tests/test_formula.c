@@ -93,6 +93,11 @@ Test(formula, values_are_whole_or_refused) {
     cr_assert_eq(value, 10000000000000000);
     cr_assert_eq(wg__formula_value(power, 1, 1000, &value), WG_RANGE);
     cr_assert_eq(wg__formula_value(power, 1, INT64_MAX, &value), WG_RANGE);
+    const wg_formula *both = add(input(), hidden()), *square = mul(both, both);
+    cr_assert_eq(wg__formula_value(square, 3, 4, &value), WG_OK);
+    cr_assert_eq(value, 49);
+    cr_assert_eq(wg__formula_value(square, INT64_MAX, INT64_MAX, &value), WG_RANGE,
+                 "each term fits in 128 bits, their sum does not");
 }
 
 Test(formula, overflow_and_division_by_zero_are_bad) {
@@ -109,6 +114,39 @@ Test(formula, overflow_and_division_by_zero_are_bad) {
     for (int i = 0; i < 10; i++)
         many = mul(many, add(add(hidden(), input()), number(1)));
     cr_assert(wg__formula_bad(many));
+}
+
+/* 1 + a + … + a**15: as many terms as a formula may have. */
+static const wg_formula *longest(const wg_formula *a) {
+    const wg_formula *sum = number(1);
+    for (int i = 0; i < 15; i++)
+        sum = add(mul(sum, a), number(1));
+    return sum;
+}
+
+Test(formula, products_of_the_longest_fit_and_sums_of_them_are_bad) {
+    const wg_formula *wide = longest(input()), *tall = longest(hidden()), *power = input();
+    int64_t value;
+    cr_assert_eq(wg__formula_value(wide, 2, 1, &value), WG_OK);
+    cr_assert_eq(value, 65535);
+    cr_assert(wg__formula_bad(mul(wide, tall)), "256 terms");
+    reads(ratio(mul(wide, hidden()), wide), "hidden");
+    for (int i = 0; i < 14; i++)
+        power = mul(power, input());
+    /* 256 terms of the one product and another of the other */
+    cr_assert(wg__formula_bad(add(ratio(wide, input()), ratio(power, tall))));
+    cr_assert(wg__formula_bad(sub(ratio(power, tall), ratio(wide, input()))));
+}
+
+Test(formula, what_was_refused_stays_refused_and_what_is_bad_stays_bad) {
+    const wg_formula *bad = ratio(hidden(), number(0));
+    cr_assert_null(sub(hidden(), NULL));
+    cr_assert_null(mul(NULL, hidden()));
+    cr_assert_null(ratio(hidden(), NULL));
+    cr_assert_null(ratio(NULL, bad));
+    cr_assert(wg__formula_bad(add(bad, hidden())));
+    cr_assert(wg__formula_bad(mul(hidden(), bad)));
+    cr_assert(wg__formula_bad(ratio(bad, hidden())));
 }
 
 Test(formula, text_is_cut_to_size) {

@@ -228,3 +228,43 @@ Test(shapes, a_long_text_is_shaped_in_time) {
     cr_assert_eq(lang->params, 1500);
     wg__lang_free(lang);
 }
+
+Test(shapes, what_is_found_late_must_agree_with_what_is_known) {
+    /* a sum whose length is known from its reader, then one of its operands */
+    bad("cell t\nparam W[hidden, 4], M[hidden, 5]\nstate h\nv = p + q\nh' = W @ v + M @ p + sum(x)\n", "4:7",
+        "'+' gives shape [5]", "[4] is needed (line 5)");
+    /* a concatenation whose length is known from its reader, then its parts */
+    bad("cell t\nparam W[hidden, 9], M[hidden, 5]\nstate h\nv = concat(p, q)\nh' = W @ v + M @ p + M @ q + sum(x)\n", "4:5",
+        "'concat' gives shape [10]", "[9] is needed (line 5)");
+    /* the same when parts take the length of what they stand beside, and when they are hidden */
+    bad("cell t\nparam W[hidden, 9], M[4]\nstate h\nv = concat(p, M)\nh' = W @ v + sum(x) + sum(p + q + index(4))\n", "4:5",
+        "'concat' gives shape [8]", "[9] is needed (line 5)");
+    bad("cell t\nparam W[hidden, 9]\nstate h\nv = concat(p, q)\nh' = W @ v + sum(x)\n", "4:5", "'concat' gives shape [2*hidden]",
+        "[9] is needed (line 5)");
+}
+
+Test(shapes, a_length_that_is_too_large_a_formula_is_told) {
+    /* 15 terms and two others */
+    bad("cell t\nsize A = (input + hidden + 1)*(input + hidden + 1)\nsize P = A*A\n"
+        "size Q = input*input*input*input*input + hidden*hidden*hidden*hidden*hidden\nstate h\n"
+        "h' = h + W @ x + sum(concat(index(P), index(Q)))\n",
+        "6:22", "too large a formula", "length");
+}
+
+/* The reason that is shown for a parameter's shape. */
+static void reason(const char *text, const char *name, const char *words) {
+    wg_lang *lang = good(text);
+    cr_assert_str_eq(lang->symbol[wg__lang_find(lang, name)].reason, words, "%s: %s", name,
+                     lang->symbol[wg__lang_find(lang, name)].reason);
+    wg__lang_free(lang);
+}
+
+Test(shapes, every_parameter_says_why_it_has_its_shape) {
+    reason("cell t\nparam p[3]\nstate h\nh' = h + sum(p) + W @ x\n", "p", "declared on line 2");
+    reason(RNN "h' = h + W @ x\n", "W", "left of '@' on line 4; rows: from the result of '+' on line 4");
+    reason(RNN "h' = h + sum(p)*mean(x)\n", "p", "hidden, as no line says otherwise");
+    reason(RNN "a = W @ x\nh' = h + p*a\n", "p", "like the result of '*' on line 5; from the result of '+' on line 5") ;
+    reason("cell t\nstate h, s[1]\ns' = sum(x) + b\nh' = h*s'\n", "b", "'+' on line 3 has length 1");
+    reason(RNN "a = concat(u, v)\nd = a + p\nh' = W @ x + sum(d)*h\n", "p",
+           "like the result of '+' on line 5; from the operands of 'concat' on line 4");
+}
