@@ -166,11 +166,11 @@ static double radius(wg_drawing *d, double *copy, int n, int room) {
 }
 
 static const char *spectral(wg_drawing *d, wg_status *status) {
+    if (d->rows > INT32_MAX / 64)
+        return "this matrix is too large for a spectral radius";
     const char *why = sparse(d, d->arg[1], 1);
     if (why)
         return why;
-    if (d->rows > INT32_MAX / 64)
-        return "this matrix is too large for a spectral radius";
     int n = (int)d->rows, room = n * 34;
     double *copy = space(d, (int64_t)n * n + 2 * (int64_t)n + room, status);
     if (!copy)

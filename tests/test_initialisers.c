@@ -218,6 +218,7 @@ Test(initialisers, draws_have_the_moments_they_promise) {
     spread("W=lecun_normal", sqrt(1.0 / 200), -1e300, 1e300);
     spread("W=sparse(0.25, 2)", 1, -1e300, 1e300);
     spread("W=normal(2/sqrt(hidden))", 0.2, -1e300, 1e300);
+    gives(RNN, "fan_in", "W normal, variance 1/fan_in; b normal, variance 1/fan_in");
     spread("fan_in", sqrt(1.0 / 200), -1e300, 1e300);
     spread("pytorch", 0.1 / sqrt(3), -0.1, 0.1);
     spread("flax", sqrt(1.0 / 200), -2 * sqrt(1.0 / 200) / 0.8796, 2 * sqrt(1.0 / 200) / 0.8796);
@@ -427,4 +428,95 @@ Test(initialisers, any_allocation_may_fail) {
         if (!failed)
             break;
     }
+}
+
+/* A line from outside, with more and more blanks before its =, so that every block of the arena ends at every place. */
+Test(initialisers, a_line_of_any_length_survives_any_allocation_that_fails) {
+    enum { BLANKS = 2200 };
+    char line[BLANKS + 40];
+    const char *const lines[] = {line};
+    for (int blanks = 0; blanks < BLANKS; blanks += 16) {
+        sprintf(line, "U*%*s=orthogonal(1.5)", blanks, "");
+        bool failed = true;
+        for (long k = 1; failed; k++) {
+            failing f;
+            wg_memory *memory = failing_memory(&f, 0);
+            wg_error error = {0};
+            wg_lang *lang = wg__lang_parse(NULL, "t", RNN, strlen(RNN), 0, NULL, &error);
+            f.fail = k;
+            wg_inits *inits = wg__inits_new(memory, lang, 1, lines, &error);
+            failed = failing_failed(&f);
+            cr_assert_eq(inits == NULL, failed, "%d blanks, allocation %ld: %s", blanks, k, error.text);
+            cr_assert_eq(error.status, failed ? WG_MEMORY : WG_OK, "%d blanks, allocation %ld: %s", blanks, k, error.text);
+            char shown[40];
+            cr_assert(failed || strcmp(wg__inits_text(inits, 1, shown, sizeof shown), "orthogonal(1.5)") == 0);
+            wg__inits_free(inits);
+            wg__lang_free(lang);
+            cr_assert_eq(f.live, 0);
+            f.fail = 0;
+            wg_memory_free(memory);
+        }
+    }
+}
+
+Test(initialisers, matrices_that_lapack_cannot_count_are_refused_before_work) {
+    wg_status status = WG_OK;
+    const wg_init_kind kinds[] = {WG_INIT_orthogonal, WG_INIT_spectral};
+    for (int i = 0; i < 2; i++) {
+        wg_drawing drawing = {.kind = kinds[i], .rank = 2, .rows = (int64_t)1 << 26, .columns = (int64_t)1 << 26, .n = 2,
+                              .arg = {1, 0.5}, .parts = 1}; /* no room for its values */
+        const char *why = wg__draw(&drawing, &status);
+        cr_assert(why && strstr(why, "this matrix is too large"), "%s", why);
+        cr_assert_eq(status, WG_OK);
+    }
+}
+
+Test(initialisers, a_spectral_radius_needs_memory_and_a_density) {
+    double value[9] = {0};
+    wg_drawing drawing = {.kind = WG_INIT_spectral, .rank = 2, .rows = 3, .columns = 3, .n = 2, .arg = {0.9, 1}, .value = value};
+    wg_status status = WG_OK;
+    failing f;
+    drawing.memory = failing_memory(&f, 1);
+    cr_assert_null(wg__draw(&drawing, &status));
+    cr_assert_eq(status, WG_MEMORY);
+    drawing.kind = WG_INIT_orthogonal;
+    drawing.parts = 1;
+    status = WG_OK;
+    f.calls = 0;
+    cr_assert_null(wg__draw(&drawing, &status));
+    cr_assert_eq(status, WG_MEMORY);
+    cr_assert_eq(f.live, 0);
+    f.fail = 0;
+    wg_memory_free(drawing.memory);
+    drawing.memory = NULL;
+    drawing.kind = WG_INIT_spectral;
+    for (int i = 0; i < 3; i++) {
+        drawing.arg[1] = (const double[]){0, 1.5, NAN}[i];
+        const char *why = wg__draw(&drawing, &status);
+        cr_assert(why && strstr(why, "a density lies above 0"), "%s", why);
+    }
+}
+
+Test(initialisers, a_tensor_to_draw_into_must_fit) {
+    const char *text = "cell t\nsize N = hidden/2\nstate h[N]\nh' = tanh(W @ x + h)\n";
+    const int64_t dim[2] = {4, 3};
+    cell c = make(text, 0, NULL);
+    wg_tensor *fits = wg_tensor_new(NULL, WG_F32, 2, dim), *flat = wg_tensor_new(NULL, WG_F32, 1, dim),
+              *whole = wg_tensor_new(NULL, WG_I32, 2, dim);
+    wg_error error = {0};
+    cr_assert_eq(wg__inits_draw(c.inits, 0, 3, 8, 1, 0, fits, &error), WG_OK, "%s", error.text);
+    cr_assert_neq(wg_tensor_get(fits, 0), 0);
+    uint64_t version = wg_tensor_version(fits);
+    cr_assert_eq(wg__inits_draw(c.inits, 0, 3, 7, 1, 0, fits, &error), WG_RANGE);
+    cr_assert(strstr(error.text, "'W' has length hidden/2, which is not a whole number"), "%s", error.text);
+    for (int i = 0; i < 2; i++) {
+        error = (wg_error){0};
+        cr_assert_eq(wg__inits_draw(c.inits, 0, 3, 8, 1, 0, i ? whole : flat, &error), WG_SHAPE);
+        cr_assert(strstr(error.text, "'W' cannot be drawn into a tensor of another shape or type"), "%s", error.text);
+    }
+    cr_assert_eq(wg_tensor_version(fits), version);
+    wg_tensor_free(fits);
+    wg_tensor_free(flat);
+    wg_tensor_free(whole);
+    drop(&c);
 }
