@@ -91,12 +91,8 @@ WG_FOLDER(min, (double)INFINITY, SMALLER, SMALLER, NULL)
 static wg_status extreme_shape(wg_infer *q) {
     char text[96];
     wg_status status = wg__fold_shape(q);
-    if (status == WG_OK && q->in[0]->count == 0) {
-        wg_shape out;
-        if (wg__shape_set(&out, q->out.rank, q->out.dim) == WG_OK && out.count > 0)
-            return wg_infer_fail(q, WG_RANGE, "an axis of %s that goes is empty",
-                                 wg_shape_text(q->in[0], text, sizeof text));
-    }
+    if (status == WG_OK && q->in[0]->count == 0 && q->out.count > 0)
+        return wg_infer_fail(q, WG_RANGE, "an axis of %s that goes is empty", wg_shape_text(q->in[0], text, sizeof text));
     return status;
 }
 
@@ -170,10 +166,7 @@ WG_FOLDER(big, 0.0, SQUARES_DOWN, PLUS, root_down)
 WG_FOLDER(small, 0.0, SQUARES_UP, PLUS, root_up)
 
 static size_t norm_scratch(const wg_infer *q) {
-    wg_shape out;
-    if (wg__shape_set(&out, q->out.rank, q->out.dim) != WG_OK)
-        return SIZE_MAX;
-    return wg__size((size_t)out.count, sizeof(double), wg__fold_scratch(q->in[0], &q->out) + 64);
+    return wg__size((size_t)q->out.count, sizeof(double), wg__fold_scratch(q->in[0], &q->out) + 64);
 }
 
 /* Where the squares of f64 leave its range, again with scaled values. (Those of f32 do not leave f64's.) */

@@ -78,3 +78,22 @@ Test(cast, stop_gradient_is_an_alias_without_a_derivative) {
     wg_tensor_free(a), wg_tensor_free(b), wg_tensor_free(g), wg_tensor_free(t);
     wg_tape_free(tape);
 }
+
+/* wg_cast never records it, but a record may be applied by hand. */
+Test(cast, recorded_to_the_same_type_it_is_a_copy) {
+    const wg_op *op = wg_op_find("cast")->op;
+    for (int32_t dtype = WG_F32; dtype <= WG_I32; dtype++) {
+        wg_tape *tape = wg_tape_new(NULL);
+        wg_tensor *t = taped_random(NULL, (wg_dtype)dtype, 2, (const int64_t[]){3, 7}, 1);
+        for (int64_t i = 0; i < 21 && dtype == WG_I32; i++)
+            wg_tensor_set(t, i, (double)(1 - i) * 100000007);
+        wg_var x = wg_leaf(tape, t), y = wg_apply(op, 1, &x, &dtype);
+        wg_tensor *out = taped_value(y);
+        cr_assert_neq(y.as.id, x.as.id);
+        cr_assert_eq((int32_t)wg_tensor_dtype(out), dtype);
+        cr_assert_eq(memcmp(wg_tensor_data(out), wg_tensor_data(t), wg_tensor_bytes(t)), 0);
+        wg_tensor_free(out);
+        wg_tensor_free(t);
+        wg_tape_free(tape);
+    }
+}

@@ -578,6 +578,99 @@ Test(plan, cache_tells_structures_apart) {
     wg_tensor_free(b);
 }
 
+Test(plan, cache_forgets_what_was_not_asked_for_longest) {
+    wg_tape *tape = wg_tape_new(NULL);
+    char without[] = "inplace,simplify";
+    wg_plan_cache *cache = wg_plan_cache_new(NULL, &(wg_compile_options){.without = without}, 3);
+    wg_tensor *a = taped_random(NULL, WG_F64, 2, (const int64_t[]){4, 4}, 1);
+    wg_var y[5][2];
+    memset(without, 'x', sizeof without - 1); /* the cache has its own */
+    for (int i = 0; i < 5; i++)
+        step(tape, a, a, i + 2, y[i]);
+    /* which is asked for, and how many were compiled by then */
+    static const int asked[][2] = {{0, 1}, {1, 2}, {2, 3}, {0, 3}, {3, 4}, {0, 4}, {2, 4}, {1, 5}, {2, 5}, {0, 5}, {3, 6}, {2, 6}};
+    for (int i = 0; i < WG_LEN(asked); i++) {
+        wg_error error = {0};
+        wg_tensor *out[2];
+        wg_plan *plan = wg_plan_cache_get(cache, 2, y[asked[i][0]], &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        cr_assert_eq(wg_plan_cache_compiled(cache), asked[i][1], "at %d", i);
+        cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+        cr_assert_eq(wg_eval(2, y[asked[i][0]], out, &error), WG_OK, "%s", error.text);
+        for (int k = 0; k < 2; k++)
+            cr_assert_eq(memcmp(wg_tensor_data(out[k]), wg_tensor_data(wg_plan_output(plan, k)), wg_tensor_bytes(out[k])), 0);
+        free_all(2, out);
+    }
+    wg_plan_cache_free(cache);
+    wg_plan_cache_free(NULL);
+    wg_tape_free(tape);
+    wg_tensor_free(a);
+}
+
+Test(plan, cache_fails_as_compiling_does_and_goes_on) {
+    wg_tape *tape = wg_tape_new(NULL), *other = wg_tape_new(NULL);
+    wg_plan_cache *cache = wg_plan_cache_new(NULL, &(wg_compile_options){.without = "nonsense"}, 0);
+    wg_tensor *a = taped_random(NULL, WG_F64, 2, (const int64_t[]){4, 4}, 1);
+    wg_var y[2], mixed[2];
+    step(tape, a, a, 2, y);
+    mixed[0] = y[0], mixed[1] = wg_leaf(other, a);
+    for (int i = 0; i < 2; i++) {
+        wg_error error = {0}, plain = {0};
+        cr_assert_null(wg_plan_cache_get(cache, 2, y, &error));
+        cr_assert_null(wg_compile(2, y, &(wg_compile_options){.without = "nonsense"}, &plain));
+        cr_assert_eq(error.status, WG_NOT_FOUND);
+        cr_assert_str_eq(error.text, plain.text);
+        error = (wg_error){0};
+        cr_assert_null(wg_plan_cache_get(cache, 2, mixed, &error));
+        cr_assert_eq(error.status, WG_ARGUMENT, "%s", error.text);
+    }
+    cr_assert_eq(wg_plan_cache_compiled(cache), 0);
+    wg_plan_cache_free(cache);
+    wg_tape_free(tape);
+    wg_tape_free(other);
+    wg_tensor_free(a);
+}
+
+/* A cache of one plan in a loop of two structures; each asked for twice. */
+static wg_status loop(wg_memory *memory, wg_tensor *a, wg_tensor *b) {
+    wg_error error = {0};
+    wg_plan_cache *cache = wg_plan_cache_new(memory, &(wg_compile_options){.without = "simplify", .validate = true}, 1);
+    wg_tape *tape = wg_tape_new(memory);
+    wg_status status = cache && tape ? WG_OK : WG_MEMORY;
+    wg_mark mark = tape ? wg_tape_mark(tape) : (wg_mark){0};
+    for (int round = 0; round < 4 && status == WG_OK; round++) {
+        wg_var y[2];
+        step(tape, round % 2 ? a : b, b, 2 + round / 2, y);
+        status = wg_tape_status(tape);
+        wg_plan *plan = status == WG_OK ? wg_plan_cache_get(cache, 2, y, &error) : NULL;
+        if (status == WG_OK)
+            status = !plan ? error.status : wg_run(plan, &error);
+        if (status == WG_OK)
+            cr_assert_neq(wg_tensor_get(wg_plan_output(plan, 0), 0), 0);
+        wg_tape_rewind(tape, mark);
+    }
+    wg_plan_cache_free(cache);
+    wg_tape_free(tape);
+    return status;
+}
+
+Test(plan, cache_survives_any_allocation_that_fails) {
+    wg_tensor *a = taped_random(NULL, WG_F64, 2, (const int64_t[]){4, 4}, 1), *b = taped_random(NULL, WG_F64, 2, (const int64_t[]){4, 4}, 2);
+    bool reached = true;
+    for (long k = 1; reached; k++) {
+        failing f;
+        wg_memory *memory = failing_memory(&f, k);
+        wg_status status = loop(memory, a, b);
+        reached = failing_failed(&f);
+        cr_assert_eq(status, reached ? WG_MEMORY : WG_OK, "allocation %ld: %s", k, wg_status_sentence(status));
+        cr_assert_eq(f.live, 0, "allocation %ld", k);
+        f.fail = 0;
+        wg_memory_free(memory);
+    }
+    wg_tensor_free(a);
+    wg_tensor_free(b);
+}
+
 /* A view of one's own that can only be taken of dense operands, and whose kernel reads no strides. */
 static wg_status mirror_shape(wg_infer *infer) {
     infer->out = *infer->in[0];
@@ -613,6 +706,7 @@ static void halves(int64_t n, const void *const *in, void *out) {
         ((float *)out)[i] = ((const float *)in[0])[i] / 2;
 }
 static const wg_op half = {.name = "half", .arity = 1, .kind = WG_POINTWISE, .map = {halves}};
+static const wg_op four = {.name = "four", .arity = 4, .kind = WG_POINTWISE, .map = {halves}};
 static const wg_op no_way = {.name = "no_way", .arity = 1, .kind = WG_MOVE, .shape = mirror_shape};
 
 Test(plan, pointwise_op_of_ones_own_needs_only_its_map) {
@@ -628,13 +722,14 @@ Test(plan, pointwise_op_of_ones_own_needs_only_its_map) {
 Test(plan, op_that_cannot_be_run_says_so) {
     wg_tape *tape = wg_tape_new(NULL);
     wg_tensor *f32 = wg_tensor_new(NULL, WG_F32, 1, (const int64_t[]){5}), *f64 = wg_tensor_new(NULL, WG_F64, 1, (const int64_t[]){5});
-    wg_var x = wg_leaf(tape, f32), z = wg_leaf(tape, f64), y[] = {wg_apply(&no_way, 1, &x, NULL), wg_apply(&half, 1, &z, NULL)};
-    for (int i = 0; i < 2; i++) {
+    wg_var x = wg_leaf(tape, f32), z = wg_leaf(tape, f64), y[] = {wg_apply(&no_way, 1, &x, NULL), wg_apply(&half, 1, &z, NULL), wg_apply(&four, 4, (const wg_var[]){x, x, x, x}, NULL)};
+    static const wg_status says[] = {WG_UNSUPPORTED, WG_DTYPE, WG_UNSUPPORTED};
+    for (int i = 0; i < 3; i++) {
         wg_error error = {0}, again = {0};
         wg_tensor *out;
         wg_plan *plan = wg_compile(1, &y[i], NULL, &error);
         cr_assert_not_null(plan, "%s", error.text);
-        cr_assert_eq(wg_run(plan, &error), i ? WG_DTYPE : WG_UNSUPPORTED);
+        cr_assert_eq(wg_run(plan, &error), says[i], "%s", error.text);
         cr_assert_eq(wg_eval(1, &y[i], &out, &again), error.status);
         cr_assert_str_eq(error.text, again.text);
         wg_plan_free(plan);

@@ -102,3 +102,14 @@ Test(pointwise_isa, a_set_that_does_not_run_here_lowers_nothing) {
     wg_tensor_free(x);
     wg_tape_free(tape);
 }
+
+Test(pointwise_isa, the_best_set_is_the_last_that_runs_and_each_has_a_name) {
+    static const char *const names[] = {"baseline", "haswell", "skylake_avx512"};
+    int best = wg__isa_best();
+    cr_assert(wg__isa_runs(best));
+    for (int isa = 0; isa < WG__ISAS; isa++) {
+        cr_expect_str_eq(wg__isa_name(isa), names[isa]);
+        cr_expect(isa <= best || !wg__isa_runs(isa), "%s runs", names[isa]);
+    }
+    cr_expect_eq(wg__kernels_best(), wg__kernels_of(best));
+}
