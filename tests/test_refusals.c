@@ -185,6 +185,92 @@ Test(refusals, a_careless_step_in_c_is_told) {
     bench_free(&b);
 }
 
+Test(refusals, a_number_that_is_none_for_these_sizes_is_told) {
+    bench b = bench_new();
+    wg_cell *cell = cell_of("cell c\nconst k = 1/(input - 3)\nstate h[input]\nh' = h + k*x\n");
+    refuse(&b, cell, 1, b.given, NULL, WG_RANGE, "test:2:12: this is not a finite number");
+    cr_assert_null(wg_unroll_new(b.tape, cell, I + 1, I + 1, 1, b.given, NULL), "x is of other sizes");
+    wg_cell_free(cell);
+    bench_free(&b);
+}
+
+Test(refusals, an_unroll_of_no_steps_knows_its_names) {
+    bench b = bench_new();
+    wg_cell *cell = cell_of("cell c\ninput x\nstate h[input]\nh' = tanh(x + w*h)\n");
+    wg_tensor *none = wg_tensor_new(NULL, WG_F64, DIM(0, B, I)), *w = drawn(3, WG_F64, DIM(I));
+    const wg_named given[] = {{"x", wg_leaf(b.tape, none)}, {"w", wg_leaf(b.tape, w)}};
+    wg_unroll *u = wg_unroll_new(b.tape, cell, I, I, 2, given, NULL);
+    cr_assert_not_null(u, "%s", wg_tape_message(b.tape));
+    wg_var all = wg_unroll_all(u, "h");
+    cr_assert_eq(wg_rank(all), 3);
+    cr_assert_eq(wg_dim(all, 0), 0);
+    const char *const strange[] = {"nobody", "w"};
+    for (int i = 0; i < 2; i++) {
+        cr_assert(!wg_valid(wg_unroll_all(u, strange[i])));
+        cr_assert_eq(wg_tape_status(b.tape), WG_NOT_FOUND);
+        cr_assert(strstr(wg_tape_message(b.tape), "it has no state, input or line"), "%s", wg_tape_message(b.tape));
+        cr_assert(!wg_valid(wg_unroll_all(u, "h")), "a tape that has failed gives nothing");
+        wg_tape_clear(b.tape);
+    }
+    cr_assert(wg_valid(wg_unroll_all(u, "h")));
+    wg_unroll_free(u);
+    wg_tensor_free(none);
+    wg_tensor_free(w);
+    wg_cell_free(cell);
+    bench_free(&b);
+}
+
+/* Gives a number and an array beside the state, under names that are new. */
+static wg_status generous(wg_step *s, void *user) {
+    (void)user;
+    for (char name[] = "a"; *name <= 'j'; (*name)++)
+        wg_step_set(s, name, wg_c(*name));
+    wg_step_set(s, "twice", wg_mul(wg_step_get(s, "x"), wg_c(2)));
+    return wg_step_set(s, "h", wg_step_get(s, "x"));
+}
+
+static wg_status unrolled(wg_memory *memory, const wg_cell *cell, wg_tensor *x, const char *name) {
+    wg_tape *tape = wg_tape_new(memory);
+    if (!tape)
+        return WG_MEMORY;
+    wg_unroll *u = wg_unroll_new(tape, cell, I, I, 1, &(wg_named){"x", wg_leaf(tape, x)}, NULL);
+    wg_var all = u ? wg_unroll_all(u, name) : (wg_var){0};
+    wg_status status = wg_tape_status(tape);
+    cr_assert_eq(status == WG_OK, wg_valid(all));
+    cr_assert_eq(status == WG_OK, u && wg_rank(all) == 3);
+    wg_unroll_free(u);
+    wg_tape_free(tape);
+    return status;
+}
+
+Test(refusals, unrolls_survive_any_allocation_that_fails) {
+    static char wide[1200] = "cell wide\ninput x\nstate h[input]\nh' = h + index(input) + sum(concat(x";
+    for (int i = 0; i < 70; i++)
+        strcat(wide, ", x, 1");
+    strcat(wide, "))\n");
+    bench b = bench_new();
+    const struct {
+        wg_cell *cell;
+        const char *name;
+    } cells[] = {{cell_of(wide), "h"}, {wg_cell_new(NULL, "cell c\ninput x\nstate h[input]\n", generous, NULL, NULL), "twice"}};
+    for (int i = 0; i < 2; i++) {
+        bool reached = true;
+        for (long k = 1; reached; k++) {
+            failing f;
+            wg_memory *memory = failing_memory(&f, k);
+            wg_status status = unrolled(memory, cells[i].cell, b.x, cells[i].name);
+            reached = failing_failed(&f);
+            /* What finds no memory to note the places of lines records on without them. */
+            cr_assert(status == WG_OK || (reached && status == WG_MEMORY), "%d, allocation %ld: %s", i, k, wg_status_sentence(status));
+            cr_assert_eq(f.live, 0, "%d, allocation %ld", i, k);
+            f.fail = 0;
+            wg_memory_free(memory);
+        }
+        wg_cell_free(cells[i].cell);
+    }
+    bench_free(&b);
+}
+
 Test(refusals, questions_about_names_a_cell_has_not_are_refused) {
     wg_cell *cell = cell_of("cell c\ninput x\nstate h[input]\ngate = x + gat\nh' = gate + h\n");
     wg_shape shape;
@@ -303,7 +389,82 @@ Test(refusals, ops_applied_by_their_records_check_their_operands) {
     failed_op(&b, wg_reshape((wg_var){.tape = b.tape}, DIM(1)), WG_ARGUMENT, "not a valid var");
     failed_op(&b, wg_store(b.key, x), WG_SHAPE, "into a tensor of i32 (4)");
     failed_op(&b, wg_store(NULL, x), WG_SHAPE, "NULL");
+    failed_op(&b, wg_transpose((wg_var){.tape = b.tape}), WG_ARGUMENT, "transpose: the operand is not a valid var");
+    failed_op(&b, wg_broadcast_to(x, DIM(T, -1, I)), WG_RANGE, "a size is out of range");
+    failed_op(&b, wg_sum_to(x, DIM(-1)), WG_RANGE, "a size is out of range");
+    failed_op(&b, wg_scatter_add(x, x, 0, 3), WG_DTYPE, "i32");
+    failed_op(&b, wg_dot(matrix, wg_full(b.tape, WG_F64, DIM(B + 1, I), 1)), WG_SHAPE, "do not broadcast");
+    wg_var wide = wg_full(b.tape, WG_F64, DIM(0, (int64_t)1 << 58), 1);
+    wg_var many[33];
+    for (int i = 0; i < 33; i++)
+        many[i] = wide;
+    failed_op(&b, wg_concat(33, many, 1), WG_RANGE, "too many elements");
     bench_free(&b);
+}
+
+Test(refusals, products_that_are_added_to_a_sum_must_fit_it) {
+    bench b = bench_new();
+    const wg_op *adds = wg_op_find("matmul")->op->accumulate;
+    const wg_var x = wg_full(b.tape, WG_F64, DIM(B, I), 2), y = wg_full(b.tape, WG_F64, DIM(I, T), 3);
+    const wg_var sums[] = {wg_full(b.tape, WG_F32, DIM(B, T), 1), wg_full(b.tape, WG_F64, DIM(T, T + 1), 1), wg_full(b.tape, WG_F64, DIM(B, T), 1)};
+    static const char flags[64];
+    cr_assert(adds && adds->attr_size <= sizeof flags);
+    failed_op(&b, wg_apply(adds, 3, (const wg_var[]){x, y, sums[0]}, flags), WG_DTYPE, "a product of f64 and a sum of f32");
+    failed_op(&b, wg_apply(adds, 3, (const wg_var[]){x, y, sums[1]}, flags), WG_SHAPE, "a product (2,2) and a sum (2,3)");
+    failed_op(&b, wg_apply(adds, 3, (const wg_var[]){x, x, sums[2]}, flags), WG_SHAPE, "");
+    expect_same(wg_apply(adds, 3, (const wg_var[]){x, y, sums[2]}, flags), wg_full(b.tape, WG_F64, DIM(B, T), 19), "matmul_add");
+    bench_free(&b);
+}
+
+/* Broadcasts, constants, a normalisation and what differentiating it takes: d[0..2). */
+static wg_status derived(wg_tape *tape, wg_tensor *row, wg_tensor *column, wg_var *d) {
+    const wg_var x[2] = {wg_leaf(tape, row), wg_leaf(tape, column)};
+    wg_var both = wg_mul(wg_add(x[0], x[1]), wg_c(3)), less = wg_sub(wg_c(2), both);
+    wg_var y = wg_sum_to(wg_mul(wg_layer_norm(both, 1e-3), wg_rms_norm(less, 1e-3)), 0, NULL);
+    return wg_grad(y, 2, x, d);
+}
+
+/* The tape's block of nodes is full at every node in turn, the table of its shapes at every shape, and then what they grow by
+ * is refused. */
+Test(refusals, derivatives_survive_any_allocation_that_fails_at_any_node) {
+    enum { BLOCK = 1024, NODES = 130 };
+    wg_tensor *row = drawn(1, WG_F64, DIM(1, 3)), *column = drawn(2, WG_F64, DIM(5, 1)), *want[2], *got[2];
+    wg_tape *plain = wg_tape_new(NULL);
+    wg_var d[2];
+    cr_assert_eq(derived(plain, row, column, d), WG_OK);
+    cr_assert_lt(wg_tape_count(plain), NODES);
+    cr_assert_eq(wg_eval(2, d, want, NULL), WG_OK);
+    for (int left = 0; left < NODES; left++) {
+        bool reached = true;
+        for (long k = 1; reached; k++) {
+            failing f;
+            wg_memory *memory = failing_memory(&f, 0);
+            wg_tape *tape = wg_tape_new(memory);
+            wg_var x = wg_full(tape, WG_F64, 0, NULL, 1);
+            for (int shape = 0; shape < left % 32; shape++)
+                wg_full(tape, WG_F64, DIM(100 + shape), 1);
+            while (wg_tape_count(tape) < BLOCK - left)
+                x = wg_square(x);
+            f.calls = 0, f.fail = k;
+            wg_status status = derived(tape, row, column, d);
+            reached = failing_failed(&f);
+            f.fail = 0;
+            cr_assert_eq(status, reached ? WG_MEMORY : WG_OK, "%d nodes left, allocation %ld: %s", left, k, wg_tape_message(tape));
+            cr_assert_eq(wg_tape_status(tape), status);
+            for (int i = 0; i < 2 && status == WG_OK; i++) {
+                cr_assert_eq(wg_eval(1, &d[i], &got[i], NULL), WG_OK);
+                cr_assert_eq(memcmp(wg_tensor_data(got[i]), wg_tensor_data(want[i]), wg_tensor_bytes(want[i])), 0);
+                wg_tensor_free(got[i]);
+            }
+            wg_tape_free(tape);
+            cr_assert_eq(f.live, 0, "%d nodes left, allocation %ld", left, k);
+            wg_memory_free(memory);
+        }
+    }
+    wg_tape_free(plain);
+    wg_tensor *all[] = {row, column, want[0], want[1]};
+    for (int i = 0; i < 4; i++)
+        wg_tensor_free(all[i]);
 }
 
 /* ---- shapes and initialisers ---- */
@@ -334,6 +495,80 @@ Test(refusals, inference_survives_any_allocation_that_fails) {
         cr_assert_eq(f.live, 0, "allocation %ld", k);
         f.fail = 0;
         wg_memory_free(memory);
+    }
+}
+
+/* Everything that takes memory while a text is read. */
+static const char hungry[] =
+    "cell hungry\ncite \"c\"\ninput x, z[3]\nsize N = 2*hidden + 1\nconst k = sqrt(2)\n"
+    "state h = h0, c[N] = 0.5*k, s[1]\nparam A[hidden, input], B[N, 2], C[2, input], D[2, 3]\n"
+    "g = concat(h, index(2), z)\nq = r + x\nm = sum(q) + dot(z, t) + mean(slice(x, 0, 1))\n"
+    "s' = tanh(s + u + v*m)\n"
+    "h' = h*s' + A @ x + sum(W @ g) + sum(B @ (C @ x + D @ z)) + gat + sum(o*concat(p, e))\n"
+    "c' = -c + slice(concat(c, c), N, N) + bernoulli(0.5, N)\ngate = h'\noutput gate\ninit * = normal(k)\n"
+    "init e = -p\n";
+
+/* The same in a few bytes. */
+static const char modest[] = "cell modest\ninput x\nparam A[hidden, input], B[2, hidden], C[3, 2], D[4, 3]\nsize N = 4\nconst k = 2\n"
+                             "const j = 2*k\nconst i = j + 1\nstate h\nc = D @ C @ B @ h\nh' = A @ x + sum(c) + sum(index(N))*i\n";
+
+/* Reads the text with `pad` more bytes in a comment and `signs` more nodes in an equation; every allocation
+ * fails once, and each such failure is told and leaves nothing behind. */
+static void starve(const char *text, int pad, int signs) {
+    static char longer[8192];
+    static const wg_setting set[] = {{"N", "2*hidden + 3"}, {"k", "1.5"}};
+    bool reached = true;
+    snprintf(longer, sizeof longer, "%s# %*s\n", text, pad, "");
+    if (signs) {
+        char *at = strstr(longer, "-c + ");
+        memmove(at + signs, at, strlen(at) + 1);
+        memset(at, '-', (size_t)signs);
+    }
+    for (long k = 1; reached; k++) {
+        failing f;
+        wg_memory *memory = failing_memory(&f, k);
+        wg_error error = {0};
+        wg_cell *cell = wg_cell_parse(memory, "hungry", longer, strlen(longer), 2, set, &error);
+        reached = failing_failed(&f);
+        cr_assert_eq(cell == NULL, reached, "%d bytes, %d signs, allocation %ld: %s", pad, signs, k, error.text);
+        cr_assert_eq(error.status, reached ? WG_MEMORY : WG_OK, "%d bytes, %d signs, allocation %ld: %s", pad, signs, k, error.text);
+        wg_cell_free(cell);
+        cr_assert_eq(f.live, 0, "%d bytes, %d signs, allocation %ld", pad, signs, k);
+        f.fail = 0;
+        wg_memory_free(memory);
+    }
+}
+
+/* The arena's blocks end elsewhere with each length of the text, and arrays are full at other nodes. */
+Test(refusals, texts_of_any_length_survive_any_allocation_that_fails) {
+    for (int pad = 0; pad < 4096; pad += 16)
+        starve(hungry, pad, 0);
+    for (int pad = 0; pad < 1024; pad += 16)
+        starve(modest, pad, 0);
+}
+
+Test(refusals, texts_of_any_number_of_nodes_survive_any_allocation_that_fails) {
+    for (int signs = 0; signs < 64; signs++)
+        starve(hungry, signs % 2 * 24, signs);
+}
+
+/* Where there is no memory to find a text's fault, that is told instead. */
+Test(refusals, a_faulty_text_survives_any_allocation_that_fails) {
+    for (int signs = 0; signs < 20; signs++) {
+        char text[200];
+        bool reached = true;
+        sprintf(text, "cell c\ninput x\nstate h\nk = -%.*s1\nh' = h*k + hidden @ x\n", signs, "--------------------");
+        for (long k = 1; reached; k++) {
+            failing f;
+            wg_memory *memory = failing_memory(&f, k);
+            wg_error error = {0};
+            cr_assert_null(wg_cell_parse(memory, "c", text, strlen(text), 0, NULL, &error));
+            reached = failing_failed(&f);
+            cr_assert_eq(error.status, reached ? WG_MEMORY : WG_SHAPE, "%d signs, allocation %ld: %s", signs, k, error.text);
+            cr_assert_eq(f.live, 0);
+            f.fail = 0;
+            wg_memory_free(memory);
+        }
     }
 }
 
