@@ -18,6 +18,8 @@ bool wg_valid(wg_var x) { return wg__is_bare(x) || wg__on_tape(x); }
 
 /* ---- the tape ---- */
 
+static bool chunk_add(wg_tape *tape, int k);
+
 static const char *place_of(const void *tape, int64_t i) { return ((const wg_tape *)tape)->origins[i].place; }
 
 wg_tape *wg_tape_new(wg_memory *memory) {
@@ -28,9 +30,11 @@ wg_tape *wg_tape_new(wg_memory *memory) {
     tape->arena.memory = tape->lasting.memory = memory;
     tape->places = (wg_lookup){.text = place_of, .owner = tape};
     tape->count = 1; /* id 0 is no node */
-    tape->chunk[0] = wg__take0(memory, WG_FIRST_CHUNK * sizeof(wg_node));
     wg_shape scalar = {.rank = 0, .count = 1};
-    tape->scalar = tape->chunk[0] ? wg__intern(tape, &scalar) : NULL;
+    if (chunk_add(tape, 0)) {
+        *wg__node(tape, 0) = (wg_node){0};
+        tape->scalar = wg__intern(tape, &scalar);
+    }
     if (!tape->scalar) {
         wg_tape_free(tape);
         return NULL;
@@ -161,22 +165,30 @@ const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape) {
 
 /* ---- recording ---- */
 
+static bool chunk_add(wg_tape *tape, int k) {
+    int64_t first = ((int64_t)WG_FIRST_CHUNK << k) - WG_FIRST_CHUNK; /* its first node's id */
+    wg_node *chunk = wg__take(tape->memory, ((size_t)WG_FIRST_CHUNK << k) * sizeof *chunk);
+    if (!chunk)
+        return false;
+    tape->chunk[k] = chunk;
+    tape->base[k] = (uintptr_t)chunk - (uintptr_t)first * sizeof *chunk;
+    return true;
+}
+
 /* The next node, not yet counted; NULL when out of memory. */
 static wg_node *next_node(wg_tape *tape) {
-    uint64_t at = (uint64_t)tape->count + WG_FIRST_CHUNK;
-    int k = 63 - __builtin_clzll(at) - WG_FIRST_CHUNK_BITS;
+    int k = wg__chunk_of(tape->count);
     if (!tape->chunk[k]) {
         if (k == WG_CHUNKS - 1) {
             wg__fail(tape, WG_RANGE, NULL, "a tape holds no more than %lld nodes", (long long)tape->count - 1);
             return NULL;
         }
-        tape->chunk[k] = wg__take(tape->memory, ((size_t)WG_FIRST_CHUNK << k) * sizeof(wg_node));
-        if (!tape->chunk[k]) {
+        if (!chunk_add(tape, k)) {
             no_memory(tape);
             return NULL;
         }
     }
-    return &tape->chunk[k][at - ((uint64_t)WG_FIRST_CHUNK << k)];
+    return wg__node(tape, tape->count);
 }
 
 static void *keep(wg_tape *tape, const void *bytes, size_t size) {

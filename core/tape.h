@@ -57,7 +57,8 @@ enum { WG_CONSTANT_SLOTS = 256 };
 struct wg_tape {
     wg_memory *memory;
     wg_node *chunk[WG_CHUNKS];
-    int64_t count; /* nodes, the never used node 0 included */
+    uintptr_t base[WG_CHUNKS]; /* of each chunk: where node 0 would be if nodes lay from there to the chunk; 0: not there yet */
+    int64_t count;             /* nodes, the never used node 0 included */
     wg_arena arena;   /* attributes and long input lists: rewound with the nodes */
     wg_arena lasting; /* shapes and origins: kept as long as the tape */
     const wg_shape **shapes; /* open-addressed table of interned shapes */
@@ -78,10 +79,12 @@ struct wg_tape {
     char message[1024];
 };
 
+static inline int wg__chunk_of(int64_t id) {
+    return 63 - __builtin_clzll((uint64_t)id + WG_FIRST_CHUNK) - WG_FIRST_CHUNK_BITS;
+}
+
 static inline wg_node *wg__node(const wg_tape *tape, int64_t id) {
-    uint64_t at = (uint64_t)id + WG_FIRST_CHUNK;
-    int k = 63 - __builtin_clzll(at) - WG_FIRST_CHUNK_BITS;
-    return &tape->chunk[k][at - ((uint64_t)WG_FIRST_CHUNK << k)];
+    return (wg_node *)(tape->base[wg__chunk_of(id)] + (uint64_t)id * sizeof(wg_node));
 }
 
 static inline const uint32_t *wg__inputs(const wg_node *node) {
@@ -122,12 +125,10 @@ wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape
 /* The same for an op without attributes and with one or two operands: the way most nodes come. */
 static inline __attribute__((always_inline)) wg_var wg__record_small(wg_tape *tape, const wg_op *op, wg_dtype dtype,
                                                                      const wg_shape *shape, int n, wg_var a, wg_var b) {
-    uint64_t at = (uint64_t)tape->count + WG_FIRST_CHUNK;
-    int k = 63 - __builtin_clzll(at) - WG_FIRST_CHUNK_BITS;
-    wg_node *chunk = tape->chunk[k];
-    if (!chunk)
+    uintptr_t base = tape->base[wg__chunk_of(tape->count)];
+    if (!base)
         return wg__record(tape, op, dtype, shape, n, (const wg_var[]){a, b}, NULL);
-    wg_node *node = &chunk[at - ((uint64_t)WG_FIRST_CHUNK << k)];
+    wg_node *node = (wg_node *)(base + (uint64_t)tape->count * sizeof *node);
     node->op = op;
     node->shape = shape;
     node->attr = NULL;
