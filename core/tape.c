@@ -200,22 +200,21 @@ static void *keep(wg_tape *tape, const void *bytes, size_t size) {
     return kept;
 }
 
-wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
-                  const wg_var *in, const void *attr) {
+/* Records with attributes that the tape keeps already. */
+static wg_var record_kept(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n, const wg_var *in,
+                          const void *attr) {
     wg_node *node = next_node(tape);
     if (!node)
         return wg__var(tape, 0);
     node->op = op;
     node->shape = shape;
+    node->attr = attr;
     node->n = (uint32_t)n;
     node->dtype = (uint32_t)dtype;
     node->origin = tape->origin;
-    node->attr = NULL;
-    if (attr && op->attr_size && !(node->attr = keep(tape, attr, op->attr_size)))
-        return wg__var(tape, 0);
     if (n <= 2) {
-        for (int i = 0; i < 2; i++)
-            node->in[i] = i < n ? (uint32_t)in[i].as.id : 0;
+        node->in[0] = n > 0 ? (uint32_t)in[0].as.id : 0;
+        node->in[1] = n > 1 ? (uint32_t)in[1].as.id : 0;
     } else {
         uint32_t *ids = wg__arena_take(&tape->arena, (size_t)n * sizeof *ids);
         if (!ids) {
@@ -227,6 +226,14 @@ wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape
         node->more = ids;
     }
     return wg__var(tape, tape->count++);
+}
+
+wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
+                  const wg_var *in, const void *attr) {
+    const void *kept = NULL;
+    if (attr && op->attr_size && !(kept = keep(tape, attr, op->attr_size)))
+        return wg__var(tape, 0);
+    return record_kept(tape, op, dtype, shape, n, in, kept);
 }
 
 wg_tape *wg__tape_of(int n, const wg_var *in) {
@@ -305,7 +312,58 @@ static bool settle_operands(wg_tape *tape, const wg_op *op, int n, const wg_var 
     return true;
 }
 
+/* ---- what was applied before ---- */
+
+/* What an op makes follows from its attributes and its operands' shapes and types alone: the shape and type that its rule gave for
+ * a node still on the tape are those of every node made of the same. */
+
+/* The slot of such a node. Of no address but the op's within this library: one program finds the same every time. */
+static uint32_t *memo_slot(wg_tape *tape, const wg_op *op, int n, const wg_var *in, const void *attr) {
+    enum { SEEN = 32 }; /* bytes of the attributes: what is behind them is compared and not hashed */
+    const uint64_t prime = 0x9e3779b97f4a7c15u;
+    uint64_t hash = (uintptr_t)op - (uintptr_t)&wg__op_leaf;
+    for (int i = 0; i < n; i++) {
+        const wg_shape *shape = wg__of(in[i])->shape;
+        hash = (hash ^ (uint64_t)shape->count ^ (uint64_t)shape->dim[0] << 24 ^ (uint64_t)shape->rank << 48) * prime;
+    }
+    size_t size = op->attr_size < SEEN ? op->attr_size : SEEN, at = 0;
+    for (uint64_t word; at + sizeof word <= size; at += sizeof word) {
+        memcpy(&word, (const char *)attr + at, sizeof word);
+        hash = (hash ^ word) * prime;
+    }
+    for (; at < size; at++)
+        hash = (hash ^ ((const unsigned char *)attr)[at]) * prime;
+    return &tape->memo[hash >> 56];
+}
+
+/* The node in this slot, if it is the same op's, upon operands of the same shapes and types, with the same attributes. */
+static const wg_node *made_before(const wg_tape *tape, uint32_t id, const wg_op *op, int n, const wg_var *in,
+                                  const void *attr) {
+    if (id == 0 || id >= tape->count)
+        return NULL;
+    const wg_node *node = wg__node(tape, id);
+    if (node->op != op || node->n != (uint32_t)n)
+        return NULL;
+    const uint32_t *ids = wg__inputs(node);
+    for (int i = 0; i < n; i++) {
+        const wg_node *was = wg__node(tape, ids[i]), *is = wg__of(in[i]);
+        if (was->shape != is->shape || was->dtype != is->dtype)
+            return NULL;
+    }
+    return op->attr_size && memcmp(node->attr, attr, op->attr_size) != 0 ? NULL : node;
+}
+
+/* All are nodes of this tape. */
+static bool all_on(const wg_tape *tape, int n, const wg_var *in) {
+    for (int i = 0; i < n; i++)
+        if (in[i].tape != tape || (uint64_t)in[i].as.id - 1 >= (uint64_t)tape->count - 1)
+            return false;
+    return true;
+}
+
 enum { FEW = 16 };
+
+static wg_var apply_anew(wg_tape *tape, const wg_op *op, int n, const wg_var *in, const void *attr);
 
 wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
     wg_tape *tape = wg__tape_of(n, in);
@@ -315,6 +373,20 @@ wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
         return wg__fail(tape, WG_ARGUMENT, op->name, "takes %d operands, was given %d", op->arity, n);
     if (op->attr_size && !attr)
         return wg__fail(tape, WG_ARGUMENT, op->name, "its attributes are missing");
+    if (n > FEW || !all_on(tape, n, in))
+        return apply_anew(tape, op, n, in, attr);
+    uint32_t *slot = memo_slot(tape, op, n, in, attr);
+    const wg_node *before = made_before(tape, *slot, op, n, in, attr);
+    if (before)
+        return record_kept(tape, op, (wg_dtype)before->dtype, before->shape, n, in, op->attr_size ? before->attr : NULL);
+    wg_var y = apply_anew(tape, op, n, in, attr);
+    if (y.as.id)
+        *slot = (uint32_t)y.as.id;
+    return y;
+}
+
+/* The same without such a node. */
+static wg_var apply_anew(wg_tape *tape, const wg_op *op, int n, const wg_var *in, const void *attr) {
     wg_var few[FEW];
     const wg_shape *few_shapes[FEW];
     wg_dtype few_types[FEW];
@@ -343,7 +415,8 @@ wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
         if (alike && types[0] != WG_I32) { /* the usual case, without the rule */
             y = wg__record(tape, op, types[0], shapes[0], n, vars, attr);
         } else {
-            char text[512] = "";
+            char text[512];
+            text[0] = 0;
             wg_infer infer = {.op = op, .attr = attr, .n = n, .in = shapes, .in_dtype = types,
                               .text = text, .text_size = sizeof text};
             wg_status status = wg__infer(&infer);

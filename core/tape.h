@@ -52,7 +52,7 @@ typedef struct wg_constant_slot {
     uint32_t dtype;
 } wg_constant_slot;
 
-enum { WG_CONSTANT_SLOTS = 256 };
+enum { WG_CONSTANT_SLOTS = 256, WG_MEMO_SLOTS = 256 };
 
 struct wg_tape {
     wg_memory *memory;
@@ -75,6 +75,7 @@ struct wg_tape {
     uint64_t streams; /* random streams handed out */
     uint32_t unrolls; /* unrolls recorded */
     wg_constant_slot constants[WG_CONSTANT_SLOTS]; /* last constants made, so that they are recorded once */
+    uint32_t memo[WG_MEMO_SLOTS]; /* ids of nodes that wg_apply recorded lately, by what they were made of */
     wg_status status;
     char message[1024];
 };
