@@ -18,7 +18,7 @@ bool wg_valid(wg_var x) { return wg__is_bare(x) || wg__on_tape(x); }
 
 /* ---- the tape ---- */
 
-static bool chunk_add(wg_tape *tape, int k);
+static bool chunk_add(wg_tape *tape, uint64_t k);
 
 static const char *place_of(const void *tape, int64_t i) { return ((const wg_tape *)tape)->origins[i].place; }
 
@@ -165,7 +165,7 @@ const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape) {
 
 /* ---- recording ---- */
 
-static bool chunk_add(wg_tape *tape, int k) {
+static bool chunk_add(wg_tape *tape, uint64_t k) {
     int64_t first = ((int64_t)WG_FIRST_CHUNK << k) - WG_FIRST_CHUNK; /* its first node's id */
     wg_node *chunk = wg__take(tape->memory, ((size_t)WG_FIRST_CHUNK << k) * sizeof *chunk);
     if (!chunk)
@@ -177,7 +177,7 @@ static bool chunk_add(wg_tape *tape, int k) {
 
 /* The next node, not yet counted; NULL when out of memory. */
 static wg_node *next_node(wg_tape *tape) {
-    int k = wg__chunk_of(tape->count);
+    uint64_t k = wg__chunk_of(tape->count);
     if (!tape->chunk[k]) {
         if (k == WG_CHUNKS - 1) {
             wg__fail(tape, WG_RANGE, NULL, "a tape holds no more than %lld nodes", (long long)tape->count - 1);
@@ -356,7 +356,7 @@ static const wg_node *made_before(const wg_tape *tape, uint32_t id, const wg_op 
 /* All are nodes of this tape. */
 static bool all_on(const wg_tape *tape, int n, const wg_var *in) {
     for (int i = 0; i < n; i++)
-        if (in[i].tape != tape || (uint64_t)in[i].as.id - 1 >= (uint64_t)tape->count - 1)
+        if (in[i].tape != tape || !wg__is_id(tape, in[i].as.id))
             return false;
     return true;
 }
@@ -458,14 +458,15 @@ wg_var wg_leaf(wg_tape *tape, wg_tensor *tensor) {
     return wg__hold(leaf, tensor) ? leaf : wg__var(tape, 0);
 }
 
-wg_var wg__constant_new(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value, wg_constant_slot *slot) {
+wg_var wg__constant_new(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value) {
     if (dtype == WG_I32 && !(value >= INT32_MIN && value <= INT32_MAX && value == (int32_t)value))
         return wg__fail(tape, WG_RANGE, "constant", "%g is not an i32", value);
     wg_var made = wg__record(tape, &wg__op_constant, dtype, shape, 0, NULL, NULL);
     if (made.as.id) {
         wg__of(made)->value = value;
-        *slot = (wg_constant_slot){.shape = shape, .id = (uint32_t)made.as.id, .dtype = (uint32_t)dtype};
-        memcpy(&slot->bits, &value, sizeof value);
+        uint64_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        *wg__constant_slot(tape, dtype, shape, bits) = (wg_constant_slot){shape, bits, (uint32_t)made.as.id, (uint32_t)dtype};
     }
     return made;
 }

@@ -56,9 +56,11 @@ enum { WG_CONSTANT_SLOTS = 256, WG_MEMO_SLOTS = 256 };
 
 struct wg_tape {
     wg_memory *memory;
-    wg_node *chunk[WG_CHUNKS];
+    int64_t count; /* nodes, the never used node 0 included */
+    wg_status status;
+    uint32_t origin;
     uintptr_t base[WG_CHUNKS]; /* of each chunk: where node 0 would be if nodes lay from there to the chunk; 0: not there yet */
-    int64_t count;             /* nodes, the never used node 0 included */
+    wg_node *chunk[WG_CHUNKS];
     wg_arena arena;   /* attributes and long input lists: rewound with the nodes */
     wg_arena lasting; /* shapes and origins: kept as long as the tape */
     const wg_shape **shapes; /* open-addressed table of interned shapes */
@@ -71,17 +73,15 @@ struct wg_tape {
     wg_lookup places; /* of origins: each place is kept once */
     wg_origin *origins;
     int64_t origin_count, origin_room;
-    uint32_t origin;
     uint64_t streams; /* random streams handed out */
     uint32_t unrolls; /* unrolls recorded */
     wg_constant_slot constants[WG_CONSTANT_SLOTS]; /* last constants made, so that they are recorded once */
     uint32_t memo[WG_MEMO_SLOTS]; /* ids of nodes that wg_apply recorded lately, by what they were made of */
-    wg_status status;
     char message[1024];
 };
 
-static inline int wg__chunk_of(int64_t id) {
-    return 63 - __builtin_clzll((uint64_t)id + WG_FIRST_CHUNK) - WG_FIRST_CHUNK_BITS;
+static inline uint64_t wg__chunk_of(int64_t id) {
+    return (uint64_t)(__builtin_clzll((uint64_t)id + WG_FIRST_CHUNK) ^ 63) - WG_FIRST_CHUNK_BITS; /* 63 - x, in one instruction */
 }
 
 static inline wg_node *wg__node(const wg_tape *tape, int64_t id) {
@@ -102,14 +102,17 @@ static inline wg_node *wg__of(wg_var x) { return wg__node(x.tape, x.as.id); }
 extern const char wg__bare_mark;
 static inline bool wg__is_bare(wg_var x) { return x.tape == (const void *)&wg__bare_mark; }
 
+/* The id of a node of this tape. */
+static inline bool wg__is_id(const wg_tape *tape, int64_t id) { return (uint64_t)id - 1 < (uint64_t)tape->count - 1; }
+
 /* A node of its tape, on which can be recorded: nothing has failed. */
 static inline bool wg__recordable(wg_var x) {
-    return x.tape && !wg__is_bare(x) && x.tape->status == WG_OK && (uint64_t)x.as.id - 1 < (uint64_t)x.tape->count - 1;
+    return x.tape && !wg__is_bare(x) && x.tape->status == WG_OK && wg__is_id(x.tape, x.as.id);
 }
 
 /* A node of its tape: neither invalid nor a bare constant. */
 static inline bool wg__on_tape(wg_var x) {
-    return x.tape && !wg__is_bare(x) && x.as.id > 0 && x.as.id < x.tape->count;
+    return x.tape && !wg__is_bare(x) && wg__is_id(x.tape, x.as.id);
 }
 
 /* An invalid var of this tape; first sets the tape's status and message: "NAME: text (place)". Keeps the first. */
@@ -123,22 +126,29 @@ wg_tape *wg__tape_of(int n, const wg_var *in);
 wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
                   const wg_var *in, const void *attr);
 
-/* The same for an op without attributes and with one or two operands: the way most nodes come. */
-static inline __attribute__((always_inline)) wg_var wg__record_small(wg_tape *tape, const wg_op *op, wg_dtype dtype,
-                                                                     const wg_shape *shape, int n, wg_var a, wg_var b) {
-    uintptr_t base = tape->base[wg__chunk_of(tape->count)];
-    if (!base)
-        return wg__record(tape, op, dtype, shape, n, (const wg_var[]){a, b}, NULL);
-    wg_node *node = (wg_node *)(base + (uint64_t)tape->count * sizeof *node);
-    node->op = op;
-    node->shape = shape;
-    node->attr = NULL;
-    node->in[0] = (uint32_t)a.as.id;
-    node->in[1] = n > 1 ? (uint32_t)b.as.id : 0;
-    node->n = (uint32_t)n;
-    node->dtype = (uint32_t)dtype;
-    node->origin = tape->origin;
+/* Whether the next node's chunk is there already; if not, wg__record makes it. */
+static inline bool wg__has_room(const wg_tape *tape) { return tape->base[wg__chunk_of(tape->count)] != 0; }
+
+/* Where there is room, records an op without attributes and with one or two operands: the way most nodes come. */
+static inline __attribute__((always_inline)) wg_var wg__fill(wg_tape *tape, const wg_op *op, wg_dtype dtype,
+                                                             const wg_shape *shape, int n, uint32_t a, uint32_t b) {
+    wg_node *next = wg__node(tape, tape->count);
+    next->op = op;
+    next->shape = shape;
+    next->attr = NULL;
+    next->in[0] = a;
+    next->in[1] = n > 1 ? b : 0;
+    next->n = (uint32_t)n;
+    next->dtype = (uint32_t)dtype;
+    next->origin = tape->origin;
     return (wg_var){tape, {.id = tape->count++}};
+}
+
+/* The same, with a chunk made for it if need be. */
+static inline wg_var wg__record_small(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n, wg_var a,
+                                      wg_var b) {
+    return wg__has_room(tape) ? wg__fill(tape, op, dtype, shape, n, (uint32_t)a.as.id, (uint32_t)b.as.id)
+                              : wg__record(tape, op, dtype, shape, n, (const wg_var[]){a, b}, NULL);
 }
 
 /* Makes a node (the newest) hold a tensor until the tape goes or is rewound past it; on failure the node is dropped and
@@ -148,18 +158,27 @@ bool wg__hold(wg_var node, wg_tensor *tensor);
 /* Interned copy; NULL when out of memory (status set). */
 const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape);
 
-/* The constant of this type, (interned) shape and value; recorded once and reused. */
-wg_var wg__constant_new(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value, wg_constant_slot *slot);
-static inline wg_var wg__constant(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value) {
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    /* Of no address: one program records the same nodes every time. */
+/* The slot where a constant of this type, (interned) shape and value is, if it was recorded lately. Of no address: one program
+ * records the same nodes every time. */
+static inline wg_constant_slot *wg__constant_slot(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, uint64_t bits) {
     uint64_t hash = (bits ^ (uint64_t)shape->count << 20 ^ (uint64_t)shape->rank << 12 ^ (uint64_t)dtype << 8) *
                     0x9e3779b97f4a7c15u;
-    wg_constant_slot *slot = &tape->constants[hash >> 56];
-    if (slot->shape == shape && slot->bits == bits && slot->dtype == (uint32_t)dtype)
-        return wg__var(tape, slot->id);
-    return wg__constant_new(tape, dtype, shape, value, slot);
+    return &tape->constants[hash >> 56];
+}
+
+/* The id of the constant, or 0 if it must be recorded. */
+static inline uint32_t wg__constant_known(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const wg_constant_slot *slot = wg__constant_slot(tape, dtype, shape, bits);
+    return slot->shape == shape && slot->bits == bits && slot->dtype == (uint32_t)dtype ? slot->id : 0;
+}
+
+/* The constant; recorded once and reused. */
+wg_var wg__constant_new(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value);
+static inline wg_var wg__constant(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, double value) {
+    uint32_t id = wg__constant_known(tape, dtype, shape, value);
+    return id ? wg__var(tape, id) : wg__constant_new(tape, dtype, shape, value);
 }
 
 /* The number of a place ("lstm.cell:7"); 0, nowhere, when out of memory or beyond 2^24 - 1 places. */

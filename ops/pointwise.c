@@ -140,36 +140,41 @@ enum {
                                DERIVED_##sort(op),                                                 \
                                .range = {low, high}};
 /* The usual operands, floats of one shape and type, are recorded at once: this is what recording costs. All others go
- * through wg__pointwise. */
+ * through wg__pointwise; and so does a node that needs room or a constant first, so that these builders call nothing else. */
+static __attribute__((noinline)) wg_var any1(const wg_op *op, wg_var x) { return wg__pointwise(op, 1, &x); }
+static __attribute__((noinline)) wg_var any2(const wg_op *op, wg_var a, wg_var b) {
+    return wg__pointwise(op, 2, (const wg_var[]){a, b});
+}
+
 static inline wg_var build1(const wg_op *op, wg_var x) {
-    if (wg__recordable(x)) {
+    if (wg__recordable(x) && wg__has_room(x.tape)) {
         const wg_node *node = wg__of(x);
         if (node->dtype != WG_I32)
-            return wg__record_small(x.tape, op, (wg_dtype)node->dtype, node->shape, 1, x, x);
+            return wg__fill(x.tape, op, (wg_dtype)node->dtype, node->shape, 1, (uint32_t)x.as.id, 0);
     }
-    return wg__pointwise(op, 1, &x);
+    return any1(op, x);
 }
 
-/* The same for x with a bare constant, which is on its left or right. */
-static wg_var with_number(const wg_op *op, wg_var x, double number, bool left) {
-    const wg_node *node = wg__of(x);
-    wg_var c = wg__constant(x.tape, (wg_dtype)node->dtype, node->shape, number);
-    if (!c.as.id)
-        return c;
-    return wg__record_small(x.tape, op, (wg_dtype)node->dtype, node->shape, 2, left ? c : x, left ? x : c);
+/* x with a bare constant on its right or (other way round) its left. */
+static wg_var with_number(const wg_op *op, wg_var x, wg_var c, bool other_way) {
+    if (wg__recordable(x) && wg__has_room(x.tape)) {
+        const wg_node *node = wg__of(x);
+        uint32_t id = wg__constant_known(x.tape, (wg_dtype)node->dtype, node->shape, c.as.value), to = (uint32_t)x.as.id;
+        if (node->dtype != WG_I32 && id)
+            return wg__fill(x.tape, op, (wg_dtype)node->dtype, node->shape, 2, other_way ? id : to, other_way ? to : id);
+    }
+    return other_way ? any2(op, c, x) : any2(op, x, c);
 }
-
-static wg_var any2(const wg_op *op, wg_var a, wg_var b) { return wg__pointwise(op, 2, (const wg_var[]){a, b}); }
 
 static inline wg_var build2(const wg_op *op, wg_var a, wg_var b) {
-    if (a.tape == b.tape && wg__recordable(a) && wg__recordable(b)) {
+    if (wg__is_bare(b))
+        return with_number(op, a, b, false);
+    if (wg__is_bare(a))
+        return with_number(op, b, a, true);
+    if (a.tape == b.tape && wg__recordable(a) && wg__is_id(a.tape, b.as.id) && wg__has_room(a.tape)) {
         const wg_node *first = wg__of(a), *second = wg__of(b);
         if (first->dtype != WG_I32 && first->dtype == second->dtype && first->shape == second->shape)
-            return wg__record_small(a.tape, op, (wg_dtype)first->dtype, first->shape, 2, a, b);
-    } else if (wg__is_bare(b) && wg__recordable(a) && wg__of(a)->dtype != WG_I32) {
-        return with_number(op, a, b.as.value, false);
-    } else if (wg__is_bare(a) && wg__recordable(b) && wg__of(b)->dtype != WG_I32) {
-        return with_number(op, b, a.as.value, true);
+            return wg__fill(a.tape, op, (wg_dtype)first->dtype, first->shape, 2, (uint32_t)a.as.id, (uint32_t)b.as.id);
     }
     return any2(op, a, b);
 }
