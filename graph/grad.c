@@ -4,17 +4,20 @@
 
 #include <string.h>
 
+extern const wg_op wg__op_add, wg__op_mul;
+
 /* A reader whose op assembles the adjoint itself: the reader's id, its cotangent, the next in the list. */
 typedef struct reader {
     uint32_t id, g, next;
 } reader;
 
+static const uint32_t NONE = UINT32_MAX; /* no id: a tape ends long before */
+
 /* One sweep over the ids [low, high]; all arrays are indexed by id - low. */
 typedef struct sweep {
     wg_tape *tape;
     int64_t low, high;
-    bool *active;      /* depends on an input of the sweep */
-    uint32_t *adjoint; /* id of the cotangent (reverse) or tangent (forward) so far; 0: none */
+    uint32_t *adjoint; /* id of the cotangent (reverse) or tangent (forward) so far; or NONE; 0: does not depend on an input */
     uint32_t *readers; /* reverse: head of the list of collected readers, 1 + index into pool; NULL until needed */
     reader *pool;
     int64_t pool_count, pool_room;
@@ -27,7 +30,6 @@ static wg_status out_of_memory(wg_tape *tape, const char *what) {
 }
 
 static void sweep_free(sweep *s) {
-    wg__give(s->tape->memory, s->active);
     wg__give(s->tape->memory, s->adjoint);
     wg__give(s->tape->memory, s->readers);
     wg__give(s->tape->memory, s->pool);
@@ -35,7 +37,7 @@ static void sweep_free(sweep *s) {
 
 static bool is_float(const wg_node *node) { return node->dtype != WG_I32; }
 
-static bool in_sweep(const sweep *s, uint32_t id) { return id >= s->low && s->active[id - s->low]; }
+static bool in_sweep(const sweep *s, uint32_t id) { return id >= s->low && s->adjoint[id - s->low]; }
 
 /* Checks the operands, finds the range, marks what depends on x. */
 static wg_status sweep_start(sweep *s, const char *what, int n, const wg_var *x, int m, const wg_var *y) {
@@ -55,13 +57,12 @@ static wg_status sweep_start(sweep *s, const char *what, int n, const wg_var *x,
     if (s->low > s->high)
         return WG_OK; /* nothing depends on anything */
     size_t range = (size_t)(s->high - s->low + 1);
-    s->active = wg__take0(s->tape->memory, range);
     s->adjoint = wg__take0(s->tape->memory, range * sizeof *s->adjoint);
-    if (!s->active || !s->adjoint)
+    if (!s->adjoint)
         return out_of_memory(s->tape, what);
     for (int i = 0; i < n; i++)
         if (x[i].as.id <= s->high && is_float(wg__of(x[i])))
-            s->active[x[i].as.id - s->low] = true;
+            s->adjoint[x[i].as.id - s->low] = NONE;
     for (int64_t id = s->low; id <= s->high; id++) {
         const wg_node *node = wg__node(s->tape, id);
         const uint32_t *in = wg__inputs(node);
@@ -69,7 +70,7 @@ static wg_status sweep_start(sweep *s, const char *what, int n, const wg_var *x,
         for (uint32_t k = 0; k < node->n && !any; k++)
             any = in_sweep(s, in[k]);
         if (any && is_float(node) && !(node->op->traits & WG_IS_ZERO))
-            s->active[id - s->low] = true;
+            s->adjoint[id - s->low] = NONE;
     }
     return WG_OK;
 }
@@ -96,27 +97,26 @@ static wg_status check_seeds(wg_tape *tape, const char *what, const char *kind, 
 
 static wg_var accumulate(wg_var sum, wg_var more) { return sum.tape ? wg_add(sum, more) : more; }
 
-static wg_var var_or_none(wg_tape *tape, uint32_t id) { return id ? wg__var(tape, id) : (wg_var){0}; }
+static bool is_id(uint32_t adjoint) { return adjoint && adjoint != NONE; }
+static wg_var var_or_none(wg_tape *tape, uint32_t id) { return is_id(id) ? wg__var(tape, id) : (wg_var){0}; }
 
-/* g times a partial derivative; a zeroed var for zero. */
-static wg_var scaled(wg_var g, wg_var partial) {
-    if (!partial.tape)
-        return partial;
-    if (wg__is_bare(partial)) {
-        double c = partial.as.value;
-        if (c == 0)
-            return (wg_var){0};
-        if (c == 1)
-            return g;
-        if (c == -1)
-            return wg_neg(g);
-    }
-    return wg_mul(g, partial);
+static bool alike(const wg_node *a, const wg_node *b) { return a->shape == b->shape && a->dtype == b->dtype; }
+
+/* g times a number. */
+static wg_var scaled_by(wg_var g, double c) {
+    return c == 1 ? g : c == 0 ? (wg_var){0} : c == -1 ? wg_neg(g) : wg_mul(g, wg_c(c));
+}
+
+/* g, a float of the tape, times a partial derivative; a zeroed var for zero. */
+static inline wg_var scaled(wg_var g, wg_var partial) {
+    if (partial.tape == g.tape && wg__recordable(partial) && alike(wg__of(g), wg__of(partial)))
+        return wg__record_small(g.tape, &wg__op_mul, (wg_dtype)wg__of(g)->dtype, wg__of(g)->shape, 2, g, partial);
+    return wg__is_bare(partial) ? scaled_by(g, partial.as.value) : partial.tape ? wg_mul(g, partial) : partial;
 }
 
 /* ---- rules ---- */
 
-enum { FEW = 16 };
+enum { FEW = 16, FEW_PARTIAL = 3 };
 
 /* A rule's operands, on the stack for all but long concats. */
 typedef struct operands {
@@ -189,21 +189,28 @@ static bool add_reader(sweep *s, uint32_t input, int64_t id, wg_var g) {
     return true;
 }
 
-static void add_contribution(sweep *s, uint32_t input, wg_var part, const wg_op *op) {
-    wg_tape *tape = s->tape;
-    uint32_t *adjoint = &s->adjoint[input - s->low];
-    if (!part.tape)
-        return; /* a zero */
+/* A part that is no var like the input: a zero, a bare constant, or a failure. */
+static wg_var settled(sweep *s, uint32_t input, wg_var part, const wg_op *op) {
+    const wg_node *want = wg__node(s->tape, input);
     if (wg__is_bare(part))
-        part = wg_like(wg__var(tape, input), part.as.value);
-    if (tape->status != WG_OK)
+        return wg__constant(s->tape, (wg_dtype)want->dtype, want->shape, part.as.value);
+    if (part.tape)
+        wg__fail(s->tape, WG_SHAPE, op->name, "its derivative has another shape or type than its operand");
+    return (wg_var){0};
+}
+
+/* Adds a part to an input's adjoint. */
+static inline void add_contribution(sweep *s, uint32_t input, wg_var part, const wg_op *op) {
+    wg_tape *tape = s->tape;
+    const wg_node *want = wg__node(tape, input);
+    uint32_t *adjoint = &s->adjoint[input - s->low];
+    if (part.tape != tape || !alike(wg__of(part), want))
+        part = settled(s, input, part, op);
+    if (part.as.id == 0)
         return;
-    const wg_node *want = wg__node(tape, input), *got = part.tape == tape ? wg__of(part) : NULL;
-    if (!got || got->shape != want->shape || got->dtype != want->dtype) {
-        wg__fail(tape, WG_SHAPE, op->name, "its derivative has another shape or type than its operand");
-        return;
-    }
-    *adjoint = *adjoint ? (uint32_t)wg_add(wg__var(tape, *adjoint), part).as.id : (uint32_t)part.as.id;
+    if (*adjoint != NONE)
+        part = wg__record_small(tape, &wg__op_add, (wg_dtype)want->dtype, want->shape, 2, wg__var(tape, *adjoint), part);
+    *adjoint = (uint32_t)part.as.id;
 }
 
 /* Readers of one value by one op that collects: fills rules, calls the op once. */
@@ -262,13 +269,13 @@ static void collect_readers(sweep *s, int64_t id) {
     }
 }
 
-/* The usual node, without the general case's bookkeeping. */
-static void reverse_pointwise(sweep *s, const wg_node *node, int64_t id, wg_var g) {
-    wg_var in[3], d[3] = {{0}, {0}, {0}};
-    bool need[3];
-    int n = (int)node->n;
+/* Passes g on to what the node reads: an op of few operands with partial derivatives, the usual node. */
+static void reverse_partial(sweep *s, const wg_node *node, int64_t id, wg_var g) {
+    wg_var in[FEW_PARTIAL], d[FEW_PARTIAL] = {0};
+    bool need[FEW_PARTIAL];
     const wg_op *op = node->op;
     const uint32_t *ids = wg__inputs(node);
+    int n = (int)node->n;
     for (int k = 0; k < n; k++) {
         in[k] = wg__var(s->tape, ids[k]);
         need[k] = in_sweep(s, ids[k]);
@@ -279,16 +286,10 @@ static void reverse_pointwise(sweep *s, const wg_node *node, int64_t id, wg_var 
             add_contribution(s, ids[k], scaled(g, d[k]), op);
 }
 
-/* Passes g on to what the node reads. */
-static void reverse_node(sweep *s, int64_t id, const wg_node *node, wg_var g) {
+/* The same of any node. */
+static void reverse_general(sweep *s, const wg_node *node, int64_t id, wg_var g) {
     const uint32_t *in = wg__inputs(node);
     operands o;
-    if (node->n == 0)
-        return;
-    if (node->op->partial && node->n <= 3) {
-        reverse_pointwise(s, node, id, g);
-        return;
-    }
     if (!operands_take(&o, s, node)) {
         out_of_memory(s->tape, node->op->name);
         return;
@@ -342,17 +343,21 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
     const int64_t end = step;
     for (int64_t id = s->high; id >= s->low && tape->status == WG_OK; id--) {
         int64_t at = id - s->low;
-        if (!s->active[at])
+        if (!s->adjoint[at])
             continue;
         const wg_node *node = wg__node(tape, id);
         tape->origin = node->origin;
         if (s->readers && s->readers[at])
             collect_readers(s, id);
-        if (!s->adjoint[at] || tape->status != WG_OK)
+        if (s->adjoint[at] == NONE || tape->status != WG_OK)
             continue;
         if (end)
             mark_step(s, id, &step, end);
-        reverse_node(s, id, node, wg__var(tape, s->adjoint[at]));
+        wg_var g = wg__var(tape, s->adjoint[at]);
+        if (node->op->partial && node->n <= FEW_PARTIAL)
+            reverse_partial(s, node, id, g);
+        else if (node->n)
+            reverse_general(s, node, id, g);
     }
     end_steps(tape, marks);
     tape->origin = origin;
@@ -361,7 +366,7 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
 
 static wg_status zeros_where_none(sweep *s, int n, const wg_var *of, const uint32_t *found, wg_var *out) {
     for (int i = 0; i < n; i++) {
-        out[i] = found && of[i].as.id >= s->low && of[i].as.id <= s->high && found[of[i].as.id - s->low]
+        out[i] = found && of[i].as.id >= s->low && of[i].as.id <= s->high && is_id(found[of[i].as.id - s->low])
                      ? wg__var(s->tape, found[of[i].as.id - s->low])
                      : wg_like(of[i], 0);
     }
@@ -535,7 +540,9 @@ static wg_status keep_reached(sweep *s, int m, const wg_var *y) {
         if (y[j].as.id >= s->low)
             reached[y[j].as.id - s->low] = true;
     for (int64_t id = s->high; id >= s->low; id--) {
-        bool wanted = s->active[id - s->low] &= reached[id - s->low];
+        if (!reached[id - s->low])
+            s->adjoint[id - s->low] = 0;
+        bool wanted = s->adjoint[id - s->low];
         const wg_node *node = wg__node(s->tape, id);
         for (uint32_t k = 0; k < node->n && wanted; k++)
             if (wg__inputs(node)[k] >= s->low)
@@ -566,7 +573,7 @@ static wg_status forward(sweep *s, int n, const wg_var *x, const wg_var *tangent
     const int64_t end = tape->step_count;
     int64_t step = 0;
     for (int64_t id = s->low; id <= s->high && tape->status == WG_OK; id++) {
-        if (!s->active[id - s->low])
+        if (!s->adjoint[id - s->low])
             continue;
         tape->origin = wg__node(tape, id)->origin;
         mark_tangents(tape, id, &step, end);
