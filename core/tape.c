@@ -114,8 +114,8 @@ wg_var wg__fail(wg_tape *tape, wg_status status, const char *name, const char *f
 
 /* ---- shapes ---- */
 
-static uint64_t shape_hash(const wg_shape *shape) {
-    uint64_t hash = (uint64_t)shape->rank + 0x9e3779b97f4a7c15u;
+static uint64_t hash_of(const wg_shape *shape) {
+    uint64_t hash = (uint64_t)shape->rank + WG_HASH_PRIME;
     for (int i = 0; i < shape->rank; i++)
         hash = (hash ^ (uint64_t)shape->dim[i]) * 0xff51afd7ed558ccdu, hash ^= hash >> 32;
     return hash;
@@ -129,7 +129,7 @@ static bool shapes_grow(wg_tape *tape) {
     for (int64_t i = 0; i < tape->shape_room; i++) {
         if (!tape->shapes[i])
             continue;
-        uint64_t at = shape_hash(tape->shapes[i]);
+        uint64_t at = wg__shape_hash(tape->shapes[i]);
         while (table[at & (uint64_t)(room - 1)])
             at++;
         table[at & (uint64_t)(room - 1)] = tape->shapes[i];
@@ -149,18 +149,18 @@ static const wg_shape *no_memory(wg_tape *tape) {
 const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape) {
     if (2 * tape->shape_count >= tape->shape_room && !shapes_grow(tape))
         return no_memory(tape);
-    uint64_t at = shape_hash(shape), wrap = (uint64_t)(tape->shape_room - 1);
+    uint64_t hash = hash_of(shape), at = hash, wrap = (uint64_t)(tape->shape_room - 1);
     for (; tape->shapes[at & wrap]; at++)
         if (wg__shape_same(tape->shapes[at & wrap], shape))
             return tape->shapes[at & wrap];
-    wg_shape *kept = wg__arena_take(&tape->lasting, sizeof *kept);
+    wg_kept_shape *kept = wg__arena_take(&tape->lasting, sizeof *kept);
     if (!kept)
         return no_memory(tape);
-    *kept = (wg_shape){.rank = shape->rank, .count = shape->count};
-    memcpy(kept->dim, shape->dim, sizeof kept->dim[0] * (size_t)shape->rank);
-    tape->shapes[at & wrap] = kept;
+    *kept = (wg_kept_shape){hash, {.rank = shape->rank, .count = shape->count}};
+    memcpy(kept->shape.dim, shape->dim, sizeof shape->dim[0] * (size_t)shape->rank);
+    tape->shapes[at & wrap] = &kept->shape;
     tape->shape_count++;
-    return kept;
+    return &kept->shape;
 }
 
 /* ---- recording ---- */
@@ -320,28 +320,38 @@ static bool settle_operands(wg_tape *tape, const wg_op *op, int n, const wg_var 
 /* The slot of such a node. Of no address but the op's within this library: one program finds the same every time. */
 static uint32_t *memo_slot(wg_tape *tape, const wg_op *op, int n, const wg_var *in, const void *attr) {
     enum { SEEN = 32 }; /* bytes of the attributes: what is behind them is compared and not hashed */
-    const uint64_t prime = 0x9e3779b97f4a7c15u;
-    uint64_t hash = (uintptr_t)op - (uintptr_t)&wg__op_leaf;
-    for (int i = 0; i < n; i++) {
-        const wg_shape *shape = wg__of(in[i])->shape;
-        hash = (hash ^ (uint64_t)shape->count ^ (uint64_t)shape->dim[0] << 24 ^ (uint64_t)shape->rank << 48) * prime;
-    }
+    uint64_t hash = (uintptr_t)op - (uintptr_t)&wg__op_leaf, word = 0;
+    for (int i = 0; i < n; i++)
+        hash = (hash ^ wg__shape_hash(wg__of(in[i])->shape)) * WG_HASH_PRIME;
     size_t size = op->attr_size < SEEN ? op->attr_size : SEEN, at = 0;
-    for (uint64_t word; at + sizeof word <= size; at += sizeof word) {
+    for (; at + sizeof word <= size; at += sizeof word) {
         memcpy(&word, (const char *)attr + at, sizeof word);
-        hash = (hash ^ word) * prime;
+        hash = (hash ^ word) * WG_HASH_PRIME;
     }
-    for (; at < size; at++)
-        hash = (hash ^ ((const unsigned char *)attr)[at]) * prime;
-    return &tape->memo[hash >> 56];
+    for (word = 0; at < size; at++)
+        word = word << 8 | ((const unsigned char *)attr)[at];
+    return &tape->memo[(hash ^ word) * WG_HASH_PRIME >> 56];
+}
+
+/* memcmp, for a few bytes: without a call. */
+static bool same_bytes(const char *a, const char *b, size_t size) {
+    uint64_t x, y;
+    for (; size >= sizeof x; size -= sizeof x, a += sizeof x, b += sizeof x) {
+        memcpy(&x, a, sizeof x);
+        memcpy(&y, b, sizeof y);
+        if (x != y)
+            return false;
+    }
+    for (; size; size--)
+        if (*a++ != *b++)
+            return false;
+    return true;
 }
 
 /* The node in this slot, if it is the same op's, upon operands of the same shapes and types, with the same attributes. */
 static const wg_node *made_before(const wg_tape *tape, uint32_t id, const wg_op *op, int n, const wg_var *in,
                                   const void *attr) {
-    if (id == 0 || id >= tape->count)
-        return NULL;
-    const wg_node *node = wg__node(tape, id);
+    const wg_node *node = wg__node(tape, id < tape->count ? id : 0); /* node 0 is no op's */
     if (node->op != op || node->n != (uint32_t)n)
         return NULL;
     const uint32_t *ids = wg__inputs(node);
@@ -350,7 +360,7 @@ static const wg_node *made_before(const wg_tape *tape, uint32_t id, const wg_op 
         if (was->shape != is->shape || was->dtype != is->dtype)
             return NULL;
     }
-    return op->attr_size && memcmp(node->attr, attr, op->attr_size) != 0 ? NULL : node;
+    return same_bytes(node->attr, attr, op->attr_size) ? node : NULL;
 }
 
 /* All are nodes of this tape. */

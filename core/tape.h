@@ -5,6 +5,7 @@
 
 #include "core.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /* One entry of the Wengert list: 40 bytes, never moved. */
@@ -158,12 +159,20 @@ bool wg__hold(wg_var node, wg_tensor *tensor);
 /* Interned copy; NULL when out of memory (status set). */
 const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape);
 
+/* An interned shape's hash, which follows from its sizes. */
+typedef struct wg_kept_shape {
+    uint64_t hash;
+    wg_shape shape;
+} wg_kept_shape;
+static inline uint64_t wg__shape_hash(const wg_shape *interned) {
+    return ((const wg_kept_shape *)((const char *)interned - offsetof(wg_kept_shape, shape)))->hash;
+}
+#define WG_HASH_PRIME 0x9e3779b97f4a7c15u /* mixes into the upper bits */
+
 /* The slot where a constant of this type, (interned) shape and value is, if it was recorded lately. Of no address: one program
  * records the same nodes every time. */
 static inline wg_constant_slot *wg__constant_slot(wg_tape *tape, wg_dtype dtype, const wg_shape *shape, uint64_t bits) {
-    uint64_t hash = (bits ^ (uint64_t)shape->count << 20 ^ (uint64_t)shape->rank << 12 ^ (uint64_t)dtype << 8) *
-                    0x9e3779b97f4a7c15u;
-    return &tape->constants[hash >> 56];
+    return &tape->constants[((bits ^ wg__shape_hash(shape) ^ dtype) * WG_HASH_PRIME) >> 56];
 }
 
 /* The id of the constant, or 0 if it must be recorded. */

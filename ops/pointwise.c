@@ -140,10 +140,11 @@ enum {
                                DERIVED_##sort(op),                                                 \
                                .range = {low, high}};
 /* The usual operands, floats of one shape and type, are recorded at once: this is what recording costs. All others go
- * through wg__pointwise; and so does a node that needs room or a constant first, so that these builders call nothing else. */
-static __attribute__((noinline)) wg_var any1(const wg_op *op, wg_var x) { return wg__pointwise(op, 1, &x); }
+ * through any_pointwise; and so does a node that needs room or a constant first, so that these builders call nothing else. */
+static wg_var any_pointwise(const wg_op *op, int n, const wg_var *in);
+static __attribute__((noinline)) wg_var any1(const wg_op *op, wg_var x) { return any_pointwise(op, 1, &x); }
 static __attribute__((noinline)) wg_var any2(const wg_op *op, wg_var a, wg_var b) {
-    return wg__pointwise(op, 2, (const wg_var[]){a, b});
+    return any_pointwise(op, 2, (const wg_var[]){a, b});
 }
 
 static inline wg_var build1(const wg_op *op, wg_var x) {
@@ -240,6 +241,7 @@ static wg_var broadcast_apply(const wg_op *op, int n, const wg_var *in) {
     wg_tape *tape = wg__tape_of(n, in);
     const wg_shape *shape = NULL;
     wg_dtype dtype = 0;
+    bool same = true; /* the operands' types */
     wg_var out[3] = {0};
     for (int i = 0; i < n; i++) {
         if (!wg_valid(in[i]) || (!wg__is_bare(in[i]) && in[i].tape != tape) || tape->status != WG_OK)
@@ -250,18 +252,23 @@ static wg_var broadcast_apply(const wg_op *op, int n, const wg_var *in) {
         wg_shape both;
         if (!dtype)
             dtype = node->dtype;
-        if (!shape)
+        same = same && dtype == (wg_dtype)node->dtype;
+        if (!shape || shape == node->shape) {
             shape = node->shape;
-        else if (shape != node->shape) {
-            if (!wg__broadcast(shape, node->shape, &both))
-                return wg_apply(op, n, in, NULL);
-            if (!(shape = wg__intern(tape, &both)))
-                return wg__var(tape, 0);
+            continue;
         }
+        if (!wg__broadcast(shape, node->shape, &both))
+            return wg_apply(op, n, in, NULL);
+        if (wg__shape_same(&both, node->shape))
+            shape = node->shape;
+        else if (!wg__shape_same(&both, shape) && !(shape = wg__intern(tape, &both)))
+            return wg__var(tape, 0);
     }
     for (int i = 0; i < n; i++)
         out[i] = wg__is_bare(in[i]) ? wg__constant(tape, dtype, shape, in[i].as.value)
                                     : wg__broadcast_to(in[i], shape);
+    if (n == 2 && same && dtype != WG_I32 && tape->status == WG_OK) /* the usual case */
+        return wg__record_small(tape, op, dtype, shape, 2, out[0], out[1]);
     return wg_apply(op, n, out, NULL);
 }
 
@@ -275,7 +282,7 @@ static inline bool alike(wg_tape *tape, const wg_node *first, wg_var *x) {
     return node->shape == first->shape && node->dtype == first->dtype;
 }
 
-wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in) {
+static wg_var any_pointwise(const wg_op *op, int n, const wg_var *in) {
     int lead = 0; /* the first operand that is no bare constant */
     while (lead < n - 1 && wg__is_bare(in[lead]))
         lead++;
@@ -293,6 +300,10 @@ wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in) {
                           : wg__record(tape, op, (wg_dtype)first->dtype, first->shape, n, same, NULL);
     }
     return wg__tape_of(n, in) ? broadcast_apply(op, n, in) : (wg_var){0};
+}
+
+wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in) {
+    return n == 1 ? build1(op, in[0]) : n == 2 ? build2(op, in[0], in[1]) : any_pointwise(op, n, in);
 }
 
 /* ---- the kernel ---- */

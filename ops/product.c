@@ -243,6 +243,8 @@ static wg_var stacked(wg_var a, wg_var b, bool transpose_b) {
 }
 
 wg_var wg_matmul(wg_var a, wg_var b, bool transpose_a, bool transpose_b) {
+    if (wg__recordable(a) && wg__recordable(b) && wg__of(a)->shape->rank == 2 && wg__of(b)->shape->rank == 2)
+        return product(a, b, transpose_a, transpose_b); /* the usual case */
     if (!operands(a, b, "matmul"))
         return none(a, b);
     const wg_shape *s = wg_var_shape(a), *t = wg_var_shape(b);
@@ -252,8 +254,6 @@ wg_var wg_matmul(wg_var a, wg_var b, bool transpose_a, bool transpose_b) {
         return wg__fail(a.tape, WG_SHAPE, "matmul", "%s is a scalar", wg_shape_text(s->rank ? t : s, text, sizeof text));
     transpose_a = transpose_a && s->rank > 1;
     transpose_b = transpose_b && t->rank > 1;
-    if (s->rank == t->rank && s->rank == 2)
-        return product(a, b, transpose_a, transpose_b);
     sides x = sides_of(s, transpose_a, true), y = sides_of(t, transpose_b, false);
     if (!batch_axes(s, t, x, y, a.tape, &batch))
         return wg__var(a.tape, 0);
