@@ -200,21 +200,22 @@ static void *keep(wg_tape *tape, const void *bytes, size_t size) {
     return kept;
 }
 
-/* Records with attributes that the tape keeps already. */
-static wg_var record_kept(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n, const wg_var *in,
-                          const void *attr) {
+wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
+                  const wg_var *in, const void *attr) {
     wg_node *node = next_node(tape);
     if (!node)
         return wg__var(tape, 0);
     node->op = op;
     node->shape = shape;
-    node->attr = attr;
     node->n = (uint32_t)n;
     node->dtype = (uint32_t)dtype;
     node->origin = tape->origin;
+    node->attr = NULL;
+    if (attr && op->attr_size && !(node->attr = keep(tape, attr, op->attr_size)))
+        return wg__var(tape, 0);
     if (n <= 2) {
-        node->in[0] = n > 0 ? (uint32_t)in[0].as.id : 0;
-        node->in[1] = n > 1 ? (uint32_t)in[1].as.id : 0;
+        for (int i = 0; i < 2; i++)
+            node->in[i] = i < n ? (uint32_t)in[i].as.id : 0;
     } else {
         uint32_t *ids = wg__arena_take(&tape->arena, (size_t)n * sizeof *ids);
         if (!ids) {
@@ -226,14 +227,6 @@ static wg_var record_kept(wg_tape *tape, const wg_op *op, wg_dtype dtype, const 
         node->more = ids;
     }
     return wg__var(tape, tape->count++);
-}
-
-wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
-                  const wg_var *in, const void *attr) {
-    const void *kept = NULL;
-    if (attr && op->attr_size && !(kept = keep(tape, attr, op->attr_size)))
-        return wg__var(tape, 0);
-    return record_kept(tape, op, dtype, shape, n, in, kept);
 }
 
 wg_tape *wg__tape_of(int n, const wg_var *in) {
@@ -315,67 +308,64 @@ static bool settle_operands(wg_tape *tape, const wg_op *op, int n, const wg_var 
 /* ---- what was applied before ---- */
 
 /* What an op makes follows from its attributes and its operands' shapes and types alone: the shape and type that its rule gave for
- * a node still on the tape are those of every node made of the same. */
+ * a node still on the tape are those of every node made of the same. This is looked for where there are one or two operands. */
 
 /* The slot of such a node. Of no address but the op's within this library: one program finds the same every time. */
-static uint32_t *memo_slot(wg_tape *tape, const wg_op *op, int n, const wg_var *in, const void *attr) {
+static inline uint32_t *memo_slot(wg_tape *tape, const wg_op *op, const wg_node *a, const wg_node *b, const char *attr) {
     enum { SEEN = 32 }; /* bytes of the attributes: what is behind them is compared and not hashed */
-    uint64_t hash = (uintptr_t)op - (uintptr_t)&wg__op_leaf, word = 0;
-    for (int i = 0; i < n; i++)
-        hash = (hash ^ wg__shape_hash(wg__of(in[i])->shape)) * WG_HASH_PRIME;
-    size_t size = op->attr_size < SEEN ? op->attr_size : SEEN, at = 0;
-    for (; at + sizeof word <= size; at += sizeof word) {
-        memcpy(&word, (const char *)attr + at, sizeof word);
+    uint64_t hash = (uintptr_t)op - (uintptr_t)&wg__op_leaf, word;
+    hash = ((hash ^ wg__shape_hash(a->shape)) * WG_HASH_PRIME) ^ wg__shape_hash(b->shape);
+    const char *end = attr + (op->attr_size < SEEN ? op->attr_size : SEEN);
+    for (; end - attr >= (int64_t)sizeof word; attr += sizeof word) {
+        memcpy(&word, attr, sizeof word);
         hash = (hash ^ word) * WG_HASH_PRIME;
     }
-    for (word = 0; at < size; at++)
-        word = word << 8 | ((const unsigned char *)attr)[at];
-    return &tape->memo[(hash ^ word) * WG_HASH_PRIME >> 56];
+    for (; attr < end; attr++)
+        hash = (hash ^ (unsigned char)*attr) * WG_HASH_PRIME;
+    return &tape->memo[hash * WG_HASH_PRIME >> 56];
 }
 
 /* memcmp, for a few bytes: without a call. */
-static bool same_bytes(const char *a, const char *b, size_t size) {
-    uint64_t x, y;
-    for (; size >= sizeof x; size -= sizeof x, a += sizeof x, b += sizeof x) {
+static inline bool same_bytes(const char *a, const char *b, size_t size) {
+    const char *end = a + size;
+    for (uint64_t x, y; end - a >= (int64_t)sizeof x; a += sizeof x, b += sizeof x) {
         memcpy(&x, a, sizeof x);
         memcpy(&y, b, sizeof y);
         if (x != y)
             return false;
     }
-    for (; size; size--)
-        if (*a++ != *b++)
+    for (; a < end; a++, b++)
+        if (*a != *b)
             return false;
     return true;
 }
 
-/* The node in this slot, if it is the same op's, upon operands of the same shapes and types, with the same attributes. */
-static const wg_node *made_before(const wg_tape *tape, uint32_t id, const wg_op *op, int n, const wg_var *in,
-                                  const void *attr) {
-    const wg_node *node = wg__node(tape, id < tape->count ? id : 0); /* node 0 is no op's */
-    if (node->op != op || node->n != (uint32_t)n)
-        return NULL;
-    const uint32_t *ids = wg__inputs(node);
-    for (int i = 0; i < n; i++) {
-        const wg_node *was = wg__node(tape, ids[i]), *is = wg__of(in[i]);
-        if (was->shape != is->shape || was->dtype != is->dtype)
-            return NULL;
-    }
-    return same_bytes(node->attr, attr, op->attr_size) ? node : NULL;
-}
+static inline bool alike(const wg_node *a, const wg_node *b) { return a->shape == b->shape && a->dtype == b->dtype; }
 
-/* All are nodes of this tape. */
-static bool all_on(const wg_tape *tape, int n, const wg_var *in) {
-    for (int i = 0; i < n; i++)
-        if (in[i].tape != tape || !wg__is_id(tape, in[i].as.id))
-            return false;
-    return true;
+static wg_var apply_anew(const wg_op *op, int n, const wg_var *in, const void *attr, uint32_t *slot);
+
+wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
+    if ((n != 1 && n != 2) || n != op->arity || (op->attr_size && !attr))
+        return apply_anew(op, n, in, attr, NULL);
+    wg_var x = in[0], y = in[n - 1];
+    if (!wg__recordable(x) || y.tape != x.tape || !wg__is_id(x.tape, y.as.id) || !wg__has_room(x.tape))
+        return apply_anew(op, n, in, attr, NULL);
+    wg_tape *tape = x.tape;
+    const wg_node *a = wg__of(x), *b = wg__of(y);
+    uint32_t *slot = memo_slot(tape, op, a, b, attr);
+    const wg_node *made = wg__node(tape, *slot < tape->count ? *slot : 0); /* node 0 is no op's */
+    if (made->op != op || !alike(wg__node(tape, made->in[0]), a) || !alike(wg__node(tape, made->in[n - 1]), b) ||
+        !same_bytes(made->attr, attr, op->attr_size))
+        return apply_anew(op, n, in, attr, slot);
+    wg_var again = wg__fill(tape, op, (wg_dtype)made->dtype, made->shape, n, (uint32_t)x.as.id, (uint32_t)y.as.id);
+    wg__of(again)->attr = op->attr_size ? made->attr : NULL;
+    return again;
 }
 
 enum { FEW = 16 };
 
-static wg_var apply_anew(wg_tape *tape, const wg_op *op, int n, const wg_var *in, const void *attr);
-
-wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
+/* The same without such a node; the slot, if there is one, will have it. */
+static wg_var apply_anew(const wg_op *op, int n, const wg_var *in, const void *attr, uint32_t *slot) {
     wg_tape *tape = wg__tape_of(n, in);
     if (!tape || tape->status != WG_OK)
         return wg__var(tape, 0);
@@ -383,20 +373,6 @@ wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
         return wg__fail(tape, WG_ARGUMENT, op->name, "takes %d operands, was given %d", op->arity, n);
     if (op->attr_size && !attr)
         return wg__fail(tape, WG_ARGUMENT, op->name, "its attributes are missing");
-    if (n > FEW || !all_on(tape, n, in))
-        return apply_anew(tape, op, n, in, attr);
-    uint32_t *slot = memo_slot(tape, op, n, in, attr);
-    const wg_node *before = made_before(tape, *slot, op, n, in, attr);
-    if (before)
-        return record_kept(tape, op, (wg_dtype)before->dtype, before->shape, n, in, op->attr_size ? before->attr : NULL);
-    wg_var y = apply_anew(tape, op, n, in, attr);
-    if (y.as.id)
-        *slot = (uint32_t)y.as.id;
-    return y;
-}
-
-/* The same without such a node. */
-static wg_var apply_anew(wg_tape *tape, const wg_op *op, int n, const wg_var *in, const void *attr) {
     wg_var few[FEW];
     const wg_shape *few_shapes[FEW];
     wg_dtype few_types[FEW];
@@ -438,6 +414,8 @@ static wg_var apply_anew(wg_tape *tape, const wg_op *op, int n, const wg_var *in
         }
     }
     wg__give(tape->memory, many);
+    if (slot && y.as.id)
+        *slot = (uint32_t)y.as.id;
     return y;
 }
 

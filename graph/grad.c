@@ -116,7 +116,7 @@ static inline wg_var scaled(wg_var g, wg_var partial) {
 
 /* ---- rules ---- */
 
-enum { FEW = 16, FEW_PARTIAL = 3 };
+enum { FEW = 16, USUAL = 3 };
 
 /* A rule's operands, on the stack for all but long concats. */
 typedef struct operands {
@@ -269,46 +269,57 @@ static void collect_readers(sweep *s, int64_t id) {
     }
 }
 
-/* Passes g on to what the node reads: an op of few operands with partial derivatives, the usual node. */
-static void reverse_partial(sweep *s, const wg_node *node, int64_t id, wg_var g) {
-    wg_var in[FEW_PARTIAL], d[FEW_PARTIAL] = {0};
-    bool need[FEW_PARTIAL];
+/* Passes g on to what the node reads. The arrays have room for its operands; d is zeroed. */
+static inline __attribute__((always_inline)) void reverse_node(sweep *s, const wg_node *node, int64_t id, wg_var g, wg_var *in,
+                                                               wg_var *d, bool *need) {
     const wg_op *op = node->op;
     const uint32_t *ids = wg__inputs(node);
     int n = (int)node->n;
+    bool any = false;
     for (int k = 0; k < n; k++) {
         in[k] = wg__var(s->tape, ids[k]);
-        need[k] = in_sweep(s, ids[k]);
+        any |= need[k] = in_sweep(s, ids[k]);
     }
-    op->partial(in, wg__var(s->tape, id), need, d);
-    for (int k = 0; k < n; k++)
-        if (need[k])
-            add_contribution(s, ids[k], scaled(g, d[k]), op);
-}
-
-/* The same of any node. */
-static void reverse_general(sweep *s, const wg_node *node, int64_t id, wg_var g) {
-    const uint32_t *in = wg__inputs(node);
-    operands o;
-    if (!operands_take(&o, s, node)) {
-        out_of_memory(s->tape, node->op->name);
+    if (op->collect && need[0]) {
+        if (!add_reader(s, ids[0], id, g))
+            out_of_memory(s->tape, op->name);
+        any = need[0] = false;
+        for (int k = 1; k < n; k++)
+            any |= need[k];
+    }
+    if (!any)
+        return;
+    wg_var y = wg__var(s->tape, id);
+    if (op->partial) {
+        op->partial(in, y, need, d);
+        for (int k = 0; k < n; k++)
+            if (need[k])
+                add_contribution(s, ids[k], scaled(g, d[k]), op);
         return;
     }
-    wg_rule rule = rule_of(s, id, &o, g);
-    if (node->op->collect && o.need[0]) {
-        if (!add_reader(s, in[0], id, g))
-            out_of_memory(s->tape, node->op->name);
-        o.need[0] = false;
-    }
-    bool any = false;
-    for (uint32_t k = 0; k < node->n; k++)
-        any = any || o.need[k];
-    if (any) {
-        contributions(&rule, &o);
-        for (uint32_t k = 0; k < node->n && s->tape->status == WG_OK; k++)
-            if (o.need[k])
-                add_contribution(s, in[k], o.out[k], node->op);
-    }
+    const wg_rule rule = {s->tape, op, op->attr_size ? node->attr : NULL, n, in, y, g, need};
+    if (op->vjp)
+        op->vjp(&rule, d);
+    else
+        no_derivative(&rule);
+    for (int k = 0; k < n; k++)
+        if (need[k])
+            add_contribution(s, ids[k], d[k], op);
+}
+
+/* Of few operands: the usual node. */
+static void reverse_few(sweep *s, const wg_node *node, int64_t id, wg_var g) {
+    wg_var in[USUAL], d[USUAL] = {0};
+    bool need[USUAL];
+    reverse_node(s, node, id, g, in, d, need);
+}
+
+static void reverse_many(sweep *s, const wg_node *node, int64_t id, wg_var g) {
+    operands o;
+    if (operands_take(&o, s, node))
+        reverse_node(s, node, id, g, o.in, o.out, o.need);
+    else
+        out_of_memory(s->tape, node->op->name);
     wg__give(s->tape->memory, o.many);
 }
 
@@ -341,6 +352,7 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
     while (step > 0 && tape->steps[step - 1].id > s->high)
         step--;
     const int64_t end = step;
+    int64_t boundary = end ? INT64_MAX : 0; /* the first node of the step that the sweep is in */
     for (int64_t id = s->high; id >= s->low && tape->status == WG_OK; id--) {
         int64_t at = id - s->low;
         if (!s->adjoint[at])
@@ -351,13 +363,15 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
             collect_readers(s, id);
         if (s->adjoint[at] == NONE || tape->status != WG_OK)
             continue;
-        if (end)
+        if (id < boundary) {
             mark_step(s, id, &step, end);
+            boundary = step >= 0 ? tape->steps[step].id : 0;
+        }
         wg_var g = wg__var(tape, s->adjoint[at]);
-        if (node->op->partial && node->n <= FEW_PARTIAL)
-            reverse_partial(s, node, id, g);
-        else if (node->n)
-            reverse_general(s, node, id, g);
+        if (node->n <= USUAL)
+            reverse_few(s, node, id, g);
+        else
+            reverse_many(s, node, id, g);
     }
     end_steps(tape, marks);
     tape->origin = origin;

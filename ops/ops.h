@@ -51,7 +51,7 @@ void wg__describe_axis(const void *attr, char *text, size_t size);
 
 /* The attributes of matmul: which operands are read transposed. */
 typedef struct wg_matmul_attr {
-    uint8_t a, b;
+    uint32_t a, b;
 } wg_matmul_attr;
 
 /* x as an operand whose shape a builder may read: false (and the tape's failure set) if x is invalid or bare. */
