@@ -156,8 +156,9 @@ const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape) {
     wg_kept_shape *kept = wg__arena_take(&tape->lasting, sizeof *kept);
     if (!kept)
         return no_memory(tape);
-    *kept = (wg_kept_shape){hash, {.rank = shape->rank, .count = shape->count}};
-    memcpy(kept->shape.dim, shape->dim, sizeof shape->dim[0] * (size_t)shape->rank);
+    *kept = (wg_kept_shape){hash, {.rank = shape->rank}, {.rank = shape->rank, .count = shape->count}};
+    for (int i = 0; i < shape->rank; i++)
+        kept->dims.dim[i] = kept->shape.dim[i] = shape->dim[i];
     tape->shapes[at & wrap] = &kept->shape;
     tape->shape_count++;
     return &kept->shape;

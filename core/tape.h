@@ -159,14 +159,32 @@ bool wg__hold(wg_var node, wg_tensor *tensor);
 /* Interned copy; NULL when out of memory (status set). */
 const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape);
 
-/* An interned shape's hash, which follows from its sizes. */
+/* A shape as an attribute. */
+typedef struct wg_dims {
+    int rank;
+    int unused; /* attributes are compared byte by byte: no padding */
+    int64_t dim[WG_MAX_RANK];
+} wg_dims;
+
+/* What is kept with an interned shape: its hash, which follows from its sizes, and itself as an attribute. */
 typedef struct wg_kept_shape {
     uint64_t hash;
+    wg_dims dims;
     wg_shape shape;
 } wg_kept_shape;
-static inline uint64_t wg__shape_hash(const wg_shape *interned) {
-    return ((const wg_kept_shape *)((const char *)interned - offsetof(wg_kept_shape, shape)))->hash;
+static inline const wg_kept_shape *wg__kept(const wg_shape *interned) {
+    return (const wg_kept_shape *)((const char *)interned - offsetof(wg_kept_shape, shape));
 }
+static inline uint64_t wg__shape_hash(const wg_shape *interned) { return wg__kept(interned)->hash; }
+
+/* Records an op with one operand whose attribute is the (interned) shape of its result, without any inference. */
+static inline wg_var wg__record_to(const wg_op *op, wg_var x, const wg_shape *shape) {
+    wg_var y = wg__record_small(x.tape, op, (wg_dtype)wg__of(x)->dtype, shape, 1, x, x);
+    if (y.as.id)
+        wg__of(y)->attr = &wg__kept(shape)->dims;
+    return y;
+}
+
 #define WG_HASH_PRIME 0x9e3779b97f4a7c15u /* mixes into the upper bits */
 
 /* The slot where a constant of this type, (interned) shape and value is, if it was recorded lately. Of no address: one program

@@ -33,15 +33,15 @@ void wg__copy(const wg_team *team, const wg_array *from, void *to);
 /* The shape two operands broadcast to, by NumPy's rule; false if they do not. */
 bool wg__broadcast(const wg_shape *a, const wg_shape *b, wg_shape *out);
 
-/* x with the shape given, broadcast (a view; x itself if it has it already). */
+/* Whether x broadcasts to just this shape. */
+bool wg__broadcasts(const wg_shape *x, const wg_shape *to);
+
+/* x with the (interned) shape given: broadcast, summed, or its elements in another form; x itself if it has it already. */
 wg_var wg__broadcast_to(wg_var x, const wg_shape *shape);
+wg_var wg__sum_to(wg_var x, const wg_shape *shape);
+wg_var wg__reshape(wg_var x, const wg_shape *shape);
 
 /* The shape of out (rank, dim), for attributes. */
-typedef struct wg_dims {
-    int rank;
-    int unused; /* attributes are compared byte by byte: no padding */
-    int64_t dim[WG_MAX_RANK];
-} wg_dims;
 wg_dims wg__dims(int rank, const int64_t *dim);
 wg_dims wg__dims_of(wg_var x);
 

@@ -236,6 +236,16 @@ bool wg__broadcast(const wg_shape *a, const wg_shape *b, wg_shape *out) {
     return wg__shape_set(out, rank, dim) == WG_OK;
 }
 
+bool wg__broadcasts(const wg_shape *x, const wg_shape *to) {
+    if (x->rank > to->rank)
+        return false;
+    const int64_t *dim = to->dim + (to->rank - x->rank);
+    for (int i = 0; i < x->rank; i++)
+        if (x->dim[i] != dim[i] && x->dim[i] != 1)
+            return false;
+    return true;
+}
+
 /* The slow path: some shapes differ, or an operand is a bare constant. */
 static wg_var broadcast_apply(const wg_op *op, int n, const wg_var *in) {
     wg_tape *tape = wg__tape_of(n, in);
@@ -253,15 +263,13 @@ static wg_var broadcast_apply(const wg_op *op, int n, const wg_var *in) {
         if (!dtype)
             dtype = node->dtype;
         same = same && dtype == (wg_dtype)node->dtype;
-        if (!shape || shape == node->shape) {
+        if (!shape || wg__broadcasts(shape, node->shape))
             shape = node->shape;
+        else if (wg__broadcasts(node->shape, shape))
             continue;
-        }
-        if (!wg__broadcast(shape, node->shape, &both))
+        else if (!wg__broadcast(shape, node->shape, &both))
             return wg_apply(op, n, in, NULL);
-        if (wg__shape_same(&both, node->shape))
-            shape = node->shape;
-        else if (!wg__shape_same(&both, shape) && !(shape = wg__intern(tape, &both)))
+        else if (!(shape = wg__intern(tape, &both)))
             return wg__var(tape, 0);
     }
     for (int i = 0; i < n; i++)

@@ -51,6 +51,14 @@ wg_var wg_sum_to(wg_var x, int rank, const int64_t *dim) {
     return wg_apply(&wg__op_sum_to, 1, &x, &to);
 }
 
+wg_var wg__sum_to(wg_var x, const wg_shape *shape) {
+    if (wg_var_shape(x) == shape)
+        return x;
+    return wg__recordable(x) && wg__of(x)->dtype != WG_I32 && wg__broadcasts(shape, wg__of(x)->shape)
+               ? wg__record_to(&wg__op_sum_to, x, shape)
+               : wg_sum_to(x, shape->rank, shape->dim);
+}
+
 /* Examples over all axes, the first, the last two, the ends with keepdims; of every rank down to a scalar. */
 #define AXES_EXAMPLES(op, low, high)                                                               \
     static wg_var op##_all(const wg_var *in) { return wg_##op(in[0], 0, NULL, false); }            \

@@ -109,10 +109,7 @@ static bool reshape_view(const void *attr, const wg_shape *in, const int64_t *in
     return true;
 }
 
-static void reshape_vjp(const wg_rule *r, wg_var *dx) {
-    wg_dims from = wg__dims_of(r->in[0]);
-    dx[0] = wg_reshape(r->g, from.rank, from.dim);
-}
+static void reshape_vjp(const wg_rule *r, wg_var *dx) { dx[0] = wg__reshape(r->g, wg__of(r->in[0])->shape); }
 
 static wg_status copy_run(wg_call *call);
 
@@ -127,6 +124,13 @@ const wg_op wg__op_reshape = {.name = "reshape", .arity = 1, .kind = WG_VIEW,
 wg_var wg_reshape(wg_var x, int rank, const int64_t *dim) {
     wg_dims to = wg__dims(rank, dim);
     return wg_apply(&wg__op_reshape, 1, &x, &to);
+}
+
+wg_var wg__reshape(wg_var x, const wg_shape *shape) {
+    if (wg_var_shape(x) == shape)
+        return x;
+    return wg__recordable(x) && wg__of(x)->shape->count == shape->count ? wg__record_to(&wg__op_reshape, x, shape)
+                                                                        : wg_reshape(x, shape->rank, shape->dim);
 }
 
 /* ---- permute ---- */
@@ -248,10 +252,7 @@ static bool broadcast_view(const void *attr, const wg_shape *in, const int64_t *
     return true;
 }
 
-static void broadcast_vjp(const wg_rule *r, wg_var *dx) {
-    wg_dims from = wg__dims_of(r->in[0]);
-    dx[0] = wg_sum_to(r->g, from.rank, from.dim);
-}
+static void broadcast_vjp(const wg_rule *r, wg_var *dx) { dx[0] = wg__sum_to(r->g, wg__of(r->in[0])->shape); }
 
 static wg_var broadcast_example(const wg_var *in) {
     return wg_broadcast_to(in[0], 3, (const int64_t[]){2, 3, 4});
@@ -274,7 +275,8 @@ wg_var wg_broadcast_to(wg_var x, int rank, const int64_t *dim) {
 wg_var wg__broadcast_to(wg_var x, const wg_shape *shape) {
     if (wg_var_shape(x) == shape)
         return x;
-    return wg_broadcast_to(x, shape->rank, shape->dim);
+    return wg__recordable(x) && wg__broadcasts(wg__of(x)->shape, shape) ? wg__record_to(&wg__op_broadcast_to, x, shape)
+                                                                        : wg_broadcast_to(x, shape->rank, shape->dim);
 }
 
 /* ---- slice ---- */
