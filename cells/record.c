@@ -111,7 +111,7 @@ static wg_var coins(wg_step *step, double p, int64_t n) {
 }
 
 /* An op of numbers is a number: worked out here, in double, and not in every step. */
-static wg_var folded(const wg_op *op, int n, const wg_var *operand) {
+static __attribute__((noinline)) wg_var folded(const wg_op *op, int n, const wg_var *operand) {
     double x[3], y = 0;
     const void *in[3];
     for (int i = 0; i < n; i++) {

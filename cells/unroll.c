@@ -189,11 +189,12 @@ static void keep_step(wg_unroll *u, int64_t t) {
     uint32_t *ids = u->ids + t * lang->symbols;
     for (int64_t s = 0; s < lang->symbols; s++) {
         wg_symbol_kind kind = lang->symbol[s].kind;
+        if (kind != WG_SYMBOL_STATE && kind != WG_SYMBOL_VALUE && kind != WG_SYMBOL_INPUT)
+            continue;
         wg_var value = kind == WG_SYMBOL_STATE ? u->step.next[s] : u->step.now[s];
         if (wg__is_bare(value))
             value = wg_full(u->tape, u->step.dtype, 1, (const int64_t[]){1}, value.as.value);
-        if (kind == WG_SYMBOL_STATE || kind == WG_SYMBOL_VALUE || kind == WG_SYMBOL_INPUT)
-            ids[s] = (uint32_t)value.as.id;
+        ids[s] = (uint32_t)value.as.id;
     }
 }
 

@@ -179,7 +179,8 @@ const wg_op wg__op_matmul = {.name = "matmul", .arity = 2, .kind = WG_PRODUCT,
     .describe = matmul_describe};
 
 static wg_var product(wg_var a, wg_var b, bool transpose_a, bool transpose_b) {
-    return wg_apply(&wg__op_matmul, 2, (const wg_var[]){a, b}, &(matmul_attr){transpose_a, transpose_b});
+    static const matmul_attr forms[2][2] = {{{0, 0}, {0, 1}}, {{1, 0}, {1, 1}}};
+    return wg_apply(&wg__op_matmul, 2, (const wg_var[]){a, b}, &forms[transpose_a][transpose_b]);
 }
 
 /* ---- the builder ---- */
