@@ -166,6 +166,8 @@ static wg_var call(wg_step *step, const wg_ast *ast) {
 }
 
 static wg_var named(wg_step *step, const wg_ast *ast) {
+    if (step->now[ast->symbol].tape)
+        return step->now[ast->symbol];
     const wg_symbol *symbol = &step->cell->lang->symbol[ast->symbol];
     if (symbol->kind != WG_SYMBOL_SIZE && symbol->kind != WG_SYMBOL_CONST)
         return step->now[ast->symbol];
@@ -195,7 +197,8 @@ static wg_var settled(wg_step *step, int symbol, wg_var value) {
     value = solid(step, value);
     if (!wg__on_tape(value)) /* the tape says why */
         return value;
-    if (wg_rank(value) == 2 && wg_dim(value, 0) == dim[0] && wg_dim(value, 1) == dim[1])
+    const wg_shape *shape = wg__of(value)->shape;
+    if (shape->rank == 2 && shape->dim[0] == dim[0] && shape->dim[1] == dim[1])
         return value;
     return wg_broadcast_to(value, 2, dim);
 }

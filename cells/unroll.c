@@ -178,9 +178,9 @@ static wg_status bind(wg_unroll *u, int n, const wg_named *given, const wg_unrol
 
 /* ---- stepping ---- */
 
-static wg_var at_time(wg_var sequence, int64_t t) {
-    const int64_t dim[2] = {wg_dim(sequence, 1), wg_dim(sequence, 2)};
-    return wg_reshape(wg_slice(sequence, 0, t, 1), 2, dim);
+static wg_var at_time(wg_var sequence, int64_t t) { /* (T,B,n) */
+    const wg_shape *row = wg__intern_dims(sequence.tape, 2, (const int64_t[]){wg_dim(sequence, 1), wg_dim(sequence, 2)});
+    return row ? wg__reshape(wg_slice(sequence, 0, t, 1), row) : wg__var(sequence.tape, 0);
 }
 
 /* Keeps what the step made, for wg_at. */

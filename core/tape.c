@@ -164,6 +164,14 @@ const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape) {
     return &kept->shape;
 }
 
+const wg_shape *wg__intern_dims(wg_tape *tape, int rank, const int64_t *dim) {
+    wg_shape shape;
+    if (wg__shape_set(&shape, rank, dim) == WG_OK)
+        return wg__intern(tape, &shape);
+    wg__fail(tape, WG_RANGE, NULL, "a size is negative or there are too many elements");
+    return NULL;
+}
+
 /* ---- recording ---- */
 
 static bool chunk_add(wg_tape *tape, uint64_t k) {
@@ -343,30 +351,24 @@ static inline bool same_bytes(const char *a, const char *b, size_t size) {
 
 static inline bool alike(const wg_node *a, const wg_node *b) { return a->shape == b->shape && a->dtype == b->dtype; }
 
-static wg_var apply_anew(const wg_op *op, int n, const wg_var *in, const void *attr, uint32_t *slot);
-
-wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
-    if ((n != 1 && n != 2) || n != op->arity || (op->attr_size && !attr))
-        return apply_anew(op, n, in, attr, NULL);
-    wg_var x = in[0], y = in[n - 1];
-    if (!wg__recordable(x) || y.tape != x.tape || !wg__is_id(x.tape, y.as.id) || !wg__has_room(x.tape))
-        return apply_anew(op, n, in, attr, NULL);
-    wg_tape *tape = x.tape;
-    const wg_node *a = wg__of(x), *b = wg__of(y);
-    uint32_t *slot = memo_slot(tape, op, a, b, attr);
-    const wg_node *made = wg__node(tape, *slot < tape->count ? *slot : 0); /* node 0 is no op's */
-    if (made->op != op || !alike(wg__node(tape, made->in[0]), a) || !alike(wg__node(tape, made->in[n - 1]), b) ||
-        !same_bytes(made->attr, attr, op->attr_size))
-        return apply_anew(op, n, in, attr, slot);
-    wg_var again = wg__fill(tape, op, (wg_dtype)made->dtype, made->shape, n, (uint32_t)x.as.id, (uint32_t)y.as.id);
-    wg__of(again)->attr = op->attr_size ? made->attr : NULL;
-    return again;
+/* By the op's own rule; the operands are nodes of the tape. */
+static wg_var apply_by_rule(wg_tape *tape, const wg_op *op, int n, const wg_var *in, const wg_shape *const *shapes,
+                            const wg_dtype *types, const void *attr) {
+    char text[512];
+    text[0] = 0;
+    wg_infer infer = {.op = op, .attr = attr, .n = n, .in = shapes, .in_dtype = types,
+                      .text = text, .text_size = sizeof text};
+    wg_status status = wg__infer(&infer);
+    if (status != WG_OK)
+        return wg__fail(tape, status, op->name, "%s", text[0] ? text : wg_status_sentence(status));
+    const wg_shape *shape = wg__intern(tape, &infer.out);
+    return shape ? wg__record(tape, op, infer.dtype, shape, n, in, attr) : wg__var(tape, 0);
 }
 
 enum { FEW = 16 };
 
-/* The same without such a node; the slot, if there is one, will have it. */
-static wg_var apply_anew(const wg_op *op, int n, const wg_var *in, const void *attr, uint32_t *slot) {
+/* What is not the usual case: everything is checked. */
+static wg_var apply_any(const wg_op *op, int n, const wg_var *in, const void *attr) {
     wg_tape *tape = wg__tape_of(n, in);
     if (!tape || tape->status != WG_OK)
         return wg__var(tape, 0);
@@ -393,31 +395,37 @@ static wg_var apply_anew(const wg_op *op, int n, const wg_var *in, const void *a
     }
     wg_var y = wg__var(tape, 0);
     if (settle_operands(tape, op, n, in, vars)) {
-        bool alike = op->kind == WG_POINTWISE && !op->shape;
         for (int i = 0; i < n; i++) {
             shapes[i] = wg__of(vars[i])->shape;
             types[i] = wg__of(vars[i])->dtype;
-            alike = alike && shapes[i] == shapes[0] && types[i] == types[0];
         }
-        if (alike && types[0] != WG_I32) { /* the usual case, without the rule */
-            y = wg__record(tape, op, types[0], shapes[0], n, vars, attr);
-        } else {
-            char text[512];
-            text[0] = 0;
-            wg_infer infer = {.op = op, .attr = attr, .n = n, .in = shapes, .in_dtype = types,
-                              .text = text, .text_size = sizeof text};
-            wg_status status = wg__infer(&infer);
-            const wg_shape *shape = status == WG_OK ? wg__intern(tape, &infer.out) : NULL;
-            if (status != WG_OK)
-                wg__fail(tape, status, op->name, "%s", text[0] ? text : wg_status_sentence(status));
-            else if (shape)
-                y = wg__record(tape, op, infer.dtype, shape, n, vars, attr);
-        }
+        y = apply_by_rule(tape, op, n, vars, shapes, types, attr);
     }
     wg__give(tape->memory, many);
-    if (slot && y.as.id)
-        *slot = (uint32_t)y.as.id;
     return y;
+}
+
+wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
+    if ((n != 1 && n != 2) || n != op->arity || (op->attr_size && !attr))
+        return apply_any(op, n, in, attr);
+    wg_var x = in[0], y = in[n - 1];
+    if (!wg__recordable(x) || y.tape != x.tape || !wg__is_id(x.tape, y.as.id) || !wg__has_room(x.tape))
+        return apply_any(op, n, in, attr);
+    wg_tape *tape = x.tape;
+    const wg_node *a = wg__of(x), *b = wg__of(y);
+    uint32_t *slot = memo_slot(tape, op, a, b, attr);
+    const wg_node *made = wg__node(tape, *slot < tape->count ? *slot : 0); /* node 0 is no op's */
+    if (made->op == op && alike(wg__node(tape, made->in[0]), a) && alike(wg__node(tape, made->in[n - 1]), b) &&
+        same_bytes(made->attr, attr, op->attr_size)) {
+        wg_var again = wg__fill(tape, op, (wg_dtype)made->dtype, made->shape, n, (uint32_t)x.as.id, (uint32_t)y.as.id);
+        wg__of(again)->attr = op->attr_size ? made->attr : NULL;
+        return again;
+    }
+    wg_var first = apply_by_rule(tape, op, n, in, (const wg_shape *const[]){a->shape, b->shape},
+                                 (const wg_dtype[]){a->dtype, b->dtype}, attr);
+    if (first.as.id)
+        *slot = (uint32_t)first.as.id;
+    return first;
 }
 
 bool wg__hold(wg_var node, wg_tensor *tensor) {

@@ -158,6 +158,7 @@ bool wg__hold(wg_var node, wg_tensor *tensor);
 
 /* Interned copy; NULL when out of memory (status set). */
 const wg_shape *wg__intern(wg_tape *tape, const wg_shape *shape);
+const wg_shape *wg__intern_dims(wg_tape *tape, int rank, const int64_t *dim); /* of these sizes */
 
 /* A shape as an attribute. */
 typedef struct wg_dims {

@@ -124,8 +124,11 @@ wg_var wg_stack(int n, const wg_var *x, int axis) {
     wg_var *rows = tape ? wg__take(tape->memory, wg__size((size_t)n, sizeof *rows, 0)) : NULL;
     if (!rows)
         return tape ? wg__fail(tape, wg__refusal(tape->memory), "stack", "no memory for its operands") : (wg_var){0};
-    for (int i = 0; i < n; i++)
-        rows[i] = with_axis(x[i], at);
+    const wg_shape *row = NULL; /* of all, once it is kept */
+    for (int i = 0; i < n; i++) {
+        rows[i] = row && x[i].tape == tape ? wg__reshape(x[i], row) : with_axis(x[i], at);
+        row = wg_var_shape(rows[i]);
+    }
     wg_var y = wg_concat(n, rows, at);
     wg__give(tape->memory, rows);
     return y;

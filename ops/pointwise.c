@@ -254,10 +254,10 @@ static wg_var broadcast_apply(const wg_op *op, int n, const wg_var *in) {
     bool same = true; /* the operands' types */
     wg_var out[3] = {0};
     for (int i = 0; i < n; i++) {
-        if (!wg_valid(in[i]) || (!wg__is_bare(in[i]) && in[i].tape != tape) || tape->status != WG_OK)
-            return wg_apply(op, n, in, NULL); /* which says what is wrong */
         if (wg__is_bare(in[i]))
             continue;
+        if (in[i].tape != tape || !wg__recordable(in[i]))
+            return wg_apply(op, n, in, NULL); /* which says what is wrong */
         const wg_node *node = wg__of(in[i]);
         wg_shape both;
         if (!dtype)
