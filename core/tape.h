@@ -127,6 +127,9 @@ wg_tape *wg__tape_of(int n, const wg_var *in);
 wg_var wg__record(wg_tape *tape, const wg_op *op, wg_dtype dtype, const wg_shape *shape, int n,
                   const wg_var *in, const void *attr);
 
+/* How many nodes ahead a sweep asks for memory: a processor's own foresight ends with each page. */
+enum { WG_AHEAD = 32 };
+
 /* Whether the next node's chunk is there already; if not, wg__record makes it. */
 static inline bool wg__has_room(const wg_tape *tape) { return tape->base[wg__chunk_of(tape->count)] != 0; }
 
@@ -134,6 +137,7 @@ static inline bool wg__has_room(const wg_tape *tape) { return tape->base[wg__chu
 static inline __attribute__((always_inline)) wg_var wg__fill(wg_tape *tape, const wg_op *op, wg_dtype dtype,
                                                              const wg_shape *shape, int n, uint32_t a, uint32_t b) {
     wg_node *next = wg__node(tape, tape->count);
+    __builtin_prefetch(next + WG_AHEAD, 1);
     next->op = op;
     next->shape = shape;
     next->attr = NULL;

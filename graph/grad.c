@@ -65,6 +65,7 @@ static wg_status sweep_start(sweep *s, const char *what, int n, const wg_var *x,
             s->adjoint[x[i].as.id - s->low] = NONE;
     for (int64_t id = s->low; id <= s->high; id++) {
         const wg_node *node = wg__node(s->tape, id);
+        __builtin_prefetch(node + WG_AHEAD);
         const uint32_t *in = wg__inputs(node);
         bool any = false;
         for (uint32_t k = 0; k < node->n && !any; k++)
@@ -358,6 +359,7 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
         if (!s->adjoint[at])
             continue;
         const wg_node *node = wg__node(tape, id);
+        __builtin_prefetch(node - WG_AHEAD);
         tape->origin = node->origin;
         if (s->readers && s->readers[at])
             collect_readers(s, id);
