@@ -60,6 +60,7 @@ void wg_tape_free(wg_tape *tape) {
     wg__give(tape->memory, tape->steps);
     wg__give(tape->memory, tape->origins);
     wg__give(tape->memory, tape->places.slot);
+    wg__give(tape->memory, tape->spare);
     wg__give(tape->memory, tape);
 }
 
@@ -532,6 +533,28 @@ const char *wg__origin_place(const wg_tape *tape, uint32_t origin) {
 }
 
 uint64_t wg__stream(wg_tape *tape) { return ++tape->streams; }
+
+void *wg__borrow(wg_tape *tape, size_t *bytes) {
+    size_t wanted = *bytes;
+    void *block = tape->spare;
+    tape->spare = NULL; /* lent */
+    if (block && tape->spare_bytes >= wanted) {
+        *bytes = tape->spare_bytes;
+    } else {
+        wg__give(tape->memory, block);
+        block = wg__take(tape->memory, wanted);
+    }
+    return block ? memset(block, 0, wanted) : NULL;
+}
+
+void wg__return(wg_tape *tape, void *block, size_t bytes) {
+    if (tape->spare || !block) {
+        wg__give(tape->memory, block);
+        return;
+    }
+    tape->spare = block;
+    tape->spare_bytes = bytes;
+}
 
 wg_status wg__step_mark(wg_tape *tape, uint32_t unroll, int64_t step) {
     if (!wg__room(tape->memory, (void **)&tape->steps, tape->step_count, &tape->step_room,

@@ -76,6 +76,8 @@ struct wg_tape {
     int64_t origin_count, origin_room;
     uint64_t streams; /* random streams handed out */
     uint32_t unrolls; /* unrolls recorded */
+    void *spare; /* a block of spare_bytes that wg__borrow may hand out again */
+    size_t spare_bytes;
     wg_constant_slot constants[WG_CONSTANT_SLOTS]; /* last constants made, so that they are recorded once */
     uint32_t memo[WG_MEMO_SLOTS]; /* ids of nodes that wg_apply recorded lately, by what they were made of */
     char message[1024];
@@ -221,6 +223,11 @@ const char *wg__origin_place(const wg_tape *tape, uint32_t origin); /* "" if now
 
 /* A number of its own for a random node. */
 uint64_t wg__stream(wg_tape *tape);
+
+/* Zeroed memory for a sweep over the tape, NULL when refused; *bytes becomes what there is room for. Returned, it is kept for the
+ * next sweep: first touches of new pages can cost as much as the sweep. */
+void *wg__borrow(wg_tape *tape, size_t *bytes);
+void wg__return(wg_tape *tape, void *block, size_t bytes); /* takes NULL */
 
 /* Marks the next node as the first of a step; or (WG_NO_STEP) as in none. */
 wg_status wg__step_mark(wg_tape *tape, uint32_t unroll, int64_t step);

@@ -18,6 +18,7 @@ typedef struct sweep {
     wg_tape *tape;
     int64_t low, high;
     uint32_t *adjoint; /* id of the cotangent (reverse) or tangent (forward) so far; or NONE; 0: does not depend on an input */
+    size_t bytes;      /* of adjoint */
     uint32_t *readers; /* reverse: head of the list of collected readers, 1 + index into pool; NULL until needed */
     reader *pool;
     int64_t pool_count, pool_room;
@@ -30,7 +31,7 @@ static wg_status out_of_memory(wg_tape *tape, const char *what) {
 }
 
 static void sweep_free(sweep *s) {
-    wg__give(s->tape->memory, s->adjoint);
+    wg__return(s->tape, s->adjoint, s->bytes);
     wg__give(s->tape->memory, s->readers);
     wg__give(s->tape->memory, s->pool);
 }
@@ -57,7 +58,8 @@ static wg_status sweep_start(sweep *s, const char *what, int n, const wg_var *x,
     if (s->low > s->high)
         return WG_OK; /* nothing depends on anything */
     size_t range = (size_t)(s->high - s->low + 1);
-    s->adjoint = wg__take0(s->tape->memory, range * sizeof *s->adjoint);
+    s->bytes = range * sizeof *s->adjoint;
+    s->adjoint = wg__borrow(s->tape, &s->bytes);
     if (!s->adjoint)
         return out_of_memory(s->tape, what);
     for (int i = 0; i < n; i++)
