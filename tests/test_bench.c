@@ -5,6 +5,7 @@
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "spawned.h"
 
@@ -122,24 +123,101 @@ Test(bench, compiling_is_measured_at_three_sizes) {
     scratch_free(&s);
 }
 
-/* A Python of ours, that says what PyTorch would. */
+/* A peer of ours, that says what another would. */
+static void put_script(scratch *s, const char *name, const char *text) {
+    scratch_put(scratch_path(s, name), text, strlen(text));
+    cr_assert_eq(chmod(s->path, 0700), 0);
+}
+
+static void expect_peer(const cJSON *json, const char *key, const char *version, double median) {
+    const cJSON *peer = cJSON_GetObjectItem(json, key);
+    cr_assert(cJSON_IsObject(peer), "%s", key);
+    cr_expect_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(peer, "version")), version);
+    cr_expect_eq(number(peer, "seconds_median"), median);
+    cr_expect_float_eq(number(peer, "ratio") * number(json, "seconds_median"), median, 1e-12);
+}
+
 Test(bench, a_peer_is_run_in_turn_and_its_ratio_is_its_time_over_ours) {
-    static const char fake[] = "#!/bin/sh\n[ \"$1\" = -c ] && [ \"$3\" = GRU ] && [ \"$8\" = 6 ] || exit 1\n"
-                               "echo ready 9.9 1\nwhile read -r line; do echo 0.25; done\n";
     scratch s = scratch_new();
-    scratch_put(scratch_path(&s, "python3"), fake, sizeof fake - 1);
-    cr_assert_eq(chmod(s.path, 0700), 0);
+    put_script(&s, "python3", "#!/bin/sh\n[ \"$1\" = -c ] && [ \"$3\" = GRU ] && [ \"$8\" = 6 ] || exit 1\n"
+                              "echo ready 9.9 1\nwhile read -r line; do echo 0.25; done\n");
     char *path = strdup(getenv("PATH")), longer[4096];
     snprintf(longer, sizeof longer, "%s:%s", s.folder, path);
     setenv("PATH", longer, 1);
     cJSON *json = BENCHED(&s, "gru", SMALL, "--peers");
     setenv("PATH", path, 1);
     free(path);
-    const cJSON *peer = cJSON_GetObjectItem(json, "pytorch");
-    cr_assert_not_null(peer);
-    cr_expect_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(peer, "version")), "9.9");
-    cr_expect_eq(number(peer, "seconds_median"), 0.25);
-    cr_expect_float_eq(number(peer, "ratio") * number(json, "seconds_median"), 0.25, 1e-12);
+    expect_peer(json, "pytorch", "9.9", 0.25);
+    cr_expect_null(cJSON_GetObjectItem(json, "expert"), "it was not asked for");
+    cJSON_Delete(json);
+    scratch_free(&s);
+}
+
+Test(bench, a_program_of_ones_own_is_a_peer_and_its_median_is_reported) {
+    scratch s = scratch_new();
+    put_script(&s, "step", "#!/bin/sh\n[ \"$*\" = 'LSTM 2 3 4 5 6 1 0 0' ] || exit 1\necho ready own-1 1\n"
+                           "n=0\nwhile read -r line; do n=$((n + 1)); echo $n; done\n");
+    cJSON *json = BENCHED(&s, "lstm", SMALL, "--expert", s.path);
+    expect_peer(json, "expert", "own-1", 4); /* of 1 to 7 */
+    cr_expect_null(cJSON_GetObjectItem(json, "pytorch"), "it was not asked for");
+    cJSON_Delete(json);
+    scratch_free(&s);
+}
+
+/* Where it is built, it stands beside the program. */
+Test(bench, onednn_is_a_peer_where_its_helper_is_built) {
+    char helper[4096];
+    const char *program = getenv("WENGERT_PROGRAM"), *slash = strrchr(program, '/');
+    snprintf(helper, sizeof helper, "%.*s/onednn_peer", slash ? (int)(slash - program) : 1, slash ? program : ".");
+    bool built = access(helper, X_OK) == 0;
+    scratch s = scratch_new();
+    const char *const cells[] = {"rnn", "gru", "lstm", "W6"};
+    for (int i = 0; i < 4; i++) {
+        cJSON *json = BENCHED(&s, cells[i], SMALL, "--peers");
+        const cJSON *peer = cJSON_GetObjectItem(json, "onednn");
+        cr_assert_not_null(peer, "it was asked for");
+        if (cJSON_IsNull(peer))
+            cr_expect(!built || i == 3, "%s: the helper does not answer", cells[i]);
+        else
+            cr_expect(i < 3 && number(peer, "seconds_median") > 0 && number(peer, "ratio") > 0);
+        cJSON_Delete(json);
+    }
+    scratch_free(&s);
+}
+
+static void expect_in_table(scratch *s, const char *program, const char *part) {
+    ran r = PROGRAM(s, "bench", "rnn", SMALL, "--seconds", "0", "--threads", "1", "--expert", program);
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    cr_expect_not_null(strstr(r.out, part), "wanted '%s' in: %s", part, r.out);
+    cr_expect_null(strstr(r.out, "0.00\n"), "a figure of nothing: %s", r.out);
+    ran_free(&r);
+}
+
+Test(bench, the_table_says_which_peer_is_missing_and_why) {
+    scratch s = scratch_new();
+    expect_in_table(&s, scratch_path(&s, "absent"), "did not start");
+    put_script(&s, "other", "#!/bin/sh\necho cannot\n");
+    expect_in_table(&s, s.path, "has no such layer");
+    put_script(&s, "dying", "#!/bin/sh\necho ready 1 1\nread -r line\necho 0.5\n");
+    expect_in_table(&s, s.path, "stopped");
+    put_script(&s, "mad", "#!/bin/sh\necho hello\nwhile read -r line; do echo 1; done\n");
+    expect_in_table(&s, s.path, "did not start");
+    scratch_free(&s);
+}
+
+Test(bench, products_alone_have_the_sizes_of_the_cells) {
+    static const double want[4][3] = {{3, 6, 24}, {3, 24, 6}, {12, 5, 24}, {24, 12, 6}};
+    scratch s = scratch_new();
+    cJSON *json = BENCHED(&s, "lstm", SMALL);
+    const cJSON *list = cJSON_GetObjectItem(json, "products");
+    cr_assert_eq(cJSON_GetArraySize(list), 4);
+    for (int i = 0; i < 4; i++) {
+        const cJSON *product = cJSON_GetArrayItem(list, i);
+        cr_expect_eq(number(product, "m"), want[i][0]);
+        cr_expect_eq(number(product, "k"), want[i][1]);
+        cr_expect_eq(number(product, "n"), want[i][2]);
+        cr_expect(number(product, "flops") > 0);
+    }
     cJSON_Delete(json);
     scratch_free(&s);
 }

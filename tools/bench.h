@@ -13,6 +13,7 @@ typedef struct bench_arguments {
     int type;
     settings set;
     bool peers, compile;
+    const char *expert; /* a program that is a peer, or NULL */
 } bench_arguments;
 
 typedef enum work_kind {
@@ -71,15 +72,36 @@ timing timing_of(double *seconds, int64_t runs, int64_t repeats); /* sorts them 
 /* Multiplications and additions a second that a multiply-add loop reaches on so many threads now. */
 double peak_flops(int threads, wg_dtype dtype);
 
-/* A peer: another process that runs the same workload when told to. */
+/* A product of a workload's sizes, (m,k) times (k,n), alone. */
+typedef struct product {
+    const char *what;
+    int64_t m, k, n;
+    double flops; /* a second: the best of what was tried */
+} product;
+enum { PRODUCTS = 4 };
+/* How fast this library's products are at the sizes of one step and of all steps together of the workload's cell. Returns how many were
+ * measured: 0 if the cell multiplies by no matrix of known kind. p[i].flops grows to what is measured: zero it first. */
+int products_measure(const work *k, int threads, product p[PRODUCTS]);
+
+/* A peer: another process that runs the same workload when told to. It is started as
+ *
+ *     PROGRAM KIND THREADS BATCH STEPS INPUT HIDDEN LAYERS VOCABULARY SECONDS
+ *
+ * (KIND: a workload's `peer`), says "ready VERSION COUNT" when it is warm, or "cannot"; and then answers each line with
+ * the seconds of one run, the mean of COUNT runs, of which as many as fit into SECONDS. It ends when its input does. */
+typedef enum peer_kind { PEER_PYTORCH, PEER_ONEDNN, PEER_EXPERT, PEERS } peer_kind;
 typedef struct peer {
     bool on;
+    const char *name, *key; /* for people, and in JSON; NULL: it was not asked for */
+    const char *absent;     /* why it is not on */
     pid_t child;
     FILE *to, *from;
     char version[64];
+    double *spent; /* of each batch */
+    timing time;   /* of them */
 } peer;
-/* p->on is false if it is not installed. */
-void peer_start(peer *p, const work *k, int threads, double seconds);
+/* p->on is false if it is not installed, or cannot run this. */
+void peer_start(peer *p, peer_kind kind, const work *k, int threads);
 double peer_run(peer *p); /* seconds of one run; NaN if the peer is gone */
 void peer_stop(peer *p);
 

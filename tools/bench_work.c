@@ -127,58 +127,65 @@ static wg_var record_layer(work *k, int layer, wg_var x, leaves *wrt) {
 
 /* ---- compiling ---- */
 
-typedef struct text {
-    char *bytes;
-    size_t size;
-} text;
-
-static void add_text(void *user, const char *bytes, size_t size) {
-    text *t = user;
-    t->bytes = grow(t->bytes, t->size + size + 1, 1);
-    memcpy(t->bytes + t->size, bytes, size);
-    t->size += size;
-    t->bytes[t->size] = 0;
-}
-
-static double size_at(const cJSON *shape, int from_end) {
-    const cJSON *size = cJSON_GetArrayItem(shape, cJSON_GetArraySize(shape) - from_end);
-    return size ? cJSON_GetNumberValue(size) : 1;
-}
+/* The products of what was recorded, before any pass, read from its printed form as it comes, an instruction a line: of
+ * each its last two sizes are kept (1 for those it has not). Instructions are numbered from 1. */
+typedef struct counter {
+    char *line;
+    size_t size, room;
+    int64_t count, space;
+    double (*sizes)[2];
+    double flops;
+} counter;
 
 /* 2 M N K of a product (..,M,N): K is what its first operand has beside M. */
-static double product_flops(const cJSON *product, const cJSON *operand) {
-    const cJSON *shape = cJSON_GetObjectItemCaseSensitive(product, "shape"), *size;
-    const cJSON *left = cJSON_GetObjectItemCaseSensitive(operand, "shape");
-    double flops = 2 * (size_at(left, 2) == size_at(shape, 2) ? size_at(left, 1) : size_at(left, 2));
+static double product_flops(const cJSON *shape, const double *made, const double *left) {
+    const cJSON *size;
+    double flops = 2 * (left[0] == made[0] ? left[1] : left[0]);
     cJSON_ArrayForEach(size, shape) flops *= cJSON_GetNumberValue(size);
     return flops;
 }
 
-/* The products of what was recorded, before any pass, read from its printed form. */
-static double count_products(int n, const wg_var *y) {
-    text t = {0};
-    double flops = 0;
-    const wg_print_options o = {.format = WG_PRINT_JSON};
-    if (wg_print(n, y, &o, add_text, &t, NULL) != WG_OK)
-        return NAN;
-    cJSON *root = cJSON_Parse(t.bytes);
-    const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "instructions"), *i;
-    int count = cJSON_GetArraySize(list), k = 0;
-    const cJSON **node = allocate((size_t)count, sizeof *node);
-    cJSON_ArrayForEach(i, list) node[k++] = i;
-    for (k = 0; k < count; k++) {
-        const cJSON *inputs = cJSON_GetObjectItemCaseSensitive(node[k], "inputs");
-        const char *op = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(node[k], "op"));
-        const wg_op_entry *entry = op ? wg_op_find(op) : NULL;
-        if (!entry || entry->op->kind != WG_PRODUCT)
-            continue;
-        int first = (int)cJSON_GetNumberValue(cJSON_GetArrayItem(inputs, 0)); /* numbered from 1 */
-        flops += product_flops(node[k], node[first - 1]);
+static void count_line(counter *c) {
+    cJSON *i = cJSON_ParseWithLength(c->line, c->size); /* what follows the object does not matter */
+    const cJSON *shape = cJSON_GetObjectItemCaseSensitive(i, "shape");
+    const char *op = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(i, "op"));
+    if (op && cJSON_IsArray(shape)) {
+        if (c->count == c->space)
+            c->sizes = grow(c->sizes, (size_t)(c->space = 2 * c->space + 64), sizeof *c->sizes);
+        double *made = c->sizes[c->count++];
+        for (int axis = 0; axis < 2; axis++) {
+            const cJSON *size = cJSON_GetArrayItem(shape, cJSON_GetArraySize(shape) - 2 + axis);
+            made[axis] = size ? cJSON_GetNumberValue(size) : 1;
+        }
+        const wg_op_entry *entry = wg_op_find(op);
+        const cJSON *inputs = cJSON_GetObjectItemCaseSensitive(i, "inputs");
+        if (entry && entry->op->kind == WG_PRODUCT)
+            c->flops += product_flops(shape, made, c->sizes[(int64_t)cJSON_GetNumberValue(cJSON_GetArrayItem(inputs, 0)) - 1]);
     }
-    free(node);
-    free(t.bytes);
-    cJSON_Delete(root);
-    return flops;
+    cJSON_Delete(i);
+    c->size = 0;
+}
+
+static void count_text(void *user, const char *bytes, size_t size) {
+    counter *c = user;
+    for (size_t i = 0; i < size; i++) {
+        if (bytes[i] == '\n') {
+            count_line(c);
+            continue;
+        }
+        if (c->size == c->room)
+            c->line = grow(c->line, c->room = 2 * c->room + 256, 1);
+        c->line[c->size++] = bytes[i];
+    }
+}
+
+static double count_products(int n, const wg_var *y) {
+    counter c = {0};
+    const wg_print_options o = {.format = WG_PRINT_JSON};
+    bool printed = wg_print(n, y, &o, count_text, &c, NULL) == WG_OK;
+    free(c.line);
+    free(c.sizes);
+    return printed ? c.flops : NAN;
 }
 
 static int compile(work *k, int n, const wg_var *y) {

@@ -1,5 +1,5 @@
-/* cmd_bench.c: `wengert bench`: times the standard workloads, or any cell, beside the machine's own multiply-add peak and,
- * if asked, PyTorch, in one run. */
+/* cmd_bench.c: `wengert bench`: times the standard workloads, or any cell, beside the machine's own limits and, if
+ * asked, its peers, in one run. */
 #include "bench.h"
 
 #include <math.h>
@@ -19,19 +19,28 @@ static const option options[] = {
     {"seconds", "S", OPTION_NUMBER, FIELD(bench_arguments, seconds), "0.2", 0, 3600,
      .help = "How long a batch lasts: it has as many runs as fit, and at least one."},
     {"peers", NULL, OPTION_FLAG, FIELD(bench_arguments, peers),
-     .help = "Run PyTorch in turn, where it is installed, and print ratios (PyTorch's time over ours)."},
+     .help = "Run PyTorch and oneDNN's recurrent primitives in turn with ours, where they are installed, and print ratios "
+             "(a peer's time over ours)."},
+    {"expert", "PROGRAM", OPTION_TEXT, FIELD(bench_arguments, expert),
+     .help = "Run this program in turn too: one more peer, which speaks the peers' protocol."},
     {"compile", NULL, OPTION_FLAG, FIELD(bench_arguments, compile),
      .help = "Measure recording and compiling instead, of an LSTM unrolled to about 10^3, 10^4 and 10^5 nodes."},
     {0},
 };
 
-/* One line of the results. */
+/* What is found out about one workload. */
 typedef struct result {
-    timing ours, peer;
-    peer who;
-    int threads;
+    timing ours;
+    peer peers[PEERS];
+    int threads, products;
     double peak;
+    product product[PRODUCTS];
 } result;
+
+/* The three tables that are printed: our own figures, the peers', the machine's. */
+typedef struct tables {
+    table ours, peers, limits;
+} tables;
 
 /* ---- measuring ---- */
 
@@ -55,33 +64,104 @@ static int run_batch(work *k, int64_t repeats, double *spent) {
     return 0;
 }
 
-/* Batches of ours and the peer's by turns, after both are warm. */
+static void start_peers(const work *k, result *r) {
+    const bench_arguments *a = k->a;
+    for (int i = 0; i < PEERS; i++)
+        if (i == PEER_EXPERT ? a->expert != NULL : a->peers) {
+            peer_start(&r->peers[i], (peer_kind)i, k, r->threads);
+            r->peers[i].spent = allocate((size_t)a->runs, sizeof(double));
+        }
+}
+
+static void run_peer(peer *p, int64_t batch) {
+    if (p->on && isnan(p->spent[batch] = peer_run(p))) {
+        p->absent = "stopped";
+        peer_stop(p);
+    }
+}
+
+static void finish_peers(const work *k, result *r) {
+    for (int i = 0; i < PEERS; i++) {
+        peer *p = &r->peers[i];
+        if (p->on)
+            p->time = timing_of(p->spent, k->a->runs, 0);
+        else if (p->key && k->a->common.json)
+            note(&k->a->common, "%s: %s %s", k->w->name, p->name, p->absent);
+    }
+}
+
+/* What the machine can do, before and after: the larger figures count. */
+static void measure_limits(const work *k, result *r) {
+    r->peak = fmax(r->peak, peak_flops(r->threads, k->dtype));
+    r->products = products_measure(k, r->threads, r->product);
+}
+
+/* Batches of ours and the peers' by turns, after all are warm. */
 static int measure(work *k, result *r) {
     const bench_arguments *a = k->a;
-    double *ours = allocate((size_t)a->runs, sizeof *ours), *peers = allocate((size_t)a->runs, sizeof *peers), one = 1;
+    double *ours = allocate((size_t)a->runs, sizeof *ours), one = 1;
     int status = run_batch(k, 2, &one);
     status = status ? status : run_batch(k, 1, &one);
     int64_t repeats = a->seconds > one ? (int64_t)(a->seconds / one) : 1;
-    r->peak = peak_flops(r->threads, k->dtype);
-    if (a->peers && k->w->peer && k->dtype == WG_F32 && status == 0)
-        peer_start(&r->who, k, r->threads, a->seconds);
+    if (status == 0) {
+        measure_limits(k, r);
+        start_peers(k, r);
+    }
     for (int64_t i = 0; i < a->runs && status == 0; i++) {
         status = run_batch(k, repeats, &ours[i]);
-        if (r->who.on && isnan(peers[i] = peer_run(&r->who))) {
-            note(&a->common, "%s: PyTorch stopped", k->w->name);
-            peer_stop(&r->who);
-        }
+        for (int p = 0; p < PEERS; p++)
+            run_peer(&r->peers[p], i);
     }
-    r->peak = fmax(r->peak, peak_flops(r->threads, k->dtype));
-    r->ours = timing_of(ours, a->runs, repeats);
-    if (r->who.on)
-        r->peer = timing_of(peers, a->runs, 0);
+    if (status == 0) {
+        finish_peers(k, r);
+        measure_limits(k, r);
+        r->ours = timing_of(ours, a->runs, repeats);
+    }
     free(ours);
-    free(peers);
     return status;
 }
 
+static void result_free(result *r) {
+    for (int i = 0; i < PEERS; i++) {
+        peer_stop(&r->peers[i]);
+        free(r->peers[i].spent);
+    }
+}
+
 /* ---- printing ---- */
+
+static void print_json_products(json *j, const result *r) {
+    json_key(j, "products");
+    json_open(j, '[');
+    for (int i = 0; i < r->products; i++) {
+        const product *p = &r->product[i];
+        json_open(j, '{');
+        json_put_text(j, "what", p->what);
+        json_put_integer(j, "m", p->m);
+        json_put_integer(j, "k", p->k);
+        json_put_integer(j, "n", p->n);
+        json_put_number(j, "flops", p->flops);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+}
+
+/* Nothing of a peer that was not asked for, null for one that is not there. */
+static void print_json_peer(json *j, const peer *p, double ours) {
+    if (!p->key)
+        return;
+    json_key(j, p->key);
+    if (!p->on) {
+        json_text(j, NULL);
+        return;
+    }
+    json_open(j, '{');
+    json_put_text(j, "version", p->version);
+    json_put_number(j, "seconds_median", p->time.median);
+    json_put_number(j, "seconds_min", p->time.least);
+    json_put_number(j, "ratio", p->time.median / ours);
+    json_close(j, '}');
+}
 
 static void print_json(const work *k, const result *r) {
     wg_plan_size size = wg_plan_measure(k->plan);
@@ -107,27 +187,47 @@ static void print_json(const work *k, const result *r) {
     json_put_number(&j, "record_seconds", k->record_seconds);
     json_put_number(&j, "grad_seconds", k->grad_seconds);
     json_put_number(&j, "compile_seconds", k->compile_seconds);
-    if (r->who.on) {
-        json_key(&j, "pytorch");
-        json_open(&j, '{');
-        json_put_text(&j, "version", r->who.version);
-        json_put_number(&j, "seconds_median", r->peer.median);
-        json_put_number(&j, "seconds_min", r->peer.least);
-        json_put_number(&j, "ratio", r->peer.median / r->ours.median);
-        json_close(&j, '}');
-    }
+    print_json_products(&j, r);
+    for (int i = 0; i < PEERS; i++)
+        print_json_peer(&j, &r->peers[i], r->ours.median);
     json_close(&j, '}');
     json_end_line(&j);
     fflush(stdout);
 }
 
-enum { COLUMNS = 12 };
+enum { COLUMNS = 10, PEER_COLUMNS = 7, LIMIT_COLUMNS = 4 + PRODUCTS };
 
-static void add_head(table *t) {
-    static const char *const head[COLUMNS] = {"workload", "threads",   "ms median", "ms least",     "GFLOP/s", "of peak",
-                                              "MB",       "record ms", "grad ms",   "compile ms", "PyTorch ms", "ratio"};
-    for (int i = 0; i < COLUMNS; i++)
-        table_cell(t, "%s", head[i]);
+static void add_words(table *t, int n, const char *const *word) {
+    for (int i = 0; i < n; i++)
+        table_cell(t, "%s", word[i]);
+}
+
+static tables tables_begin(void) {
+    static const char *const ours[COLUMNS] = {"workload", "threads", "ms median", "ms least", "GFLOP/s",
+                                              "of peak",  "MB",      "record ms", "grad ms",  "compile ms"};
+    static const char *const peers[PEER_COLUMNS] = {"peer",     "version", "workload", "ms median",
+                                                    "ms least", "ours",    "ratio"};
+    static const char *const limits[4] = {"limits, GFLOP/s", "threads", "reached", "multiply-add"};
+    tables t = {table_begin(COLUMNS), table_begin(PEER_COLUMNS), table_begin(LIMIT_COLUMNS)};
+    add_words(&t.ours, COLUMNS, ours);
+    add_words(&t.peers, PEER_COLUMNS, peers);
+    add_words(&t.limits, 4, limits);
+    for (int i = 0; i < PRODUCTS; i++)
+        table_cell(&t.limits, i ? "" : "the best product alone");
+    return t;
+}
+
+/* Those that have a row beside the head. */
+static void tables_print(tables *t, bool print) {
+    table *const each[] = {&t->ours, &t->peers, &t->limits};
+    bool before = false;
+    for (int i = 0; i < 3; i++) {
+        bool show = print && each[i]->cells > each[i]->columns;
+        if (show && before)
+            putchar('\n');
+        before = before || show;
+        table_print(each[i], show ? stdout : NULL);
+    }
 }
 
 static void add_row(table *t, const work *k, const result *r) {
@@ -142,12 +242,45 @@ static void add_row(table *t, const work *k, const result *r) {
     table_cell(t, "%.2f", k->record_seconds * 1e3);
     table_cell(t, "%.2f", k->grad_seconds * 1e3);
     table_cell(t, "%.2f", k->compile_seconds * 1e3);
-    for (int i = 0; i < 2; i++) {
-        if (r->who.on)
-            table_cell(t, "%.*f", i ? 2 : 3, i ? r->peer.median / r->ours.median : r->peer.median * 1e3);
+}
+
+static void add_peer(table *t, const work *k, const result *r, const peer *p) {
+    table_cell(t, "%s", p->name);
+    table_cell(t, "%s", p->on ? p->version : "-");
+    table_cell(t, "%s %s", k->w->name, k->w->what);
+    if (!p->on) {
+        table_cell(t, "%s", p->absent);
+        for (int i = 4; i < PEER_COLUMNS; i++)
+            table_cell(t, "%s", "");
+        return;
+    }
+    table_cell(t, "%.3f", p->time.median * 1e3);
+    table_cell(t, "%.3f", p->time.least * 1e3);
+    table_cell(t, "%.3f", r->ours.median * 1e3);
+    table_cell(t, "%.2f", p->time.median / r->ours.median);
+}
+
+static void add_limits(table *t, const work *k, const result *r) {
+    table_cell(t, "%s %s", k->w->name, k->w->what);
+    table_cell(t, "%d", r->threads);
+    table_cell(t, "%.1f", k->flops / r->ours.median / 1e9);
+    table_cell(t, "%.1f", r->peak / 1e9);
+    for (int i = 0; i < PRODUCTS; i++) {
+        const product *p = &r->product[i];
+        if (i < r->products)
+            table_cell(t, "%s %lldx%lldx%lld: %.1f", p->what, (long long)p->m, (long long)p->k, (long long)p->n,
+                       p->flops / 1e9);
         else
             table_cell(t, "%s", "");
     }
+}
+
+static void add_rows(tables *t, const work *k, const result *r) {
+    add_row(&t->ours, k, r);
+    for (int i = 0; i < PEERS; i++)
+        if (r->peers[i].key)
+            add_peer(&t->peers, k, r, &r->peers[i]);
+    add_limits(&t->limits, k, r);
 }
 
 /* ---- choosing ---- */
@@ -162,7 +295,7 @@ static int threads_of(const bench_arguments *a, const workload *w) {
     return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
 }
 
-/* PyTorch has layers of these. */
+/* Peers have layers of these. */
 static const char *peer_of(const char *cell) {
     static const char *const known[][2] = {{"rnn", "RNN"}, {"lstm", "LSTM"}, {"gru", "GRU"}};
     for (int i = 0; i < 3; i++)
@@ -171,24 +304,22 @@ static const char *peer_of(const char *cell) {
     return NULL;
 }
 
-static int bench_one(const bench_arguments *a, const workload *w, table *t) {
+static int bench_one(const bench_arguments *a, const workload *w, tables *t) {
     if (w->kind == WORK_CHAIN)
         return bench_chain(a, w);
     work k;
     result r = {.threads = threads_of(a, w)};
     int status = work_make(&k, a, w, r.threads);
     status = status ? status : measure(&k, &r);
-    if (status == 0 && a->peers && w->peer && k.dtype == WG_F32 && !r.who.on)
-        note(&a->common, "%s: PyTorch was not found", w->name);
     if (status == 0)
-        a->common.json ? print_json(&k, &r) : add_row(t, &k, &r);
-    peer_stop(&r.who);
+        a->common.json ? print_json(&k, &r) : add_rows(t, &k, &r);
+    result_free(&r);
     work_free(&k);
     return status;
 }
 
 /* Sizes from the command line are a cell's, and take the place of a standard workload's, whose name then has a star. */
-static int bench_word(const bench_arguments *a, const char *word, table *t) {
+static int bench_word(const bench_arguments *a, const char *word, tables *t) {
     static const char *const sizes[] = {"batch", "steps", "input", "hidden", "layers"};
     const workload *standard = workload_find(word);
     workload w = {word, "", WORK_CELL, word, NULL, a->batch, a->steps, a->input, a->hidden, a->layers, 0, 0, peer_of(word)};
@@ -212,11 +343,10 @@ static int bench_word(const bench_arguments *a, const char *word, table *t) {
 static int run(void *arguments) {
     const bench_arguments *a = arguments;
     const words *word = &a->common.word;
-    table t = table_begin(COLUMNS);
     int status = 0;
     if (a->compile)
         return bench_compile(a);
-    add_head(&t);
+    tables t = tables_begin();
     progress p = progress_begin();
     int count = word->count ? word->count : bench_workload_count;
     for (int i = 0; i < count && status == 0; i++) {
@@ -225,7 +355,7 @@ static int run(void *arguments) {
         status = bench_word(a, name, &t);
     }
     progress_end(&p);
-    table_print(&t, status || a->common.json || t.cells == COLUMNS ? NULL : stdout);
+    tables_print(&t, status == 0 && !a->common.json);
     return status;
 }
 
@@ -236,8 +366,9 @@ const subcommand bench_subcommand = {
     .details =
         "Forward and backward with the gradients of all weights, of x and of the initial states, in steady state: every run begins "
         "after one element of every weight and of x was changed. Sizes given are those of a cell; those of a standard workload are its "
-        "own, and if others are given, its name gets a star. GFLOP/s counts the products recorded; the peak is a "
-        "multiply-add loop's on as many threads, measured in the same run. Without names, all standard workloads:\n"
+        "own, and if others are given, its name gets a star. GFLOP/s counts the products recorded. The machine's limits are measured in the "
+        "same run, on as many threads: a multiply-add loop, and this library's products alone, at the sizes m x k x n of one step's "
+        "(forward and backward) and of all steps' (from the input, and of a weight's gradient, of at most 16,384 rows). Without names, all standard workloads:\n"
         "\n"
         "  W1 LSTM, W4 GRU, W5 tanh RNN, W6 LSTM with layer norm and peepholes: batch 32, 64 steps, input 128, hidden 256\n"
         "  W2 LSTM: batch 64, 128 steps, 512, 512; W3 LSTM: one row, 100 steps, 32, 64, one thread\n"
@@ -245,9 +376,15 @@ const subcommand bench_subcommand = {
         "  W8 a character model's whole step: embedding 64x128, LSTM 256, linear, cross-entropy, SGD\n"
         "\n"
         "--json prints one object a line: workload, threads, seconds_median, seconds_min (of one run), runs (batches measured), "
-        "flops (of a run's products), peak_flops (a second), bytes (of the plan's workspace), and more.\n"
+        "flops (of a run's products), peak_flops (a second), bytes (of the plan's workspace), products (those alone: m, k, n, flops a second), "
+        "pytorch, onednn, expert (of each that was asked for: version, seconds_median, seconds_min, ratio; or null), and more.\n"
+        "\n"
+        "A program given as --expert is started as PROGRAM KIND THREADS BATCH STEPS INPUT HIDDEN LAYERS VOCABULARY SECONDS, KIND being "
+        "LSTM, GRU, RNN, norm_peephole or characters. It prints 'ready VERSION COUNT' when it is warm, or 'cannot'; then, for each line it "
+        "reads, the seconds of one run, averaged over COUNT runs, which take about SECONDS.\n"
         "\n"
         "  wengert bench W1 W5 --threads 2 --peers\n"
+        "  wengert bench W1 --steps 4096 --batch 8\n"
         "  wengert bench my.cell --hidden 128 --steps 100",
     .options = options,
     .groups = TAKES_JSON | TAKES_RUN,
