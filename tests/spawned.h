@@ -1,5 +1,5 @@
 /* spawned.h: runs the built program in a test, and keeps what it printed and how it ended.
- * WENGERT_PROGRAM names it. */
+ * WENGERT_PROGRAM names it unless the test says another. */
 #ifndef WG_SPAWNED_H
 #define WG_SPAWNED_H
 
@@ -15,10 +15,11 @@ typedef struct ran {
     char *out, *err;
 } ran;
 
-/* args: ended by NULL, without the program's name. The folder holds the two streams while it runs.
- */
-static inline ran program_run(scratch *s, const char *const *args) {
-    const char *argv[64] = {getenv("WENGERT_PROGRAM")};
+/* input: what standard input is read from. args: ended by NULL, without the program's name. The folder
+ * holds the two streams while it runs. */
+static inline ran program_run_with(scratch *s, const char *program, const char *input,
+                                   const char *const *args) {
+    const char *argv[64] = {program};
     char out[128], err[128];
     int n = 1, status = 0;
     pid_t child;
@@ -28,7 +29,7 @@ static inline ran program_run(scratch *s, const char *const *args) {
     snprintf(out, sizeof out, "%s/.out", s->folder);
     snprintf(err, sizeof err, "%s/.err", s->folder);
     posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", 0, 0);
+    posix_spawn_file_actions_addopen(&actions, 0, input, 0, 0);
     posix_spawn_file_actions_addopen(&actions, 1, out, 01101, 0600); /* write, create, truncate */
     posix_spawn_file_actions_addopen(&actions, 2, err, 01101, 0600);
     if (!argv[0] || posix_spawn(&child, argv[0], &actions, NULL, (char **)argv, environ) != 0 ||
@@ -41,6 +42,9 @@ static inline ran program_run(scratch *s, const char *const *args) {
     remove(out);
     remove(err);
     return r;
+}
+static inline ran program_run(scratch *s, const char *const *args) {
+    return program_run_with(s, getenv("WENGERT_PROGRAM"), "/dev/null", args);
 }
 #define PROGRAM(s, ...) program_run(s, (const char *const[]){__VA_ARGS__, NULL})
 

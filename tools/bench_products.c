@@ -1,5 +1,5 @@
-/* bench_products.c: how fast the machine's products are at a workload's sizes: each alone in a plan of the public interface, in the
- * layouts it may be computed in, the best of which counts. */
+/* bench_products.c: how fast the machine's products are at a workload's sizes: each alone in a plan
+ * of the public interface, in the layouts it may be computed in, the best of which counts. */
 #include "bench.h"
 
 #include <math.h>
@@ -7,7 +7,8 @@
 
 enum { MOST_ROWS = 16384, LEAST_RUNS = 3 };
 
-/* A cell's matrices by what they multiply: how many rows all that read the input have, and all that read a state. */
+/* A cell's matrices by what they multiply: how many rows all that read the input have, and all that
+ * read a state. */
 typedef struct rows {
     int64_t input, state;
 } rows;
@@ -28,7 +29,8 @@ static rows rows_of(const work *k) {
     return (rows){r.input * k->w->hidden, r.state * k->w->hidden};
 }
 
-/* The least seconds of a run, over about as long as a quarter batch lasts; NaN if there is no such plan. */
+/* The least seconds of a run, over about as long as a quarter batch lasts; NaN if there is no such
+ * plan. */
 static double least_of(const work *k, wg_plan *plan) {
     double least = NAN, begun = seconds();
     if (!plan || wg_run(plan, NULL) != WG_OK)
@@ -42,11 +44,14 @@ static double least_of(const work *k, wg_plan *plan) {
 }
 
 /* Either operand as it is or stored the other way round. */
-static double time_product(const work *k, int threads, const product *p, bool across_a, bool across_b) {
+static double time_product(const work *k, int threads, const product *p, bool across_a,
+                           bool across_b) {
     wg_memory *memory = k->a->common.memory;
-    const int64_t a[2] = {across_a ? p->k : p->m, across_a ? p->m : p->k}, b[2] = {across_b ? p->n : p->k, across_b ? p->k : p->n};
+    const int64_t a[2] = {across_a ? p->k : p->m, across_a ? p->m : p->k},
+                  b[2] = {across_b ? p->n : p->k, across_b ? p->k : p->n};
     wg_tape *tape = wg_tape_new(memory);
-    wg_tensor *left = wg_tensor_new(memory, k->dtype, 2, a), *right = wg_tensor_new(memory, k->dtype, 2, b);
+    wg_tensor *left = wg_tensor_new(memory, k->dtype, 2, a),
+              *right = wg_tensor_new(memory, k->dtype, 2, b);
     wg_plan *plan = NULL;
     wg_run_options run = k->run;
     run.threads = threads;
@@ -66,23 +71,27 @@ static double time_product(const work *k, int threads, const product *p, bool ac
 
 int products_measure(const work *k, int threads, product p[PRODUCTS]) {
     const rows r = rows_of(k);
-    const int64_t B = k->w->batch, H = k->w->hidden, all = B * k->w->steps < MOST_ROWS ? B * k->w->steps : MOST_ROWS;
+    const int64_t B = k->w->batch, H = k->w->hidden,
+                  all = B * k->w->steps < MOST_ROWS ? B * k->w->steps : MOST_ROWS;
     const product wanted[PRODUCTS] = {
-        {"forward", B, H, r.state, 0},             /* h U^T of a step */
-        {"backward", B, r.state, H, 0},            /* dgates U of a step */
-        {"inputs", all, k->w->input, r.input, 0},  /* x W^T of all steps */
-        {"gradient", r.state, all, H, 0},          /* dgates^T h of all steps */
+        {"forward", B, H, r.state, 0},            /* h U^T of a step */
+        {"backward", B, r.state, H, 0},           /* dgates U of a step */
+        {"inputs", all, k->w->input, r.input, 0}, /* x W^T of all steps */
+        {"gradient", r.state, all, H, 0},         /* dgates^T h of all steps */
     };
     if (r.input == 0 || r.state == 0)
         return 0;
     for (int i = 0; i < PRODUCTS; i++) {
-        double best = p[i].flops, flops = 2.0 * (double)wanted[i].m * (double)wanted[i].k * (double)wanted[i].n;
+        double best = p[i].flops,
+               flops = 2.0 * (double)wanted[i].m * (double)wanted[i].k * (double)wanted[i].n;
         p[i] = wanted[i];
-        /* Both operands of the gradient lie by rows of steps; it may be made the other way round. */
+        /* Both operands of the gradient lie by rows of steps; it may be made the other way round.
+         */
         bool gradient = i == PRODUCTS - 1;
         const product turned = {wanted[i].what, wanted[i].n, wanted[i].k, wanted[i].m, 0};
         for (int other = 0; other < 2; other++)
-            best = fmax(best, flops / (gradient ? time_product(k, threads, other ? &turned : &p[i], true, false)
+            best = fmax(best, flops / (gradient ? time_product(k, threads, other ? &turned : &p[i],
+                                                               true, false)
                                                 : time_product(k, threads, &p[i], false, other)));
         p[i].flops = best;
     }

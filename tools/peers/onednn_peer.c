@@ -22,7 +22,18 @@
 /* ---- the arrays of a layer ---------------------------------------------------------------------
  */
 
-enum { X, H0, C0, W, U, BIAS, Y, HT, CT, ARRAYS }; /* x, h0, c0, weights, the outputs, last states */
+enum {
+    X,
+    H0,
+    C0,
+    W,
+    U,
+    BIAS,
+    Y,
+    HT,
+    CT,
+    ARRAYS
+}; /* x, h0, c0, weights, the outputs, last states */
 
 static const struct {
     int argument, gradient;
@@ -141,10 +152,10 @@ static void make_primitives(layer *l) {
                                                 onward, &a[X], &a[H0], &a[W], &a[U], &a[BIAS],
                                                 &a[Y], &a[HT], 0, 0, 0),
              "describing the RNN");
-        must(dnnl_vanilla_rnn_backward_desc_init(
-                 &g, dnnl_backward, dnnl_eltwise_tanh, onward, &a[X], &a[H0], &a[W], &a[U],
-                 &a[BIAS], &a[Y], &a[HT], &a[X], &a[H0], &a[W], &a[U], &a[BIAS], &a[Y], &a[HT], 0,
-                 0, 0),
+        must(dnnl_vanilla_rnn_backward_desc_init(&g, dnnl_backward, dnnl_eltwise_tanh, onward,
+                                                 &a[X], &a[H0], &a[W], &a[U], &a[BIAS], &a[Y],
+                                                 &a[HT], &a[X], &a[H0], &a[W], &a[U], &a[BIAS],
+                                                 &a[Y], &a[HT], 0, 0, 0),
              "describing the RNN's gradient");
     }
     must(dnnl_primitive_desc_create(&l->forward_desc, &f, NULL, engine, NULL), "choosing forward");
@@ -198,9 +209,12 @@ static void bind(layer *l) {
         bool weight = i == W || i == U;
         if (!l->array[i])
             continue;
-        f[n++] = (dnnl_exec_arg_t){role[i].argument, weight ? l->forward_weight[i == U] : l->array[i]};
-        g[m++] = (dnnl_exec_arg_t){role[i].argument, weight ? l->backward_weight[i == U] : l->array[i]};
-        g[m++] = (dnnl_exec_arg_t){role[i].gradient, weight ? l->weight_gradient[i == U] : l->gradient[i]};
+        f[n++] =
+            (dnnl_exec_arg_t){role[i].argument, weight ? l->forward_weight[i == U] : l->array[i]};
+        g[m++] =
+            (dnnl_exec_arg_t){role[i].argument, weight ? l->backward_weight[i == U] : l->array[i]};
+        g[m++] = (dnnl_exec_arg_t){role[i].gradient,
+                                   weight ? l->weight_gradient[i == U] : l->gradient[i]};
     }
     f[n++] = g[m++] = (dnnl_exec_arg_t){DNNL_ARG_WORKSPACE, l->workspace};
     l->arguments = n;
@@ -264,13 +278,18 @@ static bool computes(const layer *l) {
 
 int main(int argc, char **argv) {
     if (argc != 10) {
-        fprintf(stderr, "usage: onednn_peer KIND THREADS BATCH STEPS INPUT HIDDEN LAYERS VOCABULARY "
-                        "SECONDS\n");
+        fprintf(stderr,
+                "usage: onednn_peer KIND THREADS BATCH STEPS INPUT HIDDEN LAYERS VOCABULARY "
+                "SECONDS\n");
         return 2;
     }
     const char *kind = argv[1];
-    layer l = {.B = atol(argv[3]), .T = atol(argv[4]), .I = atol(argv[5]), .H = atol(argv[6]),
-               .lstm = strcmp(kind, "LSTM") == 0, .gru = strcmp(kind, "GRU") == 0};
+    layer l = {.B = atol(argv[3]),
+               .T = atol(argv[4]),
+               .I = atol(argv[5]),
+               .H = atol(argv[6]),
+               .lstm = strcmp(kind, "LSTM") == 0,
+               .gru = strcmp(kind, "GRU") == 0};
     if ((!l.lstm && !l.gru && strcmp(kind, "RNN") != 0) || atol(argv[7]) != 1) {
         puts("cannot");
         return 0;
