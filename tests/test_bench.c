@@ -98,8 +98,9 @@ Test(bench, a_chain_tells_what_recording_differentiating_and_evaluating_cost_an_
     expect_fields(json);
     cr_expect_eq(number(json, "ops"), 300);
     cr_expect_eq(number(json, "threads"), 1);
-    static const char *const stages[] = {"record_ns_per_op", "differentiate_ns_per_op", "evaluate_ns_per_op"};
-    for (int i = 0; i < 3; i++)
+    static const char *const stages[] = {"record_ns_per_op", "differentiate_ns_per_op", "evaluate_ns_per_op",
+                                        "total_ns_per_op",  "replay_ns_per_op",        "loop_ns_per_op"};
+    for (int i = 0; i < 6; i++)
         cr_expect(number(json, stages[i]) > 0);
     cJSON_Delete(json);
     scratch_free(&s);

@@ -1,107 +1,160 @@
 /* bench_tape.c: what the tape itself costs: W7, a chain of scalar ops recorded, differentiated and evaluated again and
- * again; and recording and compiling a recurrence of a thousand to a hundred thousand nodes. */
+ * again, and replayed by a plan beside a loop written by hand; and recording and compiling a recurrence of a thousand to a hundred thousand nodes. */
 #include "bench.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- W7 ---- */
 
-enum { RECORD, DIFFERENTIATE, EVALUATE, TOTAL, STAGES };
-static const char *const stage_name[STAGES] = {"record", "differentiate", "evaluate", "total"};
+/* TOTAL: of those before it. REPLAY: the same values and derivative by a compiled plan. LOOP: by a loop written by hand. */
+enum { RECORD, DIFFERENTIATE, EVALUATE, TOTAL, REPLAY, LOOP, STAGES };
+static const char *const stage_name[STAGES] = {"record", "differentiate", "evaluate", "total", "replay", "loop"};
+
+typedef struct chain {
+    const bench_arguments *a;
+    const workload *w;
+    wg_memory *memory;
+    wg_tape *tape; /* wound back to `mark` before each pass */
+    wg_mark mark;
+    wg_tensor *start;
+    wg_plan *plan;
+    double compile_seconds;
+    float *value; /* (ops + 1), of the loop */
+} chain;
+
+static const float addend = -0.016771f, factor = 1.0927326f;
 
 /* x_0 = 0.6; then by turns tanh(x), x - 0.016771, 1.0927326 x: it goes to 0.3, where the slope of three is 1, so that neither
  * values nor derivatives vanish. */
 static wg_var record_chain(wg_var x, int64_t ops) {
     for (int64_t i = 0; i < ops; i++)
-        x = i % 3 == 0 ? wg_tanh(x) : i % 3 == 1 ? wg_add(x, wg_c(-0.016771)) : wg_mul(x, wg_c(1.0927326));
+        x = i % 3 == 0 ? wg_tanh(x) : i % 3 == 1 ? wg_add(x, wg_c((double)addend)) : wg_mul(x, wg_c((double)factor));
     return x;
 }
 
-/* One pass on a tape that is wound back before it; the seconds of each stage. */
-static int run_chain(const bench_arguments *a, wg_tape *tape, wg_mark mark, wg_tensor *start, int64_t ops, double *spent) {
+/* dx_n/dx_0; x_n is the last value. */
+static float chain_by_hand(float *x, int64_t ops) {
+    float slope = 1;
+    x[0] = 0.6f;
+    for (int64_t i = 0; i < ops; i++)
+        x[i + 1] = i % 3 == 0 ? tanhf(x[i]) : i % 3 == 1 ? x[i] + addend : x[i] * factor;
+    for (int64_t i = ops; i-- > 0;)
+        slope *= i % 3 == 0 ? 1 - x[i + 1] * x[i + 1] : i % 3 == 1 ? 1 : factor;
+    return slope;
+}
+
+/* Every op's rounding scales the slope a little: what is near is its logarithm. */
+static bool is_near(double a, double b) { return fabs(log(a) - log(b)) <= 1e-2 * (1 + fabs(log(b))); }
+
+static int replay(chain *c, double *spent) {
+    wg_error error = {0};
+    double start = seconds();
+    if (wg_run(c->plan, &error) != WG_OK)
+        return fail_error(&c->a->common, &error);
+    spent[REPLAY] = seconds() - start;
+    start = seconds();
+    double slope = (double)chain_by_hand(c->value, c->w->steps);
+    spent[LOOP] = seconds() - start;
+    double ours = wg_tensor_get(wg_plan_output(c->plan, 1), 0);
+    return is_near(ours, slope) ? 0 : fail(&c->a->common, "%s: the derivative is %g, by hand %g", c->w->name, ours, slope);
+}
+
+/* One pass; the seconds of each stage. The first compiles. */
+static int run_chain(chain *c, double *spent) {
+    const common *m = &c->a->common;
     wg_error error = {0};
     wg_tensor *out[2];
     wg_var y[2];
-    wg_run_options run = a->common.run;
+    wg_run_options run = m->run;
     run.threads = 1;
-    wg_tape_rewind(tape, mark);
-    wg_tensor_set(start, 0, 0.6);
-    double at[STAGES];
+    wg_tape_rewind(c->tape, c->mark);
+    wg_tensor_set(c->start, 0, 0.6);
+    double at[TOTAL + 1];
     at[0] = seconds();
-    wg_var x = wg_leaf(tape, start);
-    y[0] = record_chain(x, ops);
+    wg_var x = wg_leaf(c->tape, c->start);
+    y[0] = record_chain(x, c->w->steps);
     at[1] = seconds();
     if (wg_grad(y[0], 1, &x, &y[1]) != WG_OK)
-        return fail(&a->common, "W7: %s", wg_tape_message(tape));
+        return fail(m, "%s: %s", c->w->name, wg_tape_message(c->tape));
     at[2] = seconds();
     if (wg_eval_with(&run, 2, y, out, &error) != WG_OK)
-        return fail_error(&a->common, &error);
+        return fail_error(m, &error);
     at[3] = seconds();
     for (int i = 0; i < TOTAL; i++)
         spent[i] = at[i + 1] - at[i];
     spent[TOTAL] = at[3] - at[0];
     wg_tensor_free(out[0]);
     wg_tensor_free(out[1]);
-    return 0;
+    double start = seconds();
+    if (!c->plan && !(c->plan = wg_compile(2, y, &(wg_compile_options){.run = run}, &error)))
+        return fail_error(m, &error);
+    c->compile_seconds = c->compile_seconds > 0 ? c->compile_seconds : seconds() - start;
+    return replay(c, spent);
 }
 
-static void print_chain(const bench_arguments *a, const workload *w, const timing *t, double peak, int64_t nodes, size_t bytes) {
-    double ns = 1e9 / (double)w->steps;
-    if (!a->common.json) {
-        printf("%s %s, one thread, ns an op: median (least) of %lld\n", w->name, w->what, (long long)t[0].runs);
+static void print_chain(const chain *c, const timing *t, double peak, int64_t nodes) {
+    double ns = 1e9 / (double)c->w->steps;
+    if (!c->a->common.json) {
+        printf("%s %s, one thread, ns an op: median (least) of %lld\n", c->w->name, c->w->what, (long long)t[0].runs);
         for (int i = 0; i < STAGES; i++)
             printf("  %-14s %8.2f  (%.2f)\n", stage_name[i], t[i].median * ns, t[i].least * ns);
+        printf("  %-14s %8.2f  once\n", "compile", c->compile_seconds * ns);
         return;
     }
     json j = {.file = stdout};
     json_open(&j, '{');
-    json_put_text(&j, "workload", w->name);
+    json_put_text(&j, "workload", c->w->name);
     json_put_integer(&j, "threads", 1);
     json_put_number(&j, "seconds_median", t[TOTAL].median);
     json_put_number(&j, "seconds_min", t[TOTAL].least);
     json_put_integer(&j, "runs", t[TOTAL].runs);
     json_put_number(&j, "flops", 0);
     json_put_number(&j, "peak_flops", peak);
-    json_put_integer(&j, "bytes", (int64_t)bytes);
-    json_put_integer(&j, "ops", w->steps);
+    json_put_integer(&j, "bytes", (int64_t)wg_memory_peak(c->memory));
+    json_put_integer(&j, "ops", c->w->steps);
     json_put_integer(&j, "nodes", nodes);
     for (int i = 0; i < STAGES; i++) {
         char key[64];
         snprintf(key, sizeof key, "%s_ns_per_op", stage_name[i]);
         json_put_number(&j, key, t[i].median * ns);
     }
+    json_put_number(&j, "compile_seconds", c->compile_seconds);
     json_close(&j, '}');
     json_end_line(&j);
+    fflush(stdout);
 }
 
 int bench_chain(const bench_arguments *a, const workload *w) {
-    int64_t runs = a->runs, done = 0;
+    int64_t runs = a->runs;
     double *spent[STAGES], one[STAGES];
-    wg_memory *memory = wg_memory_new(NULL, (size_t)a->common.memory_limit);
-    wg_tape *tape = memory ? wg_tape_new(memory) : NULL;
-    wg_tensor *start = tape ? wg_tensor_new(memory, WG_F32, 0, NULL) : NULL;
-    int status = start ? 0 : fail(&a->common, "%s: %s", w->name, wg_status_sentence(WG_MEMORY));
+    chain c = {.a = a, .w = w, .memory = wg_memory_new(NULL, (size_t)a->common.memory_limit)};
+    c.tape = c.memory ? wg_tape_new(c.memory) : NULL;
+    c.start = c.tape ? wg_tensor_new(c.memory, WG_F32, 0, NULL) : NULL;
+    c.value = allocate((size_t)w->steps + 1, sizeof *c.value);
+    int status = c.start ? 0 : fail(&a->common, "%s: %s", w->name, wg_status_sentence(WG_MEMORY));
     for (int i = 0; i < STAGES; i++)
         spent[i] = allocate((size_t)runs, sizeof *spent[i]);
-    wg_mark mark = start ? wg_tape_mark(tape) : (wg_mark){0};
+    c.mark = c.start ? wg_tape_mark(c.tape) : (wg_mark){0};
     for (int64_t k = -2; k < runs && status == 0; k++) { /* two to warm up */
-        status = run_chain(a, tape, mark, start, w->steps, one);
+        status = run_chain(&c, one);
         for (int i = 0; i < STAGES && k >= 0; i++)
             spent[i][k] = one[i];
-        done += k >= 0;
     }
     if (status == 0) {
         timing t[STAGES];
         for (int i = 0; i < STAGES; i++)
-            t[i] = timing_of(spent[i], done, 1);
-        print_chain(a, w, t, peak_flops(1, WG_F32), wg_tape_count(tape), wg_memory_peak(memory));
+            t[i] = timing_of(spent[i], runs, 1);
+        print_chain(&c, t, peak_flops(1, WG_F32), wg_tape_count(c.tape));
     }
     for (int i = 0; i < STAGES; i++)
         free(spent[i]);
-    wg_tensor_free(start);
-    wg_tape_free(tape);
-    wg_memory_free(memory);
+    free(c.value);
+    wg_plan_free(c.plan);
+    wg_tensor_free(c.start);
+    wg_tape_free(c.tape);
+    wg_memory_free(c.memory);
     return status;
 }
 

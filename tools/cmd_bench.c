@@ -372,7 +372,7 @@ const subcommand bench_subcommand = {
         "\n"
         "  W1 LSTM, W4 GRU, W5 tanh RNN, W6 LSTM with layer norm and peepholes: batch 32, 64 steps, input 128, hidden 256\n"
         "  W2 LSTM: batch 64, 128 steps, 512, 512; W3 LSTM: one row, 100 steps, 32, 64, one thread\n"
-        "  W7 a chain of 100,000 scalar ops recorded, differentiated and evaluated: ns an op\n"
+        "  W7 a chain of 100,000 scalar ops recorded, differentiated and evaluated, and replayed by a plan: ns an op\n"
         "  W8 a character model's whole step: embedding 64x128, LSTM 256, linear, cross-entropy, SGD\n"
         "\n"
         "--json prints one object a line: workload, threads, seconds_median, seconds_min (of one run), runs (batches measured), "
