@@ -116,9 +116,8 @@ static void note_element(roller *w, uint32_t id) {
         for (int k = 0; k < i->shape->rank && fits; k++)
             fits = whole->dim[k + 1] == i->shape->dim[k];
         if (fits && (!w->in_segment[at] || w->array[at] || old(w, at)->n == 0)) {
-            w->array[id] = at;
+            w->array[id] = at; /* of several, the furthest: a slice of one element is an array too */
             w->element[id] = offset / i->shape->count;
-            return;
         }
     }
 }

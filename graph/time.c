@@ -8,6 +8,11 @@
 
 #include <string.h>
 
+/* The product over all steps and rows of what stands side by side with another value, made once for all its parts. */
+typedef struct whole {
+    uint32_t joint, right, made;
+} whole;
+
 typedef struct mover {
     wg_rewrite r;
     const wg_program *p;
@@ -15,6 +20,9 @@ typedef struct mover {
     bool *backward;    /* by loop, less 1: it reads elements from the last to the first */
     uint32_t *joint;   /* by old id of a loop's value: the concat along the last axis, of the same loop, that it is part of */
     uint32_t *made[2]; /* by old id: the new stack of a loop's value, made or kept here; forward, backward */
+    uint32_t *sums;    /* by old id: the sum over all steps and rows of what stands side by side */
+    whole *wholes;     /* products of the same */
+    int64_t whole_count, whole_room;
 } mover;
 
 static const wg_instruction *old(const mover *m, uint32_t id) { return &m->p->list[id]; }
@@ -43,15 +51,13 @@ static bool over_rows(const mover *m, uint32_t id) {
 
 /* All iterations of a loop's value, (times, ...), as an instruction outside. */
 static uint32_t stack_of(mover *m, uint32_t id, bool backward);
+static int64_t part_from(const mover *m, uint32_t id);
 
 /* A part of what stands side by side is part of the stack of that. */
 static uint32_t part_of_stack(mover *m, uint32_t id, bool backward) {
     uint32_t joint = m->joint[id], all = stack_of(m, joint, backward);
     const wg_instruction *c = old(m, joint);
-    int64_t from = 0;
-    for (uint32_t k = 0; wg__reads_const(c)[k] != id; k++)
-        from += old(m, wg__reads_const(c)[k])->shape->dim[c->shape->rank - 1];
-    return wg__make_slice(&m->r, all, c->shape->rank, from, old(m, id)->shape->dim[c->shape->rank - 1], 0);
+    return wg__make_slice(&m->r, all, c->shape->rank, part_from(m, id), old(m, id)->shape->dim[c->shape->rank - 1], 0);
 }
 
 static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
@@ -135,10 +141,55 @@ static bool waits_for_nothing(const mover *m, uint32_t id) {
            old(m, old(m, id)->in[0])->loop && !comes_before(m, id);
 }
 
+/* Where a part begins in what it stands side by side in. */
+static int64_t part_from(const mover *m, uint32_t id) {
+    const wg_instruction *c = old(m, m->joint[id]);
+    int64_t from = 0;
+    for (uint32_t k = 0; wg__reads_const(c)[k] != id; k++)
+        from += old(m, wg__reads_const(c)[k])->shape->dim[c->shape->rank - 1];
+    return from;
+}
+
+/* A^T B of all steps and rows, where A stands side by side with others: their product is one, of which this is some rows. */
+static uint32_t part_of_product(mover *m, uint32_t id) {
+    const wg_instruction *i = old(m, id);
+    uint32_t joint = m->joint[i->in[0]], right = i->in[1];
+    whole *w = NULL;
+    for (int64_t k = m->whole_count; k > 0 && !w; k--)
+        if (m->wholes[k - 1].joint == joint && m->wholes[k - 1].right == right)
+            w = &m->wholes[k - 1];
+    if (!w) {
+        bool backward = is_backward(m, id);
+        if (!wg__room(m->p->memory, (void **)&m->wholes, m->whole_count, &m->whole_room, sizeof *m->wholes))
+            return !(m->r.failed = true);
+        uint32_t a = matrix_of(m, joint, backward), b = matrix_of(m, right, backward);
+        w = &m->wholes[m->whole_count++];
+        *w = (whole){joint, right, wg__make_matmul(&m->r, a, b, true, false, 0, i->origin)};
+    }
+    return wg__make_slice(&m->r, w->made, 0, part_from(m, i->in[0]), i->shape->dim[0], 0);
+}
+
+/* The same of a sum over rows, into one axis. */
+static uint32_t part_of_sum(mover *m, uint32_t id) {
+    const wg_instruction *i = old(m, id);
+    uint32_t joint = m->joint[i->in[0]];
+    int64_t columns = old(m, joint)->shape->dim[1];
+    if (!m->sums[joint]) {
+        uint32_t all = matrix_of(m, joint, is_backward(m, id));
+        wg_dims to = wg__dims(1, &columns);
+        m->sums[joint] = wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, i->origin);
+    }
+    return wg__make_slice(&m->r, m->sums[joint], 0, part_from(m, i->in[0]), i->shape->dim[0], 0);
+}
+
 /* The sum over all iterations and rows. */
 static uint32_t sum_after(mover *m, uint32_t id) {
     const wg_instruction *i = old(m, id);
     bool backward = is_backward(m, id);
+    if (m->joint[i->in[0]] && i->op == &wg__op_matmul)
+        return part_of_product(m, id);
+    if (m->joint[i->in[0]] && i->shape->rank == 1 && old(m, i->in[0])->shape->rank == 2 && i->shape->dim[0] == old(m, i->in[0])->shape->dim[1])
+        return part_of_sum(m, id);
     if (i->op == &wg__op_sum_to) {
         wg_dims to = wg__dims(i->shape->rank, i->shape->dim);
         uint32_t all = stack_of(m, i->in[0], backward);
@@ -219,11 +270,11 @@ wg_status wg__pass_time(wg_program *p, wg_error *error) {
     size_t n = (size_t)p->count;
     mover m = {.r.program = p, .p = p};
     m.reads = wg__count_reads(p);
-    m.joint = wg__take0(p->memory, wg__size(n, 3 * sizeof *m.joint, 0));
+    m.joint = wg__take0(p->memory, wg__size(n, 4 * sizeof *m.joint, 0));
     m.backward = wg__take0(p->memory, (size_t)p->loop_count + 1);
     bool good = m.reads && m.joint && m.backward && wg__rewrite_begin(&m.r, p);
     if (good) {
-        m.made[0] = m.joint + n, m.made[1] = m.made[0] + n;
+        m.made[0] = m.joint + n, m.made[1] = m.made[0] + n, m.sums = m.made[1] + n;
         find_edges(&m);
     }
     for (uint32_t id = 1; good && !m.r.failed && id < p->count; id++) {
@@ -243,5 +294,6 @@ wg_status wg__pass_time(wg_program *p, wg_error *error) {
     wg__give(p->memory, m.reads);
     wg__give(p->memory, m.joint);
     wg__give(p->memory, m.backward);
+    wg__give(p->memory, m.wholes);
     return status == WG_OK ? wg__prune(p, error) : status;
 }
