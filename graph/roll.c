@@ -4,21 +4,11 @@
  * goes before the loop. Steps that fit no neighbour are loops of one iteration. Names one op, concat, whose operands are the
  * steps of a sequence. */
 #include "loop.h"
+#include "steps.h"
 
 #include <string.h>
 
 extern const wg_op wg__op_concat, wg__op_slice, wg__op_reshape;
-
-/* One step of an unroll: instructions [from, to) of the old list, of which `count` belong to its body. */
-typedef struct segment {
-    uint32_t from, to;
-    uint32_t unroll;
-    int64_t step;
-    uint32_t first, count; /* in roller.body */
-    uint32_t run;          /* segments of one run follow each other, by one step each */
-    bool plain;            /* has effects: its run stays as it is */
-    uint32_t loop;         /* 1 + index into roller.loops */
-} segment;
 
 /* Segments [first, end) as one loop. */
 typedef struct rolled {
@@ -27,30 +17,12 @@ typedef struct rolled {
     uint32_t made;     /* the new indices of its body, from roller.made */
 } rolled;
 
-/* What an operand is, seen from its reader. */
-typedef enum sort {
-    OUTSIDE, /* value `of`, the same in all steps */
-    SAME,    /* instruction `of` of the body, `at` (0 or 1) steps back */
-    ELEMENT, /* element `at` of array `of` */
-    OTHER    /* instruction `of` of the body of segment `at`, which is in another run */
-} sort;
-
-typedef struct place {
-    sort sort;
-    uint32_t of;
-    int64_t at;
-    int64_t step; /* by which `at` moves from one step to the next */
-} place;
+typedef wg_segment segment;
+typedef wg_operand_place place;
 
 typedef struct roller {
     wg_rewrite r;
-    segment *segments;
-    int64_t segment_count, segment_room;
-    uint32_t *in_segment; /* by old id: 1 + its segment; 0 none */
-    uint32_t *position;   /* by old id: in its segment's body; NOWHERE if not in it */
-    uint32_t *body;       /* old ids, segment by segment */
-    uint32_t *array;      /* by old id: of a view that is one element of an outside array: that array; else 0 */
-    int64_t *element;     /* by old id: which element */
+    wg_steps s;
     rolled *loops;
     int64_t loop_count, loop_room;
     uint32_t *made;       /* new ids of the loops' bodies */
@@ -64,199 +36,37 @@ typedef struct roller {
     bool failed;
 } roller;
 
-#define NOWHERE UINT32_MAX
-
 static const wg_instruction *old(const roller *w, uint32_t id) { return &w->r.program->list[id]; }
-
-/* ---- segments and their bodies ---- */
-
-static bool find_segments(roller *w) {
-    const wg_program *p = w->r.program;
-    for (uint32_t id = 1; id < p->count; id++) {
-        uint32_t step = p->list[id].step;
-        if (!step)
-            continue;
-        segment *last = w->segment_count ? &w->segments[w->segment_count - 1] : NULL;
-        if (!last || p->list[last->from].step != step || last->to != id) {
-            if (!wg__room(p->memory, (void **)&w->segments, w->segment_count, &w->segment_room, sizeof *w->segments))
-                return false;
-            segment s = {.from = id, .unroll = p->steps[step].unroll, .step = p->steps[step].step};
-            last = w->segment_count ? &w->segments[w->segment_count - 1] : NULL;
-            bool follows = last && last->to == id && last->unroll == s.unroll && last->step + 1 == s.step;
-            s.run = last ? last->run + !follows : 0;
-            w->segments[w->segment_count++] = s;
-        }
-        w->segments[w->segment_count - 1].to = id + 1;
-        w->in_segment[id] = (uint32_t)w->segment_count;
-    }
-    return true;
-}
-
-static bool in_a_body(const roller *w, uint32_t id) { return w->in_segment[id] && w->position[id] != NOWHERE; }
-
-/* Whether a view is one element, along the first axis, of an array that is in no body: dense, whole and in order. */
-static void note_element(roller *w, uint32_t id) {
-    const wg_instruction *i = old(w, id);
-    int64_t offset = 0;
-    uint32_t at = id;
-    while (old(w, at)->op->view && old(w, at)->n == 1) {
-        const wg_instruction *v = old(w, at), *from = old(w, v->in[0]);
-        int64_t in[WG_MAX_RANK], out[WG_MAX_RANK], dense[WG_MAX_RANK], more = 0;
-        wg__dense_strides(from->shape, in);
-        wg__dense_strides(v->shape, dense);
-        if (v->shape->count == 0 || !v->op->view(v->attr, from->shape, in, v->shape, out, &more))
-            return;
-        for (int k = 0; k < v->shape->rank; k++)
-            if (v->shape->dim[k] != 1 && out[k] != dense[k])
-                return;
-        offset += more;
-        at = v->in[0];
-        const wg_shape *whole = from->shape;
-        bool fits = whole->rank == i->shape->rank + 1 && offset % i->shape->count == 0;
-        for (int k = 0; k < i->shape->rank && fits; k++)
-            fits = whole->dim[k + 1] == i->shape->dim[k];
-        if (fits && (!w->in_segment[at] || w->array[at] || old(w, at)->n == 0)) {
-            w->array[id] = at; /* of several, the furthest: a slice of one element is an array too */
-            w->element[id] = offset / i->shape->count;
-        }
-    }
-}
-
-/* What is the same in all steps: made in one step of things from before, and read in other steps of the run, or only
- * by what is; and views from before that are only read on the way to elements. Marks it in `shared`, which is zeroed and
- * three times as long as the list. */
-static void find_shared(const roller *w, bool *shared) {
-    const wg_program *p = w->r.program;
-    for (uint32_t id = 1; id < p->count; id++) { /* first: what reads nothing made in a step */
-        const wg_instruction *i = &p->list[id];
-        shared[id] = !w->in_segment[id] || i->n == 0;
-        bool before = !w->array[id] && i->op->kind != WG_RANDOM;
-        for (uint32_t k = 0; k < i->n && before; k++)
-            before = shared[wg__reads_const(i)[k]] && !w->array[wg__reads_const(i)[k]];
-        shared[id] = shared[id] || before;
-    }
-    bool *asked = shared + p->count, *solid = asked + p->count;
-    for (int i = 0; i < p->output_count; i++)
-        solid[p->outputs[i]] = true;
-    for (uint32_t id = (uint32_t)p->count - 1; id > 0; id--) {
-        const wg_instruction *i = &p->list[id];
-        const segment *g = w->in_segment[id] ? &w->segments[w->in_segment[id] - 1] : NULL;
-        bool loose = w->array[id] || (i->op->view && shared[id] && !solid[id]);
-        for (uint32_t k = 0; k < i->n && !loose; k++)
-            solid[wg__reads_const(i)[k]] = true;
-        if (g && i->n)
-            shared[id] = shared[id] && (asked[id] || loose);
-        for (uint32_t k = 0; k < i->n && g; k++) {
-            uint32_t in = wg__reads_const(i)[k], of = w->in_segment[in];
-            asked[in] = asked[in] || shared[id] || (of && &w->segments[of - 1] != g && w->segments[of - 1].run == g->run);
-        }
-    }
-}
-
-/* Stores and guards stay outside of loops, so runs that have some are not rolled. */
-static void find_plain(roller *w) {
-    for (uint32_t id = 1; id < w->r.program->count; id++)
-        if (w->in_segment[id] && old(w, id)->op->kind == WG_EFFECT)
-            w->segments[w->in_segment[id] - 1].plain = true;
-    for (int64_t s = 1; s < w->segment_count; s++)
-        if (w->segments[s].run == w->segments[s - 1].run)
-            w->segments[s].plain = w->segments[s].plain || w->segments[s - 1].plain;
-    for (int64_t s = w->segment_count - 1; s > 0; s--)
-        if (w->segments[s].run == w->segments[s - 1].run)
-            w->segments[s - 1].plain = w->segments[s].plain;
-}
-
-/* What of a step is its body: not what is the same in all steps, nor what only picks elements. */
-static bool find_bodies(roller *w) {
-    const wg_program *p = w->r.program;
-    bool *shared = wg__take0(p->memory, wg__size((size_t)p->count, 3, 0));
-    uint32_t filled = 0;
-    int64_t s = -1;
-    for (uint32_t id = 1; shared && id < p->count; id++)
-        if (p->list[id].op->view)
-            note_element(w, id);
-    if (shared)
-        find_shared(w, shared);
-    for (uint32_t id = 1; shared && id < p->count; id++) {
-        if (!w->in_segment[id])
-            continue;
-        if (w->in_segment[id] - 1 != s) {
-            s = w->in_segment[id] - 1;
-            w->segments[s].first = filled;
-        }
-        segment *g = &w->segments[s];
-        if (g->plain || shared[id] || w->array[id])
-            continue;
-        w->position[id] = g->count++;
-        w->body[filled++] = id;
-    }
-    wg__give(p->memory, shared);
-    return shared;
-}
-
-/* ---- operands ---- */
-
-static place place_of(const roller *w, uint32_t id, const segment *reader) {
-    if (w->array[id])
-        return (place){ELEMENT, w->array[id], w->element[id], 0};
-    if (!in_a_body(w, id))
-        return (place){OUTSIDE, id, 0, 0};
-    const segment *g = &w->segments[w->in_segment[id] - 1];
-    if (g->run == reader->run)
-        return (place){SAME, w->position[id], reader - g, 0};
-    return (place){OTHER, w->position[id], g - w->segments, 0};
-}
 
 /* The place that a reader at a step expects of a pattern learnt `steps` before. */
 static place expected(place p, int64_t steps) {
-    if (p.sort == ELEMENT || p.sort == OTHER)
+    if (p.sort == WG_ELEMENT || p.sort == WG_OTHER)
         p.at += p.step * steps;
     return p;
 }
 
 /* Whether operand `id` of a reader is what the pattern says. What is of another run must be in one loop with that. */
 static bool is_at(const roller *w, uint32_t id, const segment *reader, place p, int64_t steps) {
-    if (p.sort == OUTSIDE)
+    if (p.sort == WG_OUTSIDE)
         return id == p.of;
-    place is = place_of(w, id, reader), want = expected(p, steps);
+    place is = wg__place_of(&w->s, id, reader), want = expected(p, steps);
     return is.sort == want.sort && is.of == want.of && is.at == want.at &&
-           (p.sort != OTHER || w->segments[is.at].loop == w->segments[p.at].loop);
-}
-
-/* ---- equal steps ---- */
-
-static uint32_t body_of(const roller *w, const segment *g, uint32_t k) { return w->body[g->first + k]; }
-
-static bool same_op(const wg_instruction *a, const wg_instruction *b) {
-    if (a->op != b->op || a->shape != b->shape || a->dtype != b->dtype || a->n != b->n || !a->attr != !b->attr ||
-        a->op->kind == WG_RANDOM || (a->op->traits & WG_NO_MERGE))
-        return false;
-    return !a->attr || !a->op->attr_size || memcmp(a->attr, b->attr, a->op->attr_size) == 0;
-}
-
-/* The two steps have the same ops in the same order. */
-static bool same_ops(const roller *w, const segment *a, const segment *b) {
-    if (a->count != b->count)
-        return false;
-    for (uint32_t k = 0; k < a->count; k++)
-        if (!same_op(old(w, body_of(w, a, k)), old(w, body_of(w, b, k))))
-            return false;
-    return true;
+           (p.sort != WG_OTHER || w->s.segments[is.at].loop == w->s.segments[p.at].loop);
 }
 
 /* Learns from two neighbouring steps how operands move; places are as the first sees them. */
 static bool learn(roller *w, const segment *a, const segment *b) {
     int64_t slot = 0;
     for (uint32_t k = 0; k < a->count; k++) {
-        const wg_instruction *i = old(w, body_of(w, a, k)), *j = old(w, body_of(w, b, k));
+        const wg_instruction *i = old(w, wg__body_of(&w->s, a, k)), *j = old(w, wg__body_of(&w->s, b, k));
         for (uint32_t n = 0; n < i->n; n++, slot++) {
             uint32_t x = wg__reads_const(i)[n], y = wg__reads_const(j)[n];
-            place p = place_of(w, x, a), q = place_of(w, y, b);
-            if (x == y && p.sort != SAME)
-                p = q = (place){OUTSIDE, x, 0, 0};
-            if (p.sort != q.sort || p.of != q.of || (p.sort == SAME && (p.at != q.at || p.at > 1)))
+            place p = wg__place_of(&w->s, x, a), q = wg__place_of(&w->s, y, b);
+            if (x == y && p.sort != WG_SAME)
+                p = q = (place){WG_OUTSIDE, x, 0, 0};
+            if (p.sort != q.sort || p.of != q.of || (p.sort == WG_SAME && (p.at != q.at || p.at > 1)))
                 return false;
-            if (p.sort == OTHER && w->segments[p.at].loop != w->segments[q.at].loop)
+            if (p.sort == WG_OTHER && w->s.segments[p.at].loop != w->s.segments[q.at].loop)
                 return false;
             p.step = q.at - p.at;
             w->pattern[slot] = p;
@@ -271,7 +81,7 @@ static bool learn(roller *w, const segment *a, const segment *b) {
 static bool fits(const roller *w, const segment *g, int64_t steps) {
     int64_t slot = 0;
     for (uint32_t k = 0; k < g->count; k++) {
-        const wg_instruction *i = old(w, body_of(w, g, k));
+        const wg_instruction *i = old(w, wg__body_of(&w->s, g, k));
         for (uint32_t n = 0; n < i->n; n++, slot++)
             if (!is_at(w, wg__reads_const(i)[n], g, w->pattern[slot], steps))
                 return false;
@@ -284,13 +94,13 @@ static bool fits(const roller *w, const segment *g, int64_t steps) {
 static bool fits_as_first(roller *w, const segment *g) {
     int64_t slot = 0;
     for (uint32_t k = 0; k < g->count; k++) {
-        const wg_instruction *i = old(w, body_of(w, g, k));
+        const wg_instruction *i = old(w, wg__body_of(&w->s, g, k));
         for (uint32_t n = 0; n < i->n; n++, slot++) {
             uint32_t in = wg__reads_const(i)[n];
-            place p = place_of(w, in, g), q = w->pattern[slot];
-            if (q.sort == SAME && q.at == 1) {
-                const wg_instruction *later = old(w, body_of(w, g, q.of));
-                if ((p.sort == SAME && p.at == 0) || old(w, in)->shape != later->shape || old(w, in)->dtype != later->dtype)
+            place p = wg__place_of(&w->s, in, g), q = w->pattern[slot];
+            if (q.sort == WG_SAME && q.at == 1) {
+                const wg_instruction *later = old(w, wg__body_of(&w->s, g, q.of));
+                if ((p.sort == WG_SAME && p.at == 0) || old(w, in)->shape != later->shape || old(w, in)->dtype != later->dtype)
                     return false;
                 w->init[slot] = in;
             } else if (!is_at(w, in, g, q, -1)) {
@@ -305,12 +115,12 @@ static bool fits_as_first(roller *w, const segment *g) {
 static void single(roller *w, const segment *g) {
     int64_t slot = 0;
     for (uint32_t k = 0; k < g->count; k++) {
-        const wg_instruction *i = old(w, body_of(w, g, k));
+        const wg_instruction *i = old(w, wg__body_of(&w->s, g, k));
         for (uint32_t n = 0; n < i->n; n++, slot++) {
             uint32_t in = wg__reads_const(i)[n];
-            place p = place_of(w, in, g);
+            place p = wg__place_of(&w->s, in, g);
             w->init[slot] = 0;
-            w->pattern[slot] = p.sort == ELEMENT || (p.sort == SAME && p.at == 0) ? p : (place){OUTSIDE, in, 0, 0};
+            w->pattern[slot] = p.sort == WG_ELEMENT || (p.sort == WG_SAME && p.at == 0) ? p : (place){WG_OUTSIDE, in, 0, 0};
         }
     }
     w->slots = slot;
@@ -348,7 +158,7 @@ static uint32_t stacked_of(roller *w, const rolled *l, uint32_t k) {
         return *memo;
     const wg_instruction *v = &w->r.list[w->made[l->made + k]];
     int64_t times = l->end - l->first;
-    wg_stacked_attr attr = {times, w->segments[l->first].step < 0};
+    wg_stacked_attr attr = {times, w->s.segments[l->first].step < 0};
     wg_instruction i = {.op = &wg__op_stacked, .shape = shape_with(w, times, v->shape), .n = 1, .dtype = v->dtype,
                         .in = {w->made[l->made + k]}, .origin = v->origin, .attr = keep(w, &attr, sizeof attr)};
     if (!i.shape)
@@ -358,7 +168,7 @@ static uint32_t stacked_of(roller *w, const rolled *l, uint32_t k) {
 
 static int64_t index_in_stack(const roller *w, const rolled *l, int64_t segment_index) {
     int64_t iteration = segment_index - l->first;
-    return w->segments[l->first].step < 0 ? (int64_t)l->end - l->first - 1 - iteration : iteration;
+    return w->s.segments[l->first].step < 0 ? (int64_t)l->end - l->first - 1 - iteration : iteration;
 }
 
 static uint32_t add_slice(roller *w, uint32_t array, int64_t from, int64_t count) {
@@ -383,9 +193,9 @@ static uint32_t add_reshape(roller *w, uint32_t value, const wg_shape *shape) {
 
 /* A value of a loop at one iteration, for readers outside it. */
 static uint32_t picked(roller *w, uint32_t id) {
-    int64_t at = w->in_segment[id] - 1;
-    const rolled *l = &w->loops[w->segments[at].loop - 1];
-    uint32_t k = w->position[id];
+    int64_t at = w->s.in_segment[id] - 1;
+    const rolled *l = &w->loops[w->s.segments[at].loop - 1];
+    uint32_t k = w->s.position[id];
     if (at + 1 == (int64_t)l->end && !w->stacked[l->made + k]) {
         const wg_instruction *v = &w->r.list[w->made[l->made + k]];
         wg_instruction i = {.op = &wg__op_last, .shape = v->shape, .n = 1, .dtype = v->dtype, .in = {w->made[l->made + k]},
@@ -411,14 +221,14 @@ static uint32_t neighbours(roller *w, const wg_instruction *c, uint32_t k, uint3
         const wg_instruction *part = old(w, in[k + *count]);
         uint32_t v = part->op == &wg__op_reshape ? part->in[0] : 0;
         const wg_shape *s = part->shape;
-        if (!v || !in_a_body(w, v) || s->rank != old(w, v)->shape->rank + 1 || s->dim[0] != 1 ||
+        if (!v || !wg__in_body(&w->s, v) || s->rank != old(w, v)->shape->rank + 1 || s->dim[0] != 1 ||
             memcmp(s->dim + 1, old(w, v)->shape->dim, sizeof *s->dim * (size_t)(s->rank - 1)) != 0)
             break;
-        const rolled *of = &w->loops[w->segments[w->in_segment[v] - 1].loop - 1];
-        int64_t at = index_in_stack(w, of, w->in_segment[v] - 1);
+        const rolled *of = &w->loops[w->s.segments[w->s.in_segment[v] - 1].loop - 1];
+        int64_t at = index_in_stack(w, of, w->s.in_segment[v] - 1);
         if (*count == 0)
-            l = of, position = w->position[v], first = at;
-        else if (of != l || w->position[v] != position || at != first + *count)
+            l = of, position = w->s.position[v], first = at;
+        else if (of != l || w->s.position[v] != position || at != first + *count)
             break;
     }
     if (*count < 2)
@@ -465,7 +275,7 @@ static uint32_t joined(roller *w, uint32_t id) {
 static uint32_t outside(roller *w, uint32_t id) {
     if (w->failed || w->outer[id])
         return w->outer[id];
-    if (in_a_body(w, id) && !old(w, id)->op->view)
+    if (wg__in_body(&w->s, id) && !old(w, id)->op->view)
         return w->outer[id] = picked(w, id);
     uint32_t made = joined(w, id);
     if (!made && !w->failed) {
@@ -492,18 +302,18 @@ static uint32_t outside(roller *w, uint32_t id) {
 
 /* The stack that holds a value's iterations in segments [low, high], and where `low` is in it; 0 if no one stack does. */
 static uint32_t stack_over(roller *w, uint32_t position, int64_t low, int64_t high, int64_t *from, int64_t *step) {
-    const rolled *l = &w->loops[w->segments[low].loop - 1];
-    if (high >= l->end || !w->segments[low].loop)
+    const rolled *l = &w->loops[w->s.segments[low].loop - 1];
+    if (high >= l->end || !w->s.segments[low].loop)
         return 0;
     *from = index_in_stack(w, l, low);
-    *step = w->segments[l->first].step < 0 ? -1 : 1;
+    *step = w->s.segments[l->first].step < 0 ? -1 : 1;
     return stacked_of(w, l, position);
 }
 
 /* The array and element that iteration 0 of an operand reads: of an outside array, or of another loop's stack. */
 static uint32_t array_of(roller *w, place p, int64_t first, int64_t times, wg_element_attr *e) {
     int64_t low = first + wg__min(0, (times - 1) * p.step), high = first + wg__max(0, (times - 1) * p.step), from = 0, step = 1;
-    if (p.sort == ELEMENT) {
+    if (p.sort == WG_ELEMENT) {
         *e = (wg_element_attr){first, p.step};
         return outside(w, p.of);
     }
@@ -549,9 +359,9 @@ static void prepare(roller *w, int64_t times, int64_t shift, uint32_t *outer) {
     for (int64_t slot = 0; slot < w->slots && !w->failed; slot++) {
         place p = w->pattern[slot];
         wg_element_attr e;
-        if (p.sort == OUTSIDE)
+        if (p.sort == WG_OUTSIDE)
             outer[slot] = outside(w, p.of);
-        else if (p.sort == SAME)
+        else if (p.sort == WG_SAME)
             outer[slot] = p.at ? outside(w, w->init[slot]) : 0;
         else
             outer[slot] = array_of(w, p, p.at + p.step * shift, times, &e);
@@ -561,7 +371,7 @@ static void prepare(roller *w, int64_t times, int64_t shift, uint32_t *outer) {
 /* The loop of segments [first, end), whose pattern is as segment first - shift sees it. */
 static void make_loop(roller *w, int64_t first, int64_t end, int64_t shift) {
     wg_program *p = w->r.program;
-    const segment *g = &w->segments[first];
+    const segment *g = &w->s.segments[first];
     uint32_t *outer = wg__take0(p->memory, wg__size((size_t)w->slots, sizeof *outer, 1));
     w->failed = w->failed || !outer || !wg__room(p->memory, (void **)&w->loops, w->loop_count, &w->loop_room, sizeof *w->loops);
     if (w->failed) {
@@ -576,23 +386,23 @@ static void make_loop(roller *w, int64_t first, int64_t end, int64_t shift) {
     for (int64_t s = 0; s < w->slots && !w->failed; s++) { /* carries and elements stand first */
         place q = w->pattern[s];
         wg_element_attr e;
-        if (q.sort == SAME && q.at == 1) {
+        if (q.sort == WG_SAME && q.at == 1) {
             const wg_instruction *start = &w->r.list[outer[s]];
             wg_instruction i = {.op = &wg__op_carry, .shape = start->shape, .n = 2, .dtype = start->dtype,
                                 .in = {outer[s], q.of}, .loop = l->number, .origin = start->origin};
             outer[s] = add_head(w, &carries, q.of, (wg_element_attr){outer[s], 0}, &i);
-        } else if (q.sort == ELEMENT || q.sort == OTHER) {
+        } else if (q.sort == WG_ELEMENT || q.sort == WG_OTHER) {
             uint32_t array = array_of(w, q, q.at + q.step * shift, end - first, &e);
             if (!w->failed)
                 outer[s] = add_element(w, &elements, array, e, l->number, 0);
         }
     }
     for (uint32_t k = 0; k < g->count && !w->failed; k++) {
-        wg_instruction i = *old(w, body_of(w, g, k));
+        wg_instruction i = *old(w, wg__body_of(&w->s, g, k));
         uint32_t few[2], *in = i.n > 2 ? wg__arena_take(&p->arena, i.n * sizeof *in) : few;
         w->failed = w->failed || !in;
         for (uint32_t n = 0; n < i.n && !w->failed; n++, slot++)
-            in[n] = w->pattern[slot].sort == SAME && w->pattern[slot].at == 0 ? w->made[l->made + w->pattern[slot].of]
+            in[n] = w->pattern[slot].sort == WG_SAME && w->pattern[slot].at == 0 ? w->made[l->made + w->pattern[slot].of]
                                                                                : outer[slot];
         if (w->failed)
             break;
@@ -608,7 +418,7 @@ static void make_loop(roller *w, int64_t first, int64_t end, int64_t shift) {
     for (int64_t k = 0; k < carries.count && !w->failed; k++)
         w->r.list[carries.list[k].id].in[1] = w->made[l->made + carries.list[k].of];
     for (int64_t s = first; s < end; s++)
-        w->segments[s].loop = (uint32_t)w->loop_count + 1;
+        w->s.segments[s].loop = (uint32_t)w->loop_count + 1;
     w->loop_count++;
     wg__give(p->memory, outer);
     wg__give(p->memory, carries.list);
@@ -618,11 +428,11 @@ static void make_loop(roller *w, int64_t first, int64_t end, int64_t shift) {
 /* Where the loop that begins with segment `first` of its run ends; the pattern is then as segment first + 1 sees it (or, of
  * one step, as it is itself). */
 static int64_t longest(roller *w, int64_t first, int64_t end) {
-    const segment *g = &w->segments[first];
-    if (first + 2 < end && same_ops(w, g, g + 1) && same_ops(w, g + 1, g + 2) && learn(w, g + 1, g + 2) &&
+    const segment *g = &w->s.segments[first];
+    if (first + 2 < end && wg__same_ops(&w->s, g, g + 1) && wg__same_ops(&w->s, g + 1, g + 2) && learn(w, g + 1, g + 2) &&
         fits_as_first(w, g)) {
         int64_t to = first + 3;
-        while (to < end && same_ops(w, g + 1, &w->segments[to]) && fits(w, &w->segments[to], to - first - 1))
+        while (to < end && wg__same_ops(&w->s, g + 1, &w->s.segments[to]) && fits(w, &w->s.segments[to], to - first - 1))
             to++;
         return to;
     }
@@ -632,12 +442,12 @@ static int64_t longest(roller *w, int64_t first, int64_t end) {
 
 /* All loops of one run. What is the same in all steps comes first. */
 static void roll_run(roller *w, int64_t first, int64_t end) {
-    for (uint32_t id = w->segments[first].from; id < w->segments[end - 1].to; id++)
-        if (w->in_segment[id] && w->position[id] == NOWHERE && !w->array[id])
+    for (uint32_t id = w->s.segments[first].from; id < w->s.segments[end - 1].to; id++)
+        if (w->s.in_segment[id] && w->s.position[id] == WG_IN_NO_BODY && !w->s.array[id])
             outside(w, id);
     for (int64_t at = first; at < end && !w->failed;) {
         int64_t to = longest(w, at, end);
-        if (w->segments[at].count)
+        if (w->s.segments[at].count)
             make_loop(w, at, to, to - at > 1 ? -1 : 0);
         else
             to = at + 1;
@@ -650,48 +460,37 @@ static bool begin(roller *w, wg_program *p) {
     int64_t operands = 0;
     for (uint32_t id = 1; id < p->count; id++)
         operands += p->list[id].n;
-    w->in_segment = wg__take0(p->memory, wg__size(n, sizeof *w->in_segment, 0));
-    w->position = wg__take(p->memory, wg__size(n, sizeof *w->position, 0));
-    w->body = wg__take0(p->memory, wg__size(n, sizeof *w->body, 0));
-    w->array = wg__take0(p->memory, wg__size(n, sizeof *w->array, 0));
-    w->element = wg__take0(p->memory, wg__size(n, sizeof *w->element, 0));
     w->made = wg__take0(p->memory, wg__size(n, sizeof *w->made, 0));
     w->stacked = wg__take0(p->memory, wg__size(n, sizeof *w->stacked, 0));
     w->last = wg__take0(p->memory, wg__size(n, sizeof *w->last, 0));
     w->outer = wg__take0(p->memory, wg__size(n, sizeof *w->outer, 0));
     w->pattern = wg__take(p->memory, wg__size((size_t)operands, sizeof *w->pattern, 1));
     w->init = wg__take(p->memory, wg__size((size_t)operands, sizeof *w->init, 1));
-    if (w->position)
-        memset(w->position, 0xff, n * sizeof *w->position);
-    return w->in_segment && w->position && w->body && w->array && w->element && w->made && w->stacked && w->last &&
-           w->outer && w->pattern && w->init && wg__rewrite_begin(&w->r, p) && find_segments(w);
+    return w->made && w->stacked && w->last && w->outer && w->pattern && w->init && wg__rewrite_begin(&w->r, p) &&
+           wg__steps_find(&w->s, p);
 }
 
 static void end(roller *w, wg_program *p) {
-    void *const taken[] = {w->in_segment, w->position, w->body,    w->array, w->element, w->made,
-                           w->stacked,    w->last,     w->outer,   w->pattern, w->init,  w->segments, w->loops};
+    void *const taken[] = {w->made, w->stacked, w->last, w->outer, w->pattern, w->init, w->loops};
     for (int k = 0; k < WG_LEN(taken); k++)
         wg__give(p->memory, taken[k]);
+    wg__steps_free(&w->s);
 }
 
 wg_status wg__pass_roll(wg_program *p, wg_error *error) {
     roller w = {.r.program = p};
     bool good = begin(&w, p);
-    if (good) {
-        find_plain(&w);
-        good = find_bodies(&w);
-    }
     for (uint32_t id = 1; good && !w.failed && id < p->count; id++) {
-        int64_t s = (int64_t)w.in_segment[id] - 1;
-        if (s >= 0 && !w.segments[s].loop && w.segments[s].count && w.position[id] != NOWHERE) {
+        int64_t s = (int64_t)w.s.in_segment[id] - 1;
+        if (s >= 0 && !w.s.segments[s].loop && w.s.segments[s].count && w.s.position[id] != WG_IN_NO_BODY) {
             int64_t to = s + 1;
-            while (to < w.segment_count && w.segments[to].run == w.segments[s].run)
+            while (to < w.s.count && w.s.segments[to].run == w.s.segments[s].run)
                 to++;
             roll_run(&w, s, to);
         }
         /* What only picks from a body waits until it is asked for. */
-        bool picks = w.array[id] || (p->list[id].op->view && in_a_body(&w, p->list[id].in[0]));
-        if (w.position[id] == NOWHERE && !picks)
+        bool picks = w.s.array[id] || (p->list[id].op->view && wg__in_body(&w.s, p->list[id].in[0]));
+        if (w.s.position[id] == WG_IN_NO_BODY && !picks)
             outside(&w, id);
     }
     for (int i = 0; good && !w.failed && i < p->output_count; i++)

@@ -1,0 +1,185 @@
+/* steps.c: the steps of unrolls, see steps.h. Changes nothing. */
+#include "steps.h"
+
+#include <string.h>
+
+static const wg_instruction *old(const wg_steps *w, uint32_t id) { return &w->program->list[id]; }
+
+/* ---- segments and their bodies ---- */
+
+static bool find_segments(wg_steps *w) {
+    const wg_program *p = w->program;
+    for (uint32_t id = 1; id < p->count; id++) {
+        uint32_t step = p->list[id].step;
+        if (!step)
+            continue;
+        wg_segment *last = w->count ? &w->segments[w->count - 1] : NULL;
+        if (!last || p->list[last->from].step != step || last->to != id) {
+            if (!wg__room(p->memory, (void **)&w->segments, w->count, &w->room, sizeof *w->segments))
+                return false;
+            wg_segment s = {.from = id, .unroll = p->steps[step].unroll, .step = p->steps[step].step};
+            last = w->count ? &w->segments[w->count - 1] : NULL;
+            bool follows = last && last->to == id && last->unroll == s.unroll && last->step + 1 == s.step;
+            s.run = last ? last->run + !follows : 0;
+            w->segments[w->count++] = s;
+        }
+        w->segments[w->count - 1].to = id + 1;
+        w->in_segment[id] = (uint32_t)w->count;
+    }
+    return true;
+}
+
+/* Whether a view is one element, along the first axis, of an array that is in no body: dense, whole and in order. */
+static void note_element(wg_steps *w, uint32_t id) {
+    const wg_instruction *i = old(w, id);
+    int64_t offset = 0;
+    uint32_t at = id;
+    while (old(w, at)->op->view && old(w, at)->n == 1) {
+        const wg_instruction *v = old(w, at), *from = old(w, v->in[0]);
+        int64_t in[WG_MAX_RANK], out[WG_MAX_RANK], dense[WG_MAX_RANK], more = 0;
+        wg__dense_strides(from->shape, in);
+        wg__dense_strides(v->shape, dense);
+        if (v->shape->count == 0 || !v->op->view(v->attr, from->shape, in, v->shape, out, &more))
+            return;
+        for (int k = 0; k < v->shape->rank; k++)
+            if (v->shape->dim[k] != 1 && out[k] != dense[k])
+                return;
+        offset += more;
+        at = v->in[0];
+        const wg_shape *whole = from->shape;
+        bool fits = whole->rank == i->shape->rank + 1 && offset % i->shape->count == 0;
+        for (int k = 0; k < i->shape->rank && fits; k++)
+            fits = whole->dim[k + 1] == i->shape->dim[k];
+        if (fits && (!w->in_segment[at] || w->array[at] || old(w, at)->n == 0)) {
+            w->array[id] = at; /* of several, the furthest: a slice of one element is an array too */
+            w->element[id] = offset / i->shape->count;
+        }
+    }
+}
+
+/* What is the same in all steps: made in one step of things from before, and read in other steps of the run, or only
+ * by what is; and views from before that are only read on the way to elements. Marks it in `shared`, which is zeroed and
+ * three times as long as the list. */
+static void find_shared(const wg_steps *w, bool *shared) {
+    const wg_program *p = w->program;
+    for (uint32_t id = 1; id < p->count; id++) { /* first: what reads nothing made in a step */
+        const wg_instruction *i = &p->list[id];
+        shared[id] = !w->in_segment[id] || i->n == 0;
+        bool before = !w->array[id] && i->op->kind != WG_RANDOM;
+        for (uint32_t k = 0; k < i->n && before; k++)
+            before = shared[wg__reads_const(i)[k]] && !w->array[wg__reads_const(i)[k]];
+        shared[id] = shared[id] || before;
+    }
+    bool *asked = shared + p->count, *solid = asked + p->count;
+    for (int i = 0; i < p->output_count; i++)
+        solid[p->outputs[i]] = true;
+    for (uint32_t id = (uint32_t)p->count - 1; id > 0; id--) {
+        const wg_instruction *i = &p->list[id];
+        const wg_segment *g = w->in_segment[id] ? &w->segments[w->in_segment[id] - 1] : NULL;
+        bool loose = w->array[id] || (i->op->view && shared[id] && !solid[id]);
+        for (uint32_t k = 0; k < i->n && !loose; k++)
+            solid[wg__reads_const(i)[k]] = true;
+        if (g && i->n)
+            shared[id] = shared[id] && (asked[id] || loose);
+        for (uint32_t k = 0; k < i->n && g; k++) {
+            uint32_t in = wg__reads_const(i)[k], of = w->in_segment[in];
+            asked[in] = asked[in] || shared[id] || (of && &w->segments[of - 1] != g && w->segments[of - 1].run == g->run);
+        }
+    }
+}
+
+/* Stores and guards stay outside of loops, so runs that have some are not rolled. */
+static void find_plain(wg_steps *w) {
+    for (uint32_t id = 1; id < w->program->count; id++)
+        if (w->in_segment[id] && old(w, id)->op->kind == WG_EFFECT)
+            w->segments[w->in_segment[id] - 1].plain = true;
+    for (int64_t s = 1; s < w->count; s++)
+        if (w->segments[s].run == w->segments[s - 1].run)
+            w->segments[s].plain = w->segments[s].plain || w->segments[s - 1].plain;
+    for (int64_t s = w->count - 1; s > 0; s--)
+        if (w->segments[s].run == w->segments[s - 1].run)
+            w->segments[s - 1].plain = w->segments[s].plain;
+}
+
+/* What of a step is its body: not what is the same in all steps, nor what only picks elements. */
+static bool find_bodies(wg_steps *w) {
+    const wg_program *p = w->program;
+    bool *shared = wg__take0(p->memory, wg__size((size_t)p->count, 3, 0));
+    uint32_t filled = 0;
+    int64_t s = -1;
+    for (uint32_t id = 1; shared && id < p->count; id++)
+        if (p->list[id].op->view)
+            note_element(w, id);
+    if (shared)
+        find_shared(w, shared);
+    for (uint32_t id = 1; shared && id < p->count; id++) {
+        if (!w->in_segment[id])
+            continue;
+        if (w->in_segment[id] - 1 != s) {
+            s = w->in_segment[id] - 1;
+            w->segments[s].first = filled;
+        }
+        wg_segment *g = &w->segments[s];
+        if (g->plain || shared[id] || w->array[id])
+            continue;
+        w->position[id] = g->count++;
+        w->body[filled++] = id;
+    }
+    wg__give(p->memory, shared);
+    return shared;
+}
+
+/* ---- operands ---- */
+
+wg_operand_place wg__place_of(const wg_steps *w, uint32_t id, const wg_segment *reader) {
+    if (w->array[id])
+        return (wg_operand_place){WG_ELEMENT, w->array[id], w->element[id], 0};
+    if (!wg__in_body(w, id))
+        return (wg_operand_place){WG_OUTSIDE, id, 0, 0};
+    const wg_segment *g = &w->segments[w->in_segment[id] - 1];
+    if (g->run == reader->run)
+        return (wg_operand_place){WG_SAME, w->position[id], reader - g, 0};
+    return (wg_operand_place){WG_OTHER, w->position[id], g - w->segments, 0};
+}
+
+/* ---- equal steps ---- */
+
+bool wg__same_op(const wg_instruction *a, const wg_instruction *b) {
+    if (a->op != b->op || a->shape != b->shape || a->dtype != b->dtype || a->n != b->n || !a->attr != !b->attr ||
+        a->op->kind == WG_RANDOM || (a->op->traits & WG_NO_MERGE))
+        return false;
+    return !a->attr || !a->op->attr_size || memcmp(a->attr, b->attr, a->op->attr_size) == 0;
+}
+
+/* The two steps have the same ops in the same order. */
+bool wg__same_ops(const wg_steps *w, const wg_segment *a, const wg_segment *b) {
+    if (a->count != b->count)
+        return false;
+    for (uint32_t k = 0; k < a->count; k++)
+        if (!wg__same_op(old(w, wg__body_of(w, a, k)), old(w, wg__body_of(w, b, k))))
+            return false;
+    return true;
+}
+
+bool wg__steps_find(wg_steps *w, const wg_program *p) {
+    size_t n = (size_t)p->count;
+    w->program = p;
+    w->in_segment = wg__take0(p->memory, wg__size(n, sizeof *w->in_segment, 0));
+    w->position = wg__take(p->memory, wg__size(n, sizeof *w->position, 0));
+    w->body = wg__take0(p->memory, wg__size(n, sizeof *w->body, 0));
+    w->array = wg__take0(p->memory, wg__size(n, sizeof *w->array, 0));
+    w->element = wg__take0(p->memory, wg__size(n, sizeof *w->element, 0));
+    if (!w->in_segment || !w->position || !w->body || !w->array || !w->element)
+        return false;
+    memset(w->position, 0xff, n * sizeof *w->position);
+    if (!find_segments(w))
+        return false;
+    find_plain(w);
+    return find_bodies(w);
+}
+
+void wg__steps_free(wg_steps *w) {
+    void *const taken[] = {w->in_segment, w->position, w->body, w->array, w->element, w->segments};
+    for (int k = 0; w->program && k < WG_LEN(taken); k++)
+        wg__give(w->program->memory, taken[k]);
+}
