@@ -80,7 +80,7 @@ static bool decide(layout *l, uint32_t id) {
     else if (i->op->kind == WG_LEAF)
         v.space = WG_IN_CONSTANTS, v.stride = i->shape->count == 1 ? NULL : no_strides, v.task = false;
     else if (i->op->kind == WG_CONTROL)
-        v.space = wg__is_carry(i) ? WG_CARRIED : WG_NOWHERE, v.task = false;
+        v.space = wg__is_choice(i) ? WG_CARRIED : WG_NOWHERE, v.task = false;
     else if (i->op->kind == WG_EFFECT)
         v = (wg_value){.base = p->values[i->in[0]].base, .shift = p->values[i->in[0]].shift,
                        .stride = p->values[i->in[0]].stride};
@@ -121,15 +121,20 @@ static uint32_t operand(layout *l, uint32_t old, bool dense, uint32_t loop) {
     return dense && l->r.program->values[now].stride ? dense_copy(l, old, loop) : now;
 }
 
+/* Whether what it reads must be dense because it is one of several in its place, by iteration. */
+static bool is_chosen(const wg_instruction *i) {
+    return wg__is_choice(i) || (i->op == &wg__op_element && ((const wg_element_attr *)i->attr)->fewer);
+}
+
 static bool lay_out(layout *l, int64_t id) {
     wg_instruction i = l->r.program->list[id];
     uint32_t *in = wg__reads(&i);
-    bool dense = wants_dense(l, &i);
-    if (i.op->kind == WG_CONTROL && !wg__is_carry(&i)) {
+    bool dense = wants_dense(l, &i) || is_chosen(&i);
+    if (wg__is_edge(&i)) {
         in[0] = l->edge[in[0]];
     } else {
         for (uint32_t k = 0; k < i.n; k++)
-            if (!wg__reads_back(&i, k) && !(in[k] = operand(l, in[k], dense || wg__is_carry(&i), i.loop)))
+            if (!wg__reads_back(&i, k) && !(in[k] = operand(l, in[k], dense, i.loop)))
                 return false;
     }
     l->r.to[id] = wg__rewrite_add(&l->r, &i);
@@ -141,7 +146,7 @@ static bool enter_loop(layout *l, const wg_loop *loop) {
     const wg_program *p = l->r.program;
     for (uint32_t id = loop->from; id < loop->to; id++) {
         const wg_instruction *i = &p->list[id];
-        bool dense = wg__is_carry(i) || (!i->op->view && i->op->kind != WG_CONTROL && wants_dense(l, i));
+        bool dense = is_chosen(i) || (!i->op->view && i->op->kind != WG_CONTROL && wants_dense(l, i));
         for (uint32_t k = 0; k < i->n && dense; k++) {
             uint32_t in = wg__reads_const(i)[k];
             if (!p->list[in].loop && !wg__reads_back(i, k) && p->values[l->r.to[in]].stride && !dense_copy(l, in, 0))
@@ -183,7 +188,7 @@ static void read_until(wg_program *p, uint32_t value, uint32_t reader) {
 static void note_last_reads(wg_program *p) {
     for (uint32_t id = 1; id < p->count; id++) {
         wg_instruction *i = &p->list[id];
-        if (i->op->kind == WG_CONTROL && !wg__is_carry(i)) {
+        if (wg__is_edge(i)) {
             wg_value *v = &p->values[i->in[0]];
             p->values[v->base].last = p->loops[p->list[i->in[0]].loop - 1].to - 1;
             wg_loop *loop = &p->loops[p->list[i->in[0]].loop - 1];
@@ -192,7 +197,7 @@ static void note_last_reads(wg_program *p) {
             if (i->op == &wg__op_stacked)
                 v->space = WG_IN_STACK, v->index = id;
         }
-        if (!p->values[id].task && !wg__is_carry(i))
+        if (!p->values[id].task && !wg__is_choice(i))
             continue;
         for (uint32_t k = 0; k < i->n; k++)
             read_until(p, wg__reads(i)[k], wg__reads_back(i, k) ? p->loops[i->loop - 1].to - 1 : id);
@@ -213,7 +218,7 @@ wg_status wg__pass_layout(wg_program *p, wg_error *error) {
         p->values[0] = (wg_value){0};
     }
     for (int64_t id = 1; done && id < p->count; id++)
-        if (p->list[id].op->kind == WG_CONTROL && !wg__is_carry(&p->list[id]))
+        if (wg__is_edge(&p->list[id]))
             l.asked[p->list[id].in[0]] = true;
     for (uint32_t id = 1; done && id < p->count; id++) {
         const wg_loop *loop = p->list[id].loop ? &p->loops[p->list[id].loop - 1] : NULL;

@@ -25,7 +25,7 @@ static bool element_view(const void *attr, const wg_shape *in, const int64_t *in
 
 static void element_describe(const void *attr, char *text, size_t size) {
     const wg_element_attr *e = attr;
-    snprintf(text, size, "from=%lld step=%lld", (long long)e->from, (long long)e->step);
+    snprintf(text, size, "from=%lld step=%lld%s", (long long)e->from, (long long)e->step, e->fewer ? " fewer" : "");
 }
 
 const wg_op wg__op_element = {.name = "element", .arity = 1, .kind = WG_VIEW, .traits = WG_TAKES_STRIDES,
@@ -41,6 +41,9 @@ static wg_status same_shape(wg_infer *q) {
 }
 
 const wg_op wg__op_carry = {.name = "carry", .arity = 2, .kind = WG_CONTROL, .traits = WG_NO_MERGE | WG_TAKES_STRIDES,
+    .shape = same_shape};
+
+const wg_op wg__op_ending = {.name = "ending", .arity = 2, .kind = WG_CONTROL, .traits = WG_NO_MERGE | WG_TAKES_STRIDES,
     .shape = same_shape};
 
 const wg_op wg__op_last = {.name = "last", .arity = 1, .kind = WG_CONTROL, .traits = WG_TAKES_STRIDES, .shape = same_shape};

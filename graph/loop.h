@@ -4,15 +4,19 @@
 
 #include "program.h"
 
-/* In a loop: element `from + step * iteration` of an outside array, along its first axis. */
+/* In a loop: element `from + step * iteration` of an outside array, along its first axis. fewer: 1 if there is none for the last
+ * iteration, and `ending` alone reads it. */
 typedef struct wg_element_attr {
-    int64_t from, step;
+    int64_t from, step, fewer;
 } wg_element_attr;
 extern const wg_op wg__op_element;
 
 /* In a loop: the first operand (from outside) in the first iteration, later what the second (of the same loop, and the
  * only kind of operand that may stand behind its reader) was in the iteration before. */
 extern const wg_op wg__op_carry;
+
+/* In a loop: the first operand (an element), but in the last iteration the second, from outside. */
+extern const wg_op wg__op_ending;
 
 /* After a loop: what the operand was in all iterations, along a new first axis; in the last iteration. */
 typedef struct wg_stacked_attr {
@@ -26,6 +30,9 @@ extern const wg_op wg__op_packed_product;
 struct wg_packed_product;
 void wg__packed_call_init(struct wg_packed_product *product, const wg_call *call);
 
+static inline bool wg__is_edge(const wg_instruction *i) { return i->op == &wg__op_stacked || i->op == &wg__op_last; }
+/* In a loop, one of its operands, by iteration. */
+static inline bool wg__is_choice(const wg_instruction *i) { return i->op == &wg__op_carry || i->op == &wg__op_ending; }
 static inline bool wg__is_carry(const wg_instruction *i) { return i->op == &wg__op_carry; }
 
 #endif

@@ -32,6 +32,7 @@ typedef struct roller {
     uint32_t *outer;      /* by old id: the new id that stands for it outside its loop */
     place *pattern;       /* of the loop being made: a place for every operand of its body */
     uint32_t *init;       /* beside it: old id of what the first iteration reads, where that is carried */
+    uint32_t *final;      /* beside it: old id of what the last iteration reads instead; 0: what the pattern says */
     int64_t slots;
     bool failed;
 } roller;
@@ -70,7 +71,7 @@ static bool learn(roller *w, const segment *a, const segment *b) {
                 return false;
             p.step = q.at - p.at;
             w->pattern[slot] = p;
-            w->init[slot] = 0;
+            w->init[slot] = w->final[slot] = 0;
         }
     }
     w->slots = slot;
@@ -111,6 +112,29 @@ static bool fits_as_first(roller *w, const segment *g) {
     return true;
 }
 
+/* Whether a step can be the last iteration: where others read elements that move along, it may read something else. Notes what. */
+static bool fits_as_last(roller *w, const segment *g, int64_t steps) {
+    int64_t slot = 0;
+    bool fits = true;
+    for (uint32_t k = 0; k < g->count; k++) {
+        const wg_instruction *i = old(w, wg__body_of(&w->s, g, k)), *before = old(w, wg__body_of(&w->s, g - 1, k));
+        for (uint32_t n = 0; n < i->n; n++, slot++) {
+            uint32_t in = wg__reads_const(i)[n], like = wg__reads_const(before)[n];
+            place p = w->pattern[slot], q = wg__place_of(&w->s, in, g);
+            w->final[slot] = 0;
+            if (is_at(w, in, g, p, steps))
+                continue;
+            bool may = p.sort == WG_ELEMENT || p.sort == WG_OTHER || (p.sort == WG_OUTSIDE && old(w, p.of)->op == &wg__op_constant);
+            fits = fits && may && q.sort != WG_SAME &&
+                   old(w, in)->shape == old(w, like)->shape && old(w, in)->dtype == old(w, like)->dtype;
+            w->final[slot] = in;
+        }
+    }
+    for (int64_t s = 0; s < slot && !fits; s++)
+        w->final[s] = 0;
+    return fits;
+}
+
 /* The pattern of one step alone: everything it does not make itself is as it is. */
 static void single(roller *w, const segment *g) {
     int64_t slot = 0;
@@ -119,7 +143,7 @@ static void single(roller *w, const segment *g) {
         for (uint32_t n = 0; n < i->n; n++, slot++) {
             uint32_t in = wg__reads_const(i)[n];
             place p = wg__place_of(&w->s, in, g);
-            w->init[slot] = 0;
+            w->init[slot] = w->final[slot] = 0;
             w->pattern[slot] = p.sort == WG_ELEMENT || (p.sort == WG_SAME && p.at == 0) ? p : (place){WG_OUTSIDE, in, 0, 0};
         }
     }
@@ -314,11 +338,11 @@ static uint32_t stack_over(roller *w, uint32_t position, int64_t low, int64_t hi
 static uint32_t array_of(roller *w, place p, int64_t first, int64_t times, wg_element_attr *e) {
     int64_t low = first + wg__min(0, (times - 1) * p.step), high = first + wg__max(0, (times - 1) * p.step), from = 0, step = 1;
     if (p.sort == WG_ELEMENT) {
-        *e = (wg_element_attr){first, p.step};
+        *e = (wg_element_attr){first, p.step, 0};
         return outside(w, p.of);
     }
     uint32_t all = stack_over(w, p.of, low, high, &from, &step);
-    *e = (wg_element_attr){from + (first - low) * step, p.step * step};
+    *e = (wg_element_attr){from + (first - low) * step, p.step * step, 0};
     return all;
 }
 
@@ -335,7 +359,7 @@ typedef struct head {
 
 static uint32_t add_head(roller *w, head *h, uint32_t of, wg_element_attr at, const wg_instruction *i) {
     for (int64_t k = 0; k < h->count; k++)
-        if (h->list[k].of == of && h->list[k].at.from == at.from && h->list[k].at.step == at.step)
+        if (h->list[k].of == of && h->list[k].at.from == at.from && h->list[k].at.step == at.step && h->list[k].at.fewer == at.fewer)
             return h->list[k].id;
     if (!wg__room(w->r.program->memory, (void **)&h->list, h->count, &h->room, sizeof *h->list))
         return checked(w, 0);
@@ -354,6 +378,12 @@ static uint32_t add_element(roller *w, head *h, uint32_t array, wg_element_attr 
     return i.shape && i.attr ? add_head(w, h, array, at, &i) : checked(w, 0);
 }
 
+static uint32_t add_ending(roller *w, head *h, uint32_t element, uint32_t last, uint32_t loop) {
+    const wg_instruction *e = &w->r.list[element];
+    wg_instruction i = {.op = &wg__op_ending, .shape = e->shape, .n = 2, .dtype = e->dtype, .in = {element, last}, .loop = loop};
+    return add_head(w, h, element, (wg_element_attr){last, 0, 0}, &i);
+}
+
 /* Everything the loop reads from outside is made before it. */
 static void prepare(roller *w, int64_t times, int64_t shift, uint32_t *outer) {
     for (int64_t slot = 0; slot < w->slots && !w->failed; slot++) {
@@ -364,7 +394,9 @@ static void prepare(roller *w, int64_t times, int64_t shift, uint32_t *outer) {
         else if (p.sort == WG_SAME)
             outer[slot] = p.at ? outside(w, w->init[slot]) : 0;
         else
-            outer[slot] = array_of(w, p, p.at + p.step * shift, times, &e);
+            outer[slot] = array_of(w, p, p.at + p.step * shift, times - !!w->final[slot], &e);
+        if (w->final[slot])
+            w->final[slot] = outside(w, w->final[slot]);
     }
 }
 
@@ -381,7 +413,7 @@ static void make_loop(roller *w, int64_t first, int64_t end, int64_t shift) {
     prepare(w, end - first, shift, outer);
     rolled *l = &w->loops[w->loop_count];
     *l = (rolled){(uint32_t)first, (uint32_t)end, w->failed ? 0 : checked(w, wg__loop_new(p, end - first)), (uint32_t)w->made_count};
-    head carries = {0}, elements = {0};
+    head carries = {0}, elements = {0}, endings = {0};
     int64_t slot = 0;
     for (int64_t s = 0; s < w->slots && !w->failed; s++) { /* carries and elements stand first */
         place q = w->pattern[s];
@@ -390,11 +422,16 @@ static void make_loop(roller *w, int64_t first, int64_t end, int64_t shift) {
             const wg_instruction *start = &w->r.list[outer[s]];
             wg_instruction i = {.op = &wg__op_carry, .shape = start->shape, .n = 2, .dtype = start->dtype,
                                 .in = {outer[s], q.of}, .loop = l->number, .origin = start->origin};
-            outer[s] = add_head(w, &carries, q.of, (wg_element_attr){outer[s], 0}, &i);
+            outer[s] = add_head(w, &carries, q.of, (wg_element_attr){outer[s], 0, 0}, &i);
         } else if (q.sort == WG_ELEMENT || q.sort == WG_OTHER) {
-            uint32_t array = array_of(w, q, q.at + q.step * shift, end - first, &e);
+            uint32_t array = array_of(w, q, q.at + q.step * shift, end - first - !!w->final[s], &e);
+            e.fewer = w->final[s] != 0;
             if (!w->failed)
                 outer[s] = add_element(w, &elements, array, e, l->number, 0);
+        }
+        if (q.sort != WG_SAME) {
+            if (!w->failed && w->final[s])
+                outer[s] = add_ending(w, &endings, outer[s], w->final[s], l->number);
         }
     }
     for (uint32_t k = 0; k < g->count && !w->failed; k++) {
@@ -423,6 +460,7 @@ static void make_loop(roller *w, int64_t first, int64_t end, int64_t shift) {
     wg__give(p->memory, outer);
     wg__give(p->memory, carries.list);
     wg__give(p->memory, elements.list);
+    wg__give(p->memory, endings.list);
 }
 
 /* Where the loop that begins with segment `first` of its run ends; the pattern is then as segment first + 1 sees it (or, of
@@ -433,6 +471,8 @@ static int64_t longest(roller *w, int64_t first, int64_t end) {
         fits_as_first(w, g)) {
         int64_t to = first + 3;
         while (to < end && wg__same_ops(&w->s, g + 1, &w->s.segments[to]) && fits(w, &w->s.segments[to], to - first - 1))
+            to++;
+        if (to < end && wg__same_ops(&w->s, g + 1, &w->s.segments[to]) && fits_as_last(w, &w->s.segments[to], to - first - 1))
             to++;
         return to;
     }
@@ -465,7 +505,8 @@ static bool begin(roller *w, wg_program *p) {
     w->last = wg__take0(p->memory, wg__size(n, sizeof *w->last, 0));
     w->outer = wg__take0(p->memory, wg__size(n, sizeof *w->outer, 0));
     w->pattern = wg__take(p->memory, wg__size((size_t)operands, sizeof *w->pattern, 1));
-    w->init = wg__take(p->memory, wg__size((size_t)operands, sizeof *w->init, 1));
+    w->init = wg__take(p->memory, wg__size((size_t)operands + 1, 2 * sizeof *w->init, 0));
+    w->final = w->init ? w->init + operands + 1 : NULL;
     return w->made && w->stacked && w->last && w->outer && w->pattern && w->init && wg__rewrite_begin(&w->r, p) &&
            wg__steps_find(&w->s, p);
 }

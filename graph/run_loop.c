@@ -13,7 +13,8 @@
 typedef enum slot_kind {
     SLOT_OUTSIDE, /* in a buffer of the workspace, a tensor or a constant, `step` bytes further in each iteration */
     SLOT_TILE,    /* in the lane's scratch */
-    SLOT_CARRIED  /* where slot `first` is before the first iteration; then where slot `next` was in the one before */
+    SLOT_CARRIED, /* where slot `first` is before the first iteration; then where slot `next` was in the one before */
+    SLOT_ENDING   /* where slot `next` is; in the last iteration, where slot `first` is */
 } slot_kind;
 
 typedef struct slot {
@@ -134,6 +135,13 @@ static uint32_t slot_for(maker *m, uint32_t id, bool cut) {
     slot s = {.shift = v->shift * size, .row = cut ? row_stride(p, id) : 0};
     if (base->space == WG_CARRIED) {
         const wg_instruction *c = &p->list[v->base];
+        if (!wg__is_carry(c)) {
+            s.kind = SLOT_ENDING;
+            s.next = slot_for(m, c->in[0], true);
+            s.first = slot_for(m, c->in[1], true);
+            *memo = m->failed ? 0 : new_slot(m, memo, s) + 1;
+            return *memo - 1;
+        }
         s.kind = SLOT_CARRIED;
         s.first = slot_for(m, c->in[0], true);
         *memo = new_slot(m, memo, s) + 1; /* before what comes next, which may lead back here */
@@ -421,6 +429,8 @@ static void first_iteration(lane *n, int64_t row) {
         const slot *t = &l->slots[s];
         if (t->kind == SLOT_CARRIED)
             n->at[s] = n->at[t->first] + t->shift;
+        else if (t->kind == SLOT_ENDING)
+            n->at[s] = n->at[l->loop->times > 1 ? t->next : t->first] + t->shift;
         else
             n->at[s] = n->start[s] + (t->kind == SLOT_OUTSIDE ? row * t->row : 0);
     }
@@ -436,6 +446,8 @@ static void next_iteration(lane *n, int64_t t) {
         const slot *o = &l->slots[s];
         if (o->kind == SLOT_CARRIED)
             n->at[s] = before[s];
+        else if (o->kind == SLOT_ENDING) /* after those that it chooses from */
+            n->at[s] = n->at[t + 1 < l->loop->times ? o->next : o->first] + o->shift;
         else if (o->twice)
             n->at[s] = n->start[s] + (t & 1) * o->twice;
         else

@@ -39,7 +39,7 @@ bool wg__is_cut(uint32_t mask, uint32_t operand) { return mask >> (operand < 31 
 static bool keeps_rows(const wg_program *p, const wg_instruction *i, int64_t rows) {
     if (i->shape->rank < 1 || i->shape->dim[0] != rows)
         return false;
-    uint32_t mask = wg__is_carry(i) ? UINT32_MAX : wg__instruction_rows(p, i);
+    uint32_t mask = wg__is_choice(i) ? UINT32_MAX : wg__instruction_rows(p, i);
     for (uint32_t k = 0; k < i->n; k++)
         if (in_loop(p, wg__reads_const(i)[k]) && !wg__is_cut(mask, k))
             return false;

@@ -6,6 +6,7 @@
 #include "loop.h"
 #include "make.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The product over all steps and rows of what stands side by side with another value, made once for all its parts. */
@@ -71,6 +72,16 @@ static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
         int64_t step = backward ? -e->step : e->step;
         if (times == 1 || step == 1)
             return *memo = wg__make_slice(&m->r, m->r.to[i->in[0]], 0, backward ? e->from - (times - 1) : e->from, times, 0);
+    }
+    if (i->op == &wg__op_ending && old(m, i->in[0])->op == &wg__op_element && times > 1) {
+        const wg_element_attr *e = old(m, i->in[0])->attr;
+        if ((backward ? -e->step : e->step) == 1) {
+            int64_t dim[WG_MAX_RANK + 1] = {1};
+            memcpy(dim + 1, i->shape->dim, sizeof *dim * (size_t)i->shape->rank);
+            uint32_t last = wg__make_reshape(&m->r, m->r.to[i->in[1]], i->shape->rank + 1, dim, 0);
+            uint32_t rest = wg__make_slice(&m->r, m->r.to[old(m, i->in[0])->in[0]], 0, backward ? e->from - (times - 2) : e->from, times - 1, 0);
+            return *memo = wg__make_concat(&m->r, 2, backward ? (const uint32_t[]){last, rest} : (const uint32_t[]){rest, last}, 0, 0);
+        }
     }
     if (m->joint[id])
         return *memo = part_of_stack(m, id, backward);
@@ -236,6 +247,11 @@ static bool stackable(const mover *m, uint32_t part) {
     return true;
 }
 
+/* The constant -0: x + -0 is x, whatever x is. */
+static bool adds_nothing(const wg_instruction *i) {
+    return i->op == &wg__op_constant && i->value == 0 && signbit(i->value);
+}
+
 static uint32_t edge_of(mover *m, uint32_t id) {
     const wg_instruction *i = old(m, id);
     uint32_t v = i->in[0], part, start;
@@ -250,7 +266,7 @@ static uint32_t edge_of(mover *m, uint32_t id) {
     if (!is_sum_of_steps(m, v, &part, &start) || !stackable(m, part))
         return wg__rewrite_keep(&m->r, id);
     uint32_t sum = sum_after(m, part);
-    return start ? wg__make_add(&m->r, m->r.to[start], sum, 0, i->origin) : sum;
+    return start && !adds_nothing(old(m, start)) ? wg__make_add(&m->r, m->r.to[start], sum, 0, i->origin) : sum;
 }
 
 /* ---- the pass ---- */

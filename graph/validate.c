@@ -153,9 +153,9 @@ static wg_status check_loop(const subject *s, int64_t id) {
         return wrong(s, WG_CONFLICT, id, "it is in loop %u, which is not here", i->loop);
     if (!i->loop && p->list[id - 1].loop && p->loops[p->list[id - 1].loop - 1].to != id)
         return wrong(s, WG_CONFLICT, id, "it stands between the instructions of loop %u", p->list[id - 1].loop);
-    bool edge = i->op == &wg__op_stacked || i->op == &wg__op_last;
-    if (wg__is_carry(i) && !i->loop)
-        return wrong(s, WG_CONFLICT, id, "it carries outside of a loop");
+    bool edge = wg__is_edge(i);
+    if (wg__is_choice(i) && !i->loop)
+        return wrong(s, WG_CONFLICT, id, "it chooses by iteration outside of a loop");
     for (uint32_t k = 0; k < i->n; k++) {
         uint32_t of = p->list[wg__reads_const(i)[k]].loop;
         bool back = wg__reads_back(i, k);
@@ -166,7 +166,7 @@ static wg_status check_loop(const subject *s, int64_t id) {
         return wrong(s, WG_CONFLICT, id, "it stacks another number of iterations");
     if (i->op == &wg__op_element) {
         const wg_element_attr *e = i->attr;
-        int64_t last = e->from + e->step * ((i->loop ? p->loops[i->loop - 1].times : 1) - 1), n = p->list[i->in[0]].shape->dim[0];
+        int64_t last = e->from + e->step * ((i->loop ? p->loops[i->loop - 1].times : 1) - 1 - e->fewer), n = p->list[i->in[0]].shape->dim[0];
         if (!i->loop || e->from < 0 || e->from >= n || last < 0 || last >= n)
             return wrong(s, WG_RANGE, id, "it reads outside its array, or of no loop");
     }
