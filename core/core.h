@@ -59,6 +59,7 @@ struct wg_team {
     int threads;          /* 1 or more */
     bool keep_subnormals; /* otherwise flushed to zero in every worker */
     wg_isa isa;           /* the most that kernels use */
+    struct wg_pool *pool; /* the threads, standing by, or NULL: see wg__stand_by */
 };
 /* The team that options (NULL: the default) ask for. */
 wg_team wg__team_of(const wg_run_options *options);
@@ -69,6 +70,9 @@ int wg__default_threads(void);
  * follow from n and grain alone, so results never depend on the number of threads. */
 void wg__rows(const wg_team *team, int64_t n, int64_t grain,
               void (*work)(void *user, int64_t from, int64_t to), void *user);
+/* Calls body(user) on this thread, while the team's others stand by: wg__rows then hands them chunks without opening a region
+ * for each, and waits for none that has not begun one. */
+void wg__stand_by(wg_team *team, void (*body)(void *user), void *user);
 /* Until it leaves, this thread alone: OpenMP libraries called in between open no team. Returns what to restore. */
 int wg__alone_enter(void);
 void wg__alone_leave(int saved);

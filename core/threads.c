@@ -24,7 +24,7 @@ int wg__default_threads(void) {
 
 wg_team wg__team_of(const wg_run_options *options) {
     wg_run_options o = options ? *options : (wg_run_options){0};
-    return (wg_team){o.threads > 0 ? o.threads : wg__default_threads(), o.keep_subnormals, o.isa};
+    return (wg_team){.threads = o.threads > 0 ? o.threads : wg__default_threads(), .keep_subnormals = o.keep_subnormals, .isa = o.isa};
 }
 
 int wg__alone_enter(void) {
@@ -62,11 +62,142 @@ void wg__float_mode_leave(unsigned saved) {
 #endif
 }
 
+/* ---- threads that stand by -------------------------------------------------------------------------------------- */
+
+/* How often a thread looks again before it sleeps: some microseconds. A neighbour that wants the processor gets it then. */
+enum { PATIENCE = 4000 };
+
+/* What is to be done now. `number` counts the jobs; a job is `open` while chunks may be taken of it; `inside` counts the helpers
+ * that look at it. The owner closes it when no chunk is left and waits for the helpers inside, who alone can be at work. */
+typedef struct wg_pool {
+    atomic_uint number;
+    atomic_bool open, done;
+    atomic_int inside;
+    atomic_llong next;
+    int64_t n, grain;
+    void (*work)(void *user, int64_t from, int64_t to);
+    void *user;
+    pthread_mutex_t lock;
+    pthread_cond_t news, left;
+    atomic_int sleepers;
+    atomic_bool owner_sleeps;
+} wg_pool;
+
+static void relax(void) {
+#if defined(__SSE__)
+    _mm_pause();
+#endif
+}
+
+static void take_chunks(wg_pool *p) {
+    for (;;) {
+        int64_t from = atomic_fetch_add(&p->next, 1) * p->grain;
+        if (from >= p->n)
+            return;
+        p->work(p->user, from, wg__min(p->n, from + p->grain));
+    }
+}
+
+static void help(wg_pool *p) {
+    atomic_fetch_add(&p->inside, 1);
+    if (atomic_load(&p->open))
+        take_chunks(p);
+    if (atomic_fetch_sub(&p->inside, 1) == 1 && atomic_load(&p->owner_sleeps)) {
+        pthread_mutex_lock(&p->lock);
+        pthread_cond_signal(&p->left);
+        pthread_mutex_unlock(&p->lock);
+    }
+}
+
+static void helper(wg_pool *p) {
+    unsigned seen = 0;
+    while (!atomic_load(&p->done)) {
+        for (int k = 0; k < PATIENCE && atomic_load(&p->number) == seen && !atomic_load(&p->done); k++)
+            relax();
+        if (atomic_load(&p->number) == seen && !atomic_load(&p->done)) {
+            pthread_mutex_lock(&p->lock);
+            atomic_fetch_add(&p->sleepers, 1);
+            while (atomic_load(&p->number) == seen && !atomic_load(&p->done))
+                pthread_cond_wait(&p->news, &p->lock);
+            atomic_fetch_sub(&p->sleepers, 1);
+            pthread_mutex_unlock(&p->lock);
+        }
+        seen = atomic_load(&p->number);
+        help(p);
+    }
+}
+
+static void wake(wg_pool *p) {
+    if (!atomic_load(&p->sleepers))
+        return;
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_broadcast(&p->news);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* The owner's side: every chunk once, and no helper at work when it returns. */
+static void share(wg_pool *p, int64_t n, int64_t grain, void (*work)(void *user, int64_t from, int64_t to), void *user) {
+    p->n = n;
+    p->grain = grain;
+    p->work = work;
+    p->user = user;
+    atomic_store(&p->next, 0);
+    atomic_store(&p->open, true);
+    atomic_fetch_add(&p->number, 1);
+    wake(p);
+    take_chunks(p);
+    atomic_store(&p->open, false);
+    for (int k = 0; k < PATIENCE && atomic_load(&p->inside); k++)
+        relax();
+    if (!atomic_load(&p->inside))
+        return;
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->owner_sleeps, true);
+    while (atomic_load(&p->inside))
+        pthread_cond_wait(&p->left, &p->lock);
+    atomic_store(&p->owner_sleeps, false);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void wg__stand_by(wg_team *team, void (*body)(void *user), void *user) {
+    if (team->threads <= 1 || openmp_lost || omp_in_parallel()) {
+        body(user);
+        return;
+    }
+    pthread_once(&watch_once, watch_forks);
+    openmp_used = true;
+    wg_pool pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER, .left = PTHREAD_COND_INITIALIZER};
+    bool keep = team->keep_subnormals;
+#pragma omp parallel num_threads(team->threads)
+    {
+        unsigned saved = wg__float_mode_enter(keep);
+        if (omp_get_thread_num() == 0) {
+            team->pool = &pool;
+            body(user);
+            team->pool = NULL;
+            pthread_mutex_lock(&pool.lock);
+            atomic_store(&pool.done, true);
+            pthread_cond_broadcast(&pool.news);
+            pthread_mutex_unlock(&pool.lock);
+        } else {
+            helper(&pool);
+        }
+        wg__float_mode_leave(saved);
+    }
+    pthread_mutex_destroy(&pool.lock);
+    pthread_cond_destroy(&pool.news);
+    pthread_cond_destroy(&pool.left);
+}
+
 void wg__rows(const wg_team *team, int64_t n, int64_t grain,
               void (*work)(void *user, int64_t from, int64_t to), void *user) {
     if (n <= 0)
         return;
     int64_t chunks = (n + grain - 1) / grain;
+    if (team->pool && chunks > 1) {
+        share(team->pool, n, grain, work, user);
+        return;
+    }
     int threads = (int)wg__min(team->threads, chunks);
     if (threads <= 1 || openmp_lost || omp_in_parallel()) {
         for (int64_t from = 0; from < n; from += grain)

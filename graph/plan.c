@@ -8,6 +8,9 @@
 
 #include <string.h>
 
+/* Below, a run gains nothing from a second thread. */
+#define FEW_FLOPS 4e5
+
 static wg_status no_memory(const wg_plan *plan, wg_error *error) {
     return wg__program_no_memory(plan->program, error);
 }
@@ -117,6 +120,7 @@ wg_plan *wg__plan_new(wg_program *program, const wg_run_options *run, wg_error *
     plan->memory = program->memory;
     plan->program = program;
     plan->run = run ? *run : (wg_run_options){0};
+    plan->small = wg__program_flops(program) + wg__program_traffic(program) / 8 < FEW_FLOPS;
     plan->constants = wg__take0(plan->memory, program->constant_bytes);
     if (plan->constants && count_tasks(plan) && note_stores(plan) && make_loops(plan)) {
         keep_constants(plan);
@@ -370,23 +374,37 @@ static wg_status commit(wg_workspace *w, wg_error *error) {
     return WG_OK;
 }
 
+/* What a run does on the threads that it has. */
+typedef struct job {
+    wg_workspace *workspace;
+    wg_error *error;
+    wg_status status;
+} job;
+
+static void run_job(void *user) {
+    job *j = user;
+    j->status = run_tasks(j->workspace, j->error);
+    if (j->status == WG_OK) {
+        finish_outputs(j->workspace);
+        j->status = commit(j->workspace, j->error);
+    }
+}
+
 wg_status wg_run_in(const wg_plan *plan, wg_workspace *w, const wg_run_options *options, wg_error *error) {
     if (w->plan != plan)
         return wg_error_set(error, WG_ARGUMENT, "run: the workspace is another plan's");
     options = options ? options : &plan->run;
     wg_isa settled = w->team.isa;
     w->team = wg__team_of(options);
+    w->team.threads = plan->small ? 1 : w->team.threads;
     if (w->team.isa != settled)
         settle(w); /* the addresses are as they were; the scalar kernels are others */
     w->text[0] = 0;
     unsigned mode = wg__float_mode_enter(w->team.keep_subnormals);
-    wg_status status = run_tasks(w, error);
-    if (status == WG_OK) {
-        finish_outputs(w);
-        status = commit(w, error);
-    }
+    job j = {.workspace = w, .error = error};
+    wg__stand_by(&w->team, run_job, &j);
     wg__float_mode_leave(mode);
-    return status;
+    return j.status;
 }
 
 wg_status wg_run(wg_plan *plan, wg_error *error) { return wg_run_in(plan, plan->own, NULL, error); }

@@ -16,6 +16,7 @@ struct wg_plan {
     int64_t task_count, call_count, array_count;
     struct wg_loop_plan **loops; /* by number, less 1; NULL: nothing is left of it */
     size_t lane_bytes;           /* of loops, for each lane */
+    bool small;                  /* runs on one thread */
     int lanes;
     double *constants;      /* 8 bytes each, of any type */
     wg_tensor_use *uses;    /* by slot */

@@ -599,6 +599,7 @@ static void run_lanes(void *user, int64_t from, int64_t to) {
     for (int64_t number = from; number < to; number++) {
         wg_team own = *team;
         own.threads = loop->rows ? 1 : team->threads;
+        own.pool = loop->rows ? NULL : team->pool;
         lane n = lane_of(r, (int)number, own);
         n.text[0] = 0;
         find_starts(&n);

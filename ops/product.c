@@ -102,7 +102,7 @@ static wg_status multiply(wg_call *call, double beta) {
     if (count == 1 || work >= 4 * WG_GEMM_SHARE) { /* each is shared in tiles */
         run_products(&b, 0, count);
     } else {
-        b.team = &(wg_team){1, call->team->keep_subnormals, call->team->isa};
+        b.team = &(wg_team){.threads = 1, .keep_subnormals = call->team->keep_subnormals, .isa = call->team->isa};
         wg__rows(call->team, count, wg__max(1, WG_GEMM_SHARE / 2 / work), run_products, &b);
     }
     return WG_OK;
