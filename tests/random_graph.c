@@ -179,27 +179,58 @@ static wg_var grow_view(maker *m) {
     }
 }
 
+/* What the steps of a recurrence read and pass on: states h and c, (rows,width) each, and the narrower s. */
+typedef struct recurrence {
+    int kind;
+    wg_var w, u, v, down, up; /* (width), (width,width) twice, (width,narrow), (narrow,width) */
+    wg_var h, c, s;
+} recurrence;
+
+/* One step; returns its output. */
+static wg_var recur(recurrence *r, wg_var now) {
+    wg_var gate = wg_sigmoid(wg_add(wg_mul(r->h, r->w), now));
+    switch (r->kind) {
+    case 0: return r->h = wg_add(wg_tanh(wg_mul(r->h, now)), gate);
+    case 1: return r->h = wg_add(wg_tanh(wg_mul(gate, now)), gate);
+    case 2: return r->h = wg_add(wg_mul(gate, r->h), wg_mul(wg_sub(wg_c(1), gate), wg_tanh(wg_mul(gate, now))));
+    case 3: return r->h = wg_add(wg_tanh(wg_add(wg_mul(now, gate), wg_matmul(r->h, r->u, false, false))), gate);
+    case 4: { /* two gates of products with h, and a state beside it that is read after its next value is made */
+        wg_var before = r->c;
+        gate = wg_sigmoid(wg_add(wg_matmul(r->h, r->u, false, false), now));
+        r->c = wg_add(wg_mul(gate, before), wg_tanh(wg_add(wg_matmul(r->h, r->v, false, false), now)));
+        r->h = wg_mul(wg_sub(wg_tanh(r->c), wg_mul(before, r->w)), wg_sigmoid(now));
+        return wg_add(wg_matmul(r->h, r->u, false, true), r->c);
+    }
+    default: /* states of two widths, the narrow one before the other */
+        r->s = wg_tanh(wg_add(r->s, wg_matmul(wg_mul(r->h, now), r->down, false, false)));
+        return r->h = wg_sub(wg_matmul(wg_sigmoid(r->s), r->up, false, false), wg_mul(gate, r->h));
+    }
+}
+
 /* A recurrence over slices of one leaf: the same few ops at every step. */
 static wg_var grow_recurrence(maker *m) {
-    int64_t steps = 2 + below(m, 5), rows = 1 + below(m, 4), width = 1 + below(m, 6);
-    wg_var x = leaf(m, m->dtype, 3, (const int64_t[]){steps, rows, width}, -2, 2);
-    wg_var h = leaf(m, m->dtype, 2, (const int64_t[]){rows, width}, -1, 1);
-    wg_var w = leaf(m, m->dtype, 1, (const int64_t[]){width}, -1, 1), all[8];
-    wg_var u = leaf(m, m->dtype, 2, (const int64_t[]){width, width}, -1, 1);
+    int64_t steps = 2 + below(m, 7), rows = 1 + below(m, 8), width = 1 + below(m, 6), narrow = 1 + below(m, (int)width);
+    wg_var x = leaf(m, m->dtype, 3, (const int64_t[]){steps, rows, width}, -2, 2), all[8];
+    recurrence r = {.kind = below(m, 6)};
+    r.h = leaf(m, m->dtype, 2, (const int64_t[]){rows, width}, -1, 1);
+    r.c = leaf(m, m->dtype, 2, (const int64_t[]){rows, width}, -1, 1);
+    r.s = leaf(m, m->dtype, 2, (const int64_t[]){rows, narrow}, -1, 1);
+    r.w = leaf(m, m->dtype, 1, (const int64_t[]){width}, -1, 1);
+    r.u = leaf(m, m->dtype, 2, (const int64_t[]){width, width}, -1, 1);
+    r.v = leaf(m, m->dtype, 2, (const int64_t[]){width, width}, -1, 1);
+    r.down = leaf(m, m->dtype, 2, (const int64_t[]){width, narrow}, -1, 1);
+    r.up = leaf(m, m->dtype, 2, (const int64_t[]){narrow, width}, -1, 1);
     uint32_t unroll = ++m->tape->unrolls;
-    int kind = below(m, 4);
     for (int64_t t = 0; t < steps; t++) {
         wg__step_mark(m->tape, unroll, t);
         wg_var now = wg_reshape(wg_slice(x, 0, t, 1), 2, (const int64_t[]){rows, width});
-        wg_var gate = wg_sigmoid(wg_add(wg_mul(h, w), now)), mixed = wg_tanh(wg_mul(kind ? gate : h, now));
-        if (kind == 3)
-            mixed = wg_tanh(wg_add(wg_mul(now, gate), wg_matmul(h, u, false, false)));
-        h = kind == 2 ? wg_add(wg_mul(gate, h), wg_mul(wg_sub(wg_c(1), gate), mixed)) : wg_add(mixed, gate);
-        all[t] = h;
+        all[t] = recur(&r, now);
     }
+    if (chance(m, 0.8)) /* else what follows counts as of the last step */
+        wg__step_mark(m->tape, unroll, WG_NO_STEP);
     if (m->coverage)
         m->coverage->recurrences++;
-    return chance(m, 0.5) ? h : wg_concat((int)steps, all, below(m, 2));
+    return chance(m, 0.5) ? all[steps - 1] : wg_concat((int)steps, all, below(m, 2));
 }
 
 /* Gradients or tangents of what there is, as further outputs. */
