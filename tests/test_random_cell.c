@@ -207,6 +207,11 @@ static bool wrong(const trial *t, wg_plan *plan, random_cell *cell, const start 
     return !good;
 }
 
+static void to_stderr(void *user, const char *text, size_t size) {
+    (void)user;
+    fwrite(text, 1, size, stderr);
+}
+
 static volatile uint64_t trying;
 
 static void on_signal(int number) {
@@ -245,6 +250,10 @@ static bool try_cell(uint64_t seed, bool show, random_cell_coverage *coverage) {
                    !wrong(&t, plan, cell, t.dtype == WG_F32 ? &s32 : &s64, &exact, t.dtype == WG_F32 ? &single : &exact, text, sizeof text);
         cr_expect(good, "cell %llu, %s, %s without '%s' on %d threads: %s", (unsigned long long)seed, fine.how, wg_dtype_name(t.dtype),
                   t.without, t.options.run.threads, text);
+        if (show)
+            fprintf(stderr, "%s without '%s'\n", wg_dtype_name(t.dtype), t.without);
+        if (plan && show)
+            wg_plan_print(plan, NULL, to_stderr, NULL);
         if (plan)
             random_cell_cover(coverage, plan->program);
         wg_plan_free(plan);
