@@ -607,6 +607,7 @@ static void cover_loop(random_cell_coverage *c, const wg_program *p, const wg_lo
         turned = turned || (element && ((const wg_element_attr *)i->attr)->step < 0);
         c->moving += element;
         c->carried += wg__is_carry(i);
+        c->ending += i->op == &wg__op_ending;
         c->in_stack += v->space == WG_IN_STACK;
         c->twice += v->twice && v->space == WG_IN_TILE;
         c->regions += i->region && p->list[id - 1].region != i->region;

@@ -30,7 +30,7 @@ void random_cell_free(random_cell *made);
 #define RANDOM_CELL_COUNTS(_)                                                                                                  \
     _(rolled, "loops of several steps") _(backward, "of them backward") _(single, "loops of one step")                         \
     _(straight, "cells left without a loop of several steps") _(tiled, "loops in tiles of rows")                               \
-    _(whole, "loops whose steps run whole") _(ragged, "loops with a smaller last tile") _(carried, "carries")                  \
+    _(whole, "loops whose steps run whole") _(ragged, "loops with a smaller last tile") _(carried, "carries") _(ending, "endings")                  \
     _(moving, "elements of outside arrays") _(stacked, "stacks") _(in_stack, "values made in their stack")                     \
     _(last, "values taken from the last step") _(twice, "values with two places") _(regions, "regions")                        \
     _(local, "values that stay in their region") _(spread, "operands of a region that are one element a row")                  \

@@ -1,5 +1,6 @@
 /* Faults planted after each pass: what the comparison with evaluation on random graphs is worth. Every fault leaves a
  * program that runs, and must change what some graph computes. */
+#include <math.h>
 #include <string.h>
 
 #include "loop.h"
@@ -46,6 +47,19 @@ static const void *own_attr(wg_program *p, const void *attr, size_t size) {
 
 static int64_t times_of(const wg_program *p, uint32_t id) { return p->list[id].loop ? p->loops[p->list[id].loop - 1].times : 0; }
 
+/* What is added to make steps alike is not nothing. */
+static bool add_something(wg_program *p) {
+    for (uint32_t id = 1; id < p->count; id++)
+        for (uint32_t k = 0; p->list[id].op == &wg__op_add && p->list[id].step && p->list[id].shape->count && k < 2; k++) {
+            wg_instruction *zero = &p->list[p->list[id].in[k]];
+            if (zero->op == &wg__op_constant && zero->value == 0 && signbit(zero->value)) {
+                zero->value = 1;
+                return true;
+            }
+        }
+    return false;
+}
+
 /* An element stands one step off: the first iteration reads what belongs to the second, the last what belongs to the one
  * before it. */
 static bool shift_element(wg_program *p) {
@@ -53,9 +67,9 @@ static bool shift_element(wg_program *p) {
         const wg_element_attr *e = p->list[id].attr;
         if (p->list[id].op != &wg__op_element || times_of(p, id) < 2 || !p->list[id].shape->count)
             continue;
-        int64_t last = e->from + e->step * (times_of(p, id) - 1), n = p->list[p->list[id].in[0]].shape->dim[0];
-        bool room = last + 1 < n;
-        wg_element_attr off = room ? (wg_element_attr){e->from + 1, e->step} : (wg_element_attr){last, -e->step};
+        int64_t last = e->from + e->step * (times_of(p, id) - 1 - e->fewer), n = p->list[p->list[id].in[0]].shape->dim[0];
+        bool room = wg__max(e->from, last) + 1 < n;
+        wg_element_attr off = room ? (wg_element_attr){e->from + 1, e->step, e->fewer} : (wg_element_attr){last, -e->step, e->fewer};
         p->list[id].attr = own_attr(p, &off, sizeof off);
         return true;
     }
@@ -70,6 +84,18 @@ static bool confuse_carries(wg_program *p) {
                 uint32_t next = p->list[a].in[1];
                 p->list[a].in[1] = p->list[b].in[1];
                 p->list[b].in[1] = next;
+                return true;
+            }
+    return false;
+}
+
+/* The last iteration reads another value from outside. */
+static bool confuse_ending(wg_program *p) {
+    for (uint32_t id = 1; id < p->count; id++)
+        for (uint32_t other = 1; p->list[id].op == &wg__op_ending && other < p->list[id].in[1]; other++)
+            if (!p->list[other].loop && p->list[other].shape == p->list[id].shape && p->list[other].dtype == p->list[id].dtype &&
+                p->list[id].shape->count) {
+                p->list[id].in[1] = other;
                 return true;
             }
     return false;
@@ -208,7 +234,7 @@ static bool overlap(wg_program *p) {
 static const struct {
     const char *after;
     fault *plant;
-} faults[] = {{"simplify", merge_unequal}, {"roll", shift_element},       {"roll", confuse_carries},
+} faults[] = {{"simplify", merge_unequal}, {"even", add_something}, {"roll", shift_element},       {"roll", confuse_carries}, {"roll", confuse_ending},
               {"gates", slice_another_gate}, {"gates", exchange_matrices}, {"time", turn_stack},
               {"accumulate", lose_sum},    {"pack", pack_transposed},     {"fuse", join_longer_rows},
               {"layout", lose_strides},    {"inplace", take_too_early},   {"place", overlap},
