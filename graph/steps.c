@@ -57,33 +57,52 @@ static void note_element(wg_steps *w, uint32_t id) {
     }
 }
 
-/* What is the same in all steps: made in one step of things from before, and read in other steps of the run, or only
- * by what is; and views from before that are only read on the way to elements. Marks it in `shared`, which is zeroed and
- * three times as long as the list. */
-static void find_shared(const wg_steps *w, bool *shared) {
+/* What is known of a value while looking for what is the same in all steps. */
+typedef struct sharing {
+    bool before;  /* it reads nothing made in a step, but what is so itself */
+    bool element; /* it reads elements of arrays, or what does: it looks like one of many */
+    bool asked;   /* read in another step of its run, or by what is shared */
+    bool far;     /* the same, and not only in the step after */
+    bool solid;   /* read otherwise than on the way to an element */
+    bool shared;
+} sharing;
+
+static bool is_shared(const wg_steps *w, uint32_t id, const sharing *s) {
+    const wg_instruction *i = old(w, id);
+    if (!w->in_segment[id] || i->n == 0)
+        return s->before;
+    bool loose = w->array[id] || (i->op->view && s->before && !s->solid);
+    return s->before && (loose || (s->element ? s->far : s->asked));
+}
+
+/* Finds what is the same in all steps: made in one step of things from before, and read in other steps of the run, or only by what
+ * is; and views from before that are only read on the way to elements. All of s is zeroed. */
+static void find_shared(const wg_steps *w, sharing *s) {
     const wg_program *p = w->program;
-    for (uint32_t id = 1; id < p->count; id++) { /* first: what reads nothing made in a step */
+    for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
-        shared[id] = !w->in_segment[id] || i->n == 0;
-        bool before = !w->array[id] && i->op->kind != WG_RANDOM;
-        for (uint32_t k = 0; k < i->n && before; k++)
-            before = shared[wg__reads_const(i)[k]] && !w->array[wg__reads_const(i)[k]];
-        shared[id] = shared[id] || before;
+        s[id].before = i->op->kind != WG_RANDOM;
+        for (uint32_t k = 0; k < i->n; k++) {
+            uint32_t in = wg__reads_const(i)[k];
+            s[id].before = s[id].before && s[in].before;
+            s[id].element = s[id].element || w->array[in] || s[in].element;
+        }
+        s[id].before = s[id].before || !w->in_segment[id];
+        s[id].element = s[id].element && w->in_segment[id];
     }
-    bool *asked = shared + p->count, *solid = asked + p->count;
     for (int i = 0; i < p->output_count; i++)
-        solid[p->outputs[i]] = true;
+        s[p->outputs[i]].solid = true;
     for (uint32_t id = (uint32_t)p->count - 1; id > 0; id--) {
         const wg_instruction *i = &p->list[id];
-        const wg_segment *g = w->in_segment[id] ? &w->segments[w->in_segment[id] - 1] : NULL;
-        bool loose = w->array[id] || (i->op->view && shared[id] && !solid[id]);
-        for (uint32_t k = 0; k < i->n && !loose; k++)
-            solid[wg__reads_const(i)[k]] = true;
-        if (g && i->n)
-            shared[id] = shared[id] && (asked[id] || loose);
-        for (uint32_t k = 0; k < i->n && g; k++) {
-            uint32_t in = wg__reads_const(i)[k], of = w->in_segment[in];
-            asked[in] = asked[in] || shared[id] || (of && &w->segments[of - 1] != g && w->segments[of - 1].run == g->run);
+        s[id].shared = is_shared(w, id, &s[id]);
+        bool loose = w->array[id] || (i->op->view && s[id].before && !s[id].solid), steps = w->in_segment[id];
+        for (uint32_t k = 0; k < i->n; k++) {
+            uint32_t in = wg__reads_const(i)[k];
+            int64_t apart = steps && w->in_segment[in] ? (int64_t)w->in_segment[id] - w->in_segment[in] : 0;
+            bool same_run = apart && w->segments[w->in_segment[id] - 1].run == w->segments[w->in_segment[in] - 1].run;
+            s[in].solid = s[in].solid || !loose;
+            s[in].asked = s[in].asked || (steps && s[id].shared) || same_run;
+            s[in].far = s[in].far || (steps && s[id].shared) || (same_run && apart > 1);
         }
     }
 }
@@ -104,7 +123,7 @@ static void find_plain(wg_steps *w) {
 /* What of a step is its body: not what is the same in all steps, nor what only picks elements. */
 static bool find_bodies(wg_steps *w) {
     const wg_program *p = w->program;
-    bool *shared = wg__take0(p->memory, wg__size((size_t)p->count, 3, 0));
+    sharing *shared = wg__take0(p->memory, wg__size((size_t)p->count, sizeof *shared, 0));
     uint32_t filled = 0;
     int64_t s = -1;
     for (uint32_t id = 1; shared && id < p->count; id++)
@@ -120,7 +139,7 @@ static bool find_bodies(wg_steps *w) {
             w->segments[s].first = filled;
         }
         wg_segment *g = &w->segments[s];
-        if (g->plain || shared[id] || w->array[id])
+        if (g->plain || shared[id].shared || w->array[id])
             continue;
         w->position[id] = g->count++;
         w->body[filled++] = id;
