@@ -7,7 +7,7 @@
 
 extern const wg_op wg__op_concat;
 
-enum { MOST_TILE = 16, FEW_TILES = 2, LINE = 64 };
+enum { MOST_TILE = 32, FEW_TILES = 2, LINE = 64 };
 
 static bool in_loop(const wg_program *p, uint32_t value) { return p->list[p->values[value].base].loop != 0; }
 
