@@ -1,0 +1,586 @@
+/* Loops of compiled programs: which structure cells come to, whatever their words; that what does not roll is right too; failures,
+ * memory and modes inside loops. */
+#include "suite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "drawn_cell.h"
+#include "failing.h"
+#include "plan.h"
+
+#include "wengert/notation.h"
+
+enum { MOST = 40 };
+
+/* ---- structure, as it is printed ---- */
+
+static void append(void *user, const char *text, size_t size) {
+    char **all = user;
+    size_t have = *all ? strlen(*all) : 0;
+    *all = realloc(*all, have + size + 1);
+    memcpy(*all + have, text, size);
+    (*all)[have + size] = 0;
+}
+
+static char *printed(int n, const wg_var *y, const char *after) {
+    char *text = NULL;
+    wg_error error = {0};
+    cr_assert_eq(wg_print(n, y, &(wg_print_options){.after = after}, append, &text, &error), WG_OK, "%s", error.text);
+    return text;
+}
+
+static int count(const char *text, const char *words) {
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, words)); at++)
+        n++;
+    return n;
+}
+
+typedef struct structure {
+    char loops[512]; /* "8:1 8:2": times, and products in it */
+    int outside;     /* products in no loop */
+    int64_t instructions;
+} structure;
+
+static structure structure_of(int n, const wg_var *y, const char *after) {
+    structure s = {0};
+    char *text = printed(n, y, after);
+    int products = -1;
+    size_t at = 0;
+    for (char *next, *line = text; line && *line; line = next) {
+        long number, times;
+        next = strchr(line, '\n');
+        if (next)
+            *next++ = 0;
+        bool inside = strncmp(line, "  %", 3) == 0, product = strstr(line, " = matmul") || strstr(line, " = packed_product");
+        s.instructions += inside || *line == '%';
+        if (!inside && products >= 0) {
+            at += (size_t)snprintf(s.loops + at, sizeof s.loops - at, ":%d", products);
+            products = -1;
+        }
+        if (sscanf(line, "loop %ld, %ld times", &number, &times) == 2) {
+            at += (size_t)snprintf(s.loops + at, sizeof s.loops - at, "%s%ld", at ? " " : "", times);
+            products = 0;
+        }
+        products += inside && product;
+        s.outside += !inside && product;
+    }
+    free(text);
+    return s;
+}
+
+/* ---- plans beside evaluation ---- */
+
+static wg_tensor *leaf_of(wg_tape *tape, int rank, const int64_t *dim, uint64_t seed, wg_var *leaf) {
+    wg_tensor *tensor = taped_random(NULL, WG_F64, rank, dim, seed);
+    *leaf = wg_leaf(tape, tensor);
+    wg_tensor_free(tensor);
+    return tensor;
+}
+
+/* The sum of x times drawn numbers. */
+static wg_var weighed(wg_var x, uint64_t seed) {
+    wg_var c;
+    const wg_shape *s = wg_var_shape(x);
+    cr_assert(wg_valid(x));
+    leaf_of(x.tape, s->rank, s->dim, seed, &c);
+    return sum_to(mul(x, c), 0, NULL);
+}
+
+/* A loss, and its gradient by everything given: y[0 .. 1 + n). */
+static int with_gradients(unrolled *u, wg_var loss, wg_var *y) {
+    wg_var by[UNROLLED_NAMES];
+    for (int k = 0; k < u->n; k++)
+        by[k] = u->given[k].var;
+    y[0] = loss;
+    cr_assert_eq(wg_grad(loss, u->n, by, y + 1), WG_OK, "%s", wg_tape_message(u->tape));
+    return u->n + 1;
+}
+
+/* Of all outputs and final states. */
+static int all_gradients(unrolled *u, wg_var *y) {
+    wg_var loss = weighed(wg_unroll_output(u->unroll), 5);
+    for (int k = 0; k < wg_cell_states(u->cell); k++)
+        loss = add(loss, weighed(wg_unroll_final(u->unroll, wg_cell_state(u->cell, k)), 6 + (uint64_t)k));
+    return with_gradients(u, loss, y);
+}
+
+static bool close_to(const wg_tensor *want, const wg_tensor *got) {
+    double worst = 0, scale = 0;
+    for (int64_t i = 0; i < wg_tensor_shape(want)->count; i++) {
+        double w = wg_tensor_get(want, i), g = wg_tensor_get(got, i);
+        if (isnan(w) && isnan(g))
+            continue;
+        worst = fmax(worst, isnan(w - g) ? INFINITY : fabs(w - g));
+        scale = fmax(scale, fabs(w));
+    }
+    return worst <= 1e-12 * scale + 1e-300;
+}
+
+/* The plan gives what evaluation gives, and the same bits on any number of threads. */
+static void agrees(const char *what, int n, const wg_var *y) {
+    static const int threads[] = {1, 2, 3, 8};
+    wg_tensor *want[MOST], *first[MOST] = {0};
+    wg_error error = {0};
+    wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true, .run = {.threads = 8}}, &error);
+    cr_assert_not_null(plan, "%s: %s", what, error.text);
+    cr_assert_eq(wg_eval(n, y, want, &error), WG_OK, "%s: %s", what, error.text);
+    for (int k = 0; k < WG_LEN(threads); k++) {
+        cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads[k]}, &error), WG_OK, "%s: %s", what, error.text);
+        for (int i = 0; i < n; i++) {
+            const wg_tensor *got = wg_plan_output(plan, i);
+            cr_expect(close_to(want[i], got), "%s: output %d on %d threads", what, i, threads[k]);
+            if (!first[i])
+                first[i] = wg_tensor_copy(NULL, got);
+            cr_expect(memcmp(wg_tensor_data(first[i]), wg_tensor_data(got), wg_tensor_bytes(got)) == 0, "%s: bits of output %d on %d threads",
+                      what, i, threads[k]);
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        wg_tensor_free(want[i]);
+        wg_tensor_free(first[i]);
+    }
+    wg_plan_free(plan);
+}
+
+static structure tried(const char *what, const char *cell, const unrolled_sizes *sizes) {
+    wg_var y[MOST];
+    unrolled u = unrolled_new(cell, sizes);
+    int n = all_gradients(&u, y);
+    structure s = structure_of(n, y, "schedule");
+    agrees(what, n, y);
+    unrolled_free(&u);
+    return s;
+}
+
+static const unrolled_sizes eight = {.steps = 8, .batch = 5, .input = 3, .hidden = 4};
+
+Test(loop, cells_of_the_zoo_are_one_loop_forward_and_one_back_with_weight_gradients_outside) {
+    /* products: before the first loop of x and the weights; after the last of what the weights' gradients sum, and x's */
+    static const struct {
+        const char *cell, *loops;
+        int outside;
+    } want[] = {{"rnn", "8:1 8:1", 3}, {"irnn", "8:1 8:1", 3}, {"lstm", "8:1 8:1", 4}, {"gru", "8:1 8:1", 5}, {"gru_v1", "8:2 8:2", 5}};
+    for (int k = 0; k < WG_LEN(want); k++) {
+        structure s = tried(want[k].cell, want[k].cell, &eight);
+        cr_expect_str_eq(s.loops, want[k].loops, "%s: %s", want[k].cell, s.loops);
+        cr_expect_eq(s.outside, want[k].outside, "%s: %d products outside", want[k].cell, s.outside);
+    }
+}
+
+Test(loop, every_pass_can_be_seen_at_work) {
+    wg_var y[MOST];
+    unrolled u = unrolled_new("lstm", &eight);
+    int n = all_gradients(&u, y);
+    char *text = printed(n, y, "roll");
+    cr_expect_eq(count(text, "\nloop "), 2, "%s", text);
+    free(text);
+    structure rolled = structure_of(n, y, "roll"), merged = structure_of(n, y, "gates"), lifted = structure_of(n, y, "time");
+    cr_expect_str_eq(merged.loops, "8:2 8:10", "W x and U h are one each, W' d and U' d too; eight weight gradients: %s", merged.loops);
+    cr_expect_str_eq(lifted.loops, "8:1 8:1", "%s", lifted.loops);
+    cr_expect_neq(strcmp(rolled.loops, merged.loops), 0);
+    text = printed(n, y, "fuse");
+    cr_expect_gt(count(text, "  region "), 10);
+    free(text);
+    text = printed(n, y, "schedule");
+    cr_expect_eq(count(text, ", 5 rows in tiles of 3 "), 2, "%s", text);
+    free(text);
+    unrolled_free(&u);
+}
+
+/* ---- other words for the same ---- */
+
+#define HEAD "cell c\ninput x\nstate h, c\n"
+
+static const char *const plainly = HEAD "i = sigmoid(W_i @ x + U_i @ h + b_i)\nf = sigmoid(W_f @ x + U_f @ h + b_f)\n"
+                                        "g = tanh(W_g @ x + U_g @ h + b_g)\no = sigmoid(W_o @ x + U_o @ h + b_o)\n"
+                                        "c' = f*c + i*g\nh' = o*tanh(c')\n";
+
+Test(loop, a_cell_in_other_words_has_the_same_structure) {
+    static const struct {
+        const char *what, *text;
+        int apart; /* by how many instructions it may differ */
+    } same[] = {
+        {"renamed", "cell d\ninput in\nstate out, mem\ni = sigmoid(A1 @ in + B1 @ out + k1)\nf = sigmoid(A2 @ in + B2 @ out + k2)\n"
+                    "g = tanh(A3 @ in + B3 @ out + k3)\no = sigmoid(A4 @ in + B4 @ out + k4)\nmem' = f*mem + i*g\nout' = o*tanh(mem')\n", 0},
+        {"reordered", HEAD "g = tanh(b_g + U_g @ h + W_g @ x)\no = sigmoid(U_o @ h + W_o @ x + b_o)\nf = sigmoid(W_f @ x + b_f + U_f @ h)\n"
+                           "i = sigmoid(W_i @ x + U_i @ h + b_i)\nc' = i*g + c*f\nh' = tanh(c')*o\n", 40},
+        {"split", HEAD "wi = W_i @ x\nui = U_i @ h\nsi = wi + ui\ni = sigmoid(si + b_i)\nf = sigmoid(W_f @ x + U_f @ h + b_f)\npg = W_g @ x + U_g @ h\n"
+                       "g = tanh(pg + b_g)\no = sigmoid(W_o @ x + U_o @ h + b_o)\nkept = f*c\nnew = i*g\nc' = kept + new\nt = tanh(c')\nh' = o*t\n", 0},
+        {"one gate more", HEAD "i = sigmoid(W_i @ x + U_i @ h + b_i)\nf = sigmoid(W_f @ x + U_f @ h + b_f)\ng = tanh(W_g @ x + U_g @ h + b_g)\n"
+                               "e = sigmoid(W_e @ x + U_e @ h + b_e)\no = sigmoid(W_o @ x + U_o @ h + b_o)\nc' = f*c + i*g*e\nh' = o*tanh(c')\n", 60},
+        {"softsign for tanh", HEAD "i = sigmoid(W_i @ x + U_i @ h + b_i)\nf = sigmoid(W_f @ x + U_f @ h + b_f)\ng = softsign(W_g @ x + U_g @ h + b_g)\n"
+                                   "o = sigmoid(W_o @ x + U_o @ h + b_o)\nc' = f*c + i*g\nh' = o*softsign(c')\n", 60}};
+    structure want = tried("plainly", plainly, &eight);
+    for (int k = 0; k < WG_LEN(same); k++) {
+        structure s = tried(same[k].what, same[k].text, &eight);
+        cr_expect_str_eq(s.loops, want.loops, "%s: %s", same[k].what, s.loops);
+        cr_expect_eq(s.outside, want.outside, "%s: %d products outside", same[k].what, s.outside);
+        cr_expect_leq(labs((long)(s.instructions - want.instructions)), same[k].apart, "%s: %lld instructions, not %lld", same[k].what,
+                      (long long)s.instructions, (long long)want.instructions);
+    }
+}
+
+Test(loop, cells_with_rows_and_parts_roll_too) {
+    static const char *const cells[][2] = {
+        {"layer norm", HEAD "a = layer_norm(W @ x + U @ h)\nc' = sigmoid(a + p*c)*c + tanh(V @ x)\nh' = tanh(c' + a)\n"},
+        {"softmax", HEAD "a = softmax(W @ x + U @ h)\nc' = a*c\nh' = tanh(P @ c')\n"},
+        {"wide gates", "cell c\nsize wide = 3*hidden\ninput x\nstate h\nparam W[wide, input]\nparam U[wide, hidden]\na = W @ x + U @ h\n"
+                       "h' = tanh(slice(a, 0, hidden))*sigmoid(slice(a, hidden, hidden)) + slice(a, 2*hidden, hidden)\n"},
+        {"concat", "cell c\ninput x\nstate h\nparam W[hidden, input + hidden]\nh' = tanh(W @ concat(x, h))\n"},
+        {"reset", "cell c\ninput x\nstate h\nr = sigmoid(W @ x + U @ h)\nh' = tanh(V @ (r*h) + R @ x) - 0.1*h\n"},
+        {"peepholes", HEAD "i = sigmoid(W_i @ x + U_i @ h + p_i*c)\nc' = (1 - i)*c + i*tanh(W @ x + U @ h)\nh' = sigmoid(U_o @ h + p_o*c')*tanh(c')\n"}};
+    for (int k = 0; k < WG_LEN(cells); k++) {
+        structure s = tried(cells[k][0], cells[k][1], &eight);
+        cr_expect_eq(count(s.loops, "8:"), 2, "%s: %s", cells[k][0], s.loops);
+        cr_expect_eq(count(s.loops, ":"), 2, "%s: %s", cells[k][0], s.loops);
+    }
+}
+
+/* ---- sizes ---- */
+
+Test(loop, any_number_of_steps_and_rows_is_right) {
+    static const char *const cells[] = {"rnn", "lstm", "gru"};
+    static const int64_t rows[] = {1, 2, 16, 17, 33};
+    for (int64_t steps = 1; steps <= 6; steps++)
+        for (int k = 0; k < WG_LEN(cells); k++)
+            for (int b = 0; b < WG_LEN(rows); b++) {
+                char what[80];
+                snprintf(what, sizeof what, "%s over %lld steps of %lld rows", cells[k], (long long)steps, (long long)rows[b]);
+                structure s = tried(what, cells[k], &(unrolled_sizes){.steps = steps, .batch = rows[b], .input = 3, .hidden = 4});
+                if (steps >= 5) {
+                    char want[32];
+                    snprintf(want, sizeof want, "%lld:1 %lld:1", (long long)steps, (long long)steps);
+                    cr_expect_str_eq(s.loops, want, "%s: %s", what, s.loops);
+                }
+            }
+}
+
+Test(loop, programs_do_not_grow_with_steps_and_compiling_is_linear_in_them) {
+    int64_t instructions[2];
+    size_t peak[2], calls[2];
+    for (int k = 0; k < 2; k++) {
+        wg_var y[MOST];
+        unrolled u = unrolled_new("lstm", &(unrolled_sizes){.steps = k ? 2000 : 500, .batch = 2, .input = 2, .hidden = 3});
+        int n = all_gradients(&u, y);
+        wg_memory *memory = wg_memory_new(NULL, 0), *own = u.tape->memory;
+        wg_error error = {0};
+        u.tape->memory = memory; /* what is counted is the compiler's */
+        wg_plan *plan = wg_compile(n, y, NULL, &error);
+        u.tape->memory = own;
+        cr_assert_not_null(plan, "%s", error.text);
+        instructions[k] = wg_plan_measure(plan).instructions;
+        peak[k] = wg_memory_peak(memory), calls[k] = wg_memory_calls(memory);
+        cr_assert_eq(wg_run(plan, NULL), WG_OK);
+        wg_tensor *want = taped_value(y[0]);
+        cr_expect(close_to(want, wg_plan_output(plan, 0)));
+        wg_tensor_free(want);
+        wg_plan_free(plan);
+        cr_assert_eq(wg_memory_used(memory), 0);
+        wg_memory_free(memory);
+        unrolled_free(&u);
+    }
+    cr_expect_eq(instructions[0], instructions[1], "%lld and %lld", (long long)instructions[0], (long long)instructions[1]);
+    cr_expect_lt(peak[1], 5 * peak[0], "%zu bytes after %zu", peak[1], peak[0]);
+    cr_expect_lt(calls[1], calls[0] + 64, "%zu blocks after %zu", calls[1], calls[0]);
+}
+
+/* ---- steps that are not all alike ---- */
+
+typedef struct odd_one {
+    int64_t at, now;
+    wg_tensor *kept; /* where not NULL, a step stores h there */
+    wg_var *store;
+} odd_one;
+
+/* tanh(W x + U h), and at one step something else besides. */
+static wg_status odd_step(wg_step *step, void *user) {
+    odd_one *o = user;
+    wg_var h = wg_step_get(step, "h"), a = add(matmul(wg_step_get(step, "x"), wg_step_get(step, "W"), false, true),
+                                               matmul(h, wg_step_get(step, "U"), false, true));
+    if (o->now == o->at && o->kept)
+        *o->store = wg_store(o->kept, square(h));
+    else if (o->now == o->at)
+        a = mul(a, cos(h));
+    o->now++;
+    return wg_step_set(step, "h", tanh(a));
+}
+
+static const char *const odd_cell = "cell odd\ninput x\nstate h\nparam W[hidden, input]\nparam U[hidden, hidden]\n";
+
+static unrolled odd_unroll(odd_one *o, wg_cell **cell, int64_t steps) {
+    wg_error error = {0};
+    unrolled u = {.of = {.steps = steps, .batch = 5, .input = 3, .hidden = 4}, .tape = wg_tape_new(NULL)};
+    u.cell = *cell = wg_cell_new(NULL, odd_cell, odd_step, o, &error);
+    cr_assert_not_null(u.cell, "%s", error.text);
+    unrolled_give(&u, "x", true, false);
+    unrolled_give(&u, "W", false, false);
+    unrolled_give(&u, "U", false, false);
+    unrolled_give(&u, "h", false, true);
+    u.unroll = wg_unroll_new(u.tape, u.cell, 3, 4, u.n, u.given, NULL);
+    cr_assert_not_null(u.unroll, "%s", wg_tape_message(u.tape));
+    return u;
+}
+
+Test(loop, a_step_with_an_op_of_its_own_stands_between_loops) {
+    for (int64_t at = 0; at < 12; at++) {
+        odd_one o = {.at = at};
+        wg_cell *cell;
+        wg_var y[MOST];
+        char what[40], want[80];
+        unrolled u = odd_unroll(&o, &cell, 12);
+        int n = all_gradients(&u, y);
+        snprintf(what, sizeof what, "op in step %lld", (long long)at);
+        agrees(what, n, y);
+        structure s = structure_of(1, y, "roll");
+        if (at == 5) {
+            snprintf(want, sizeof want, "5:2 1:2 6:2");
+            cr_expect_str_eq(s.loops, want, "%s", s.loops);
+        }
+        unrolled_free(&u);
+    }
+}
+
+Test(loop, stores_in_steps_are_made) {
+    for (int64_t at = 0; at < 9; at += 4) {
+        wg_var store = {0}, y[MOST];
+        wg_tensor *kept = wg_tensor_new(NULL, WG_F64, 2, (const int64_t[]){5, 4});
+        odd_one o = {.at = at, .kept = kept, .store = &store};
+        wg_cell *cell;
+        wg_error error = {0};
+        unrolled u = odd_unroll(&o, &cell, 9);
+        int n = all_gradients(&u, y);
+        y[n] = square(wg_at(u.unroll, at - 1, "h"));
+        wg_tensor *want = taped_value(y[n]);
+        y[n++] = store;
+        wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true}, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+        cr_expect(close_to(want, kept), "store in step %lld", (long long)at);
+        wg_tensor *loss = taped_value(y[0]);
+        cr_expect(close_to(loss, wg_plan_output(plan, 0)));
+        wg_tensor_free(loss);
+        wg_tensor_free(want);
+        wg_plan_free(plan);
+        wg_tensor_free(kept);
+        unrolled_free(&u);
+    }
+}
+
+Test(loop, values_are_read_in_the_middle) {
+    static const int64_t at[] = {-1, 0, 1, 3, 6, 7};
+    for (int k = 0; k < WG_LEN(at); k++) {
+        wg_var y[MOST];
+        char what[40];
+        unrolled u = unrolled_new("lstm", &eight);
+        wg_var loss = add(weighed(wg_at(u.unroll, at[k], "h"), 3), weighed(wg_at(u.unroll, wg__max(at[k] / 2, 0), "f"), 4));
+        int n = with_gradients(&u, loss, y);
+        y[n++] = wg_at(u.unroll, at[k], "c");
+        y[n++] = wg_unroll_all(u.unroll, "i");
+        snprintf(what, sizeof what, "h at %lld", (long long)at[k]);
+        agrees(what, n, y);
+        unrolled_free(&u);
+    }
+}
+
+Test(loop, draws_in_steps_are_evaluation_s) {
+    static const char *const text = "cell c\ninput x\nstate h\na = dropout(tanh(W @ x + U @ h), 0.3)\nz = bernoulli(0.4, hidden)\nh' = z*h + (1 - z)*a\n";
+    wg_var y[MOST];
+    unrolled_sizes sizes = eight;
+    sizes.training = true, sizes.key = 9;
+    unrolled u = unrolled_new(text, &sizes);
+    int n = all_gradients(&u, y);
+    agrees("dropout", n, y);
+    unrolled_free(&u);
+    structure s = tried("their means", text, &eight);
+    cr_expect_str_eq(s.loops, "8:1 8:1", "%s", s.loops);
+}
+
+Test(loop, padding_of_nan_touches_nothing) {
+    static const int32_t lengths[] = {8, 1, 0, 5, 7};
+    static const char *const cells[] = {"rnn", "lstm", "gru"};
+    for (int k = 0; k < WG_LEN(cells); k++) {
+        wg_var y[MOST];
+        unrolled_sizes sizes = eight;
+        sizes.lengths = lengths;
+        unrolled u = unrolled_new(cells[k], &sizes);
+        int n = all_gradients(&u, y);
+        for (int64_t t = 0; t < 8; t++)
+            for (int64_t b = 0; b < 5; b++)
+                for (int64_t i = 0; i < 3 && t >= lengths[b]; i++)
+                    wg_tensor_set(u.kept[0], (t * 5 + b) * 3 + i, NAN);
+        agrees(cells[k], n, y);
+        wg_tensor *value[MOST];
+        cr_assert_eq(wg_eval(n, y, value, NULL), WG_OK);
+        for (int i = 0; i < n; i++) {
+            for (int64_t e = 0; e < wg_tensor_shape(value[i])->count; e++)
+                cr_assert(isfinite(wg_tensor_get(value[i], e)), "%s, output %d", cells[k], i);
+            wg_tensor_free(value[i]);
+        }
+        structure s = structure_of(n, y, "schedule");
+        cr_expect(strncmp(s.loops, "8:1 ", 4) == 0 && count(s.loops, ":") <= 3, "%s: %s", cells[k], s.loops);
+        unrolled_free(&u);
+    }
+}
+
+/* ---- what fails ---- */
+
+/* h <- tanh(row index[t] of the table + h), recorded as line 7 of a.cell. */
+static wg_var gathers(wg_tape *tape, wg_tensor *index, wg_var table, wg_var h) {
+    int64_t steps = wg_tensor_shape(index)->dim[0], rows = wg_tensor_shape(index)->dim[1];
+    wg_var all = wg_leaf(tape, index);
+    uint32_t line = wg__origin_new(tape, "a.cell:7"), unroll = tape->unrolls++;
+    for (int64_t t = 0; t < steps; t++) {
+        wg__step_mark(tape, unroll, t);
+        wg_var now = reshape(slice(all, 0, t, 1), 1, &rows);
+        wg__origin_set(tape, line);
+        h = tanh(add(gather(table, now, 0), h));
+        wg__origin_set(tape, 0);
+    }
+    wg__step_mark(tape, unroll, WG_NO_STEP);
+    return h;
+}
+
+Test(loop, a_failing_kernel_names_its_line_and_leaves_the_plan_usable) {
+    const int64_t steps = 7, rows = 20;
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *index = wg_tensor_new(NULL, WG_I32, 2, (const int64_t[]){steps, rows});
+    wg_var table, h, y[2];
+    wg_error error = {0};
+    leaf_of(tape, 2, (const int64_t[]){6, 4}, 1, &table);
+    leaf_of(tape, 2, (const int64_t[]){rows, 4}, 2, &h);
+    for (int64_t i = 0; i < steps * rows; i++)
+        wg_tensor_set(index, i, (double)(i * 7 % 6));
+    y[0] = gathers(tape, index, table, h);
+    cr_assert_eq(wg_grad(weighed(y[0], 3), 1, &table, &y[1]), WG_OK, "%s", wg_tape_message(tape));
+    structure s = structure_of(1, y, "schedule");
+    cr_expect_str_eq(s.loops, "7:0", "%s", s.loops);
+    agrees("gathers", 2, y);
+    wg_plan *plan = wg_compile(2, y, &(wg_compile_options){.run.threads = 2}, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    wg_tensor *want = taped_value(y[0]);
+    for (int64_t at = 0; at < steps * rows; at += 23) {
+        for (int threads = 1; threads <= 2; threads++) {
+            double before = wg_tensor_get(index, at);
+            error = (wg_error){0};
+            wg_tensor_set(index, at, 6);
+            cr_expect_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads}, &error), WG_RANGE, "%s", error.text);
+            cr_expect_not_null(strstr(error.text, "gather"), "%s", error.text);
+            cr_expect_not_null(strstr(error.text, "a.cell:7"), "%s", error.text);
+            wg_tensor_set(index, at, before);
+            cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads}, &error), WG_OK, "%s", error.text);
+            cr_expect(close_to(want, wg_plan_output(plan, 0)));
+        }
+    }
+    wg_tensor_free(want);
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+    wg_tensor_free(index);
+}
+
+Test(loop, every_failing_allocation_is_survived) {
+    static const char *const text = "cell c\nsize wide = 2*hidden\ninput x\nstate h = h0\nparam W[wide, input]\nparam U[wide, hidden]\na = W @ x + U @ h\n"
+                                    "r = sigmoid(slice(a, 0, hidden))\nh' = tanh(P @ (r*h) + layer_norm(slice(a, hidden, hidden)))\n";
+    wg_var y[MOST];
+    unrolled u = unrolled_new(text, &(unrolled_sizes){.steps = 6, .batch = 3, .input = 2, .hidden = 2});
+    int n = all_gradients(&u, y);
+    wg_memory *own = u.tape->memory;
+    wg_tensor *want = taped_value(y[1]);
+    long k = 0;
+    for (bool done = false; !done;) {
+        failing f;
+        wg_error error = {0};
+        wg_memory *memory = failing_memory(&f, ++k);
+        u.tape->memory = memory;
+        wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true, .run.threads = 2}, &error);
+        wg_workspace *more = plan ? wg_workspace_new(plan) : NULL;
+        u.tape->memory = own;
+        done = !failing_failed(&f);
+        cr_assert((plan && more) || !done, "nothing was refused, yet: %s", error.text);
+        cr_assert(plan || error.status == WG_MEMORY, "refusal %ld: %s", k, error.text);
+        if (plan) {
+            cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+            cr_assert(close_to(want, wg_plan_output(plan, 1)));
+        }
+        wg_workspace_free(more);
+        wg_plan_free(plan);
+        cr_assert_eq(f.live, 0, "refusal %ld leaks", k);
+        wg_memory_free(memory);
+    }
+    cr_assert_gt(k, 150, "%ld allocations", k);
+    wg_tensor_free(want);
+    unrolled_free(&u);
+}
+
+Test(loop, a_run_allocates_nothing) {
+    wg_var y[MOST];
+    unrolled u = unrolled_new("lstm", &eight);
+    int n = all_gradients(&u, y);
+    wg_memory *memory = wg_memory_new(NULL, 0), *own = u.tape->memory;
+    u.tape->memory = memory;
+    wg_plan *plan = wg_compile(n, y, NULL, NULL);
+    u.tape->memory = own;
+    cr_assert_not_null(plan);
+    size_t calls = wg_memory_calls(memory), used = wg_memory_used(memory);
+    for (int k = 0; k < 5; k++)
+        cr_assert_eq(wg_run(plan, NULL), WG_OK);
+    cr_expect_eq(wg_memory_calls(memory), calls);
+    cr_expect_eq(wg_memory_used(memory), used);
+    wg_plan_free(plan);
+    wg_memory_free(memory);
+    unrolled_free(&u);
+}
+
+/* ---- how it runs ---- */
+
+Test(loop, a_forked_child_runs_loops_with_the_same_bits) {
+    wg_var y[MOST];
+    unrolled u = unrolled_new("gru", &(unrolled_sizes){.steps = 8, .batch = 40, .input = 3, .hidden = 4});
+    int n = all_gradients(&u, y), status = 0;
+    wg_tensor *before[MOST];
+    wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.run.threads = 4}, NULL);
+    cr_assert_eq(wg_run(plan, NULL), WG_OK);
+    for (int i = 0; i < n; i++)
+        before[i] = wg_tensor_copy(NULL, wg_plan_output(plan, i));
+    pid_t child = fork();
+    if (child == 0) {
+        bool same = wg_run(plan, NULL) == WG_OK;
+        for (int i = 0; i < n; i++)
+            same = same && memcmp(wg_tensor_data(before[i]), wg_tensor_data(wg_plan_output(plan, i)), wg_tensor_bytes(before[i])) == 0;
+        _exit(same ? 0 : 1);
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %d", status);
+    cr_assert_eq(wg_run(plan, NULL), WG_OK, "the parent goes on");
+    for (int i = 0; i < n; i++)
+        wg_tensor_free(before[i]);
+    wg_plan_free(plan);
+    unrolled_free(&u);
+}
+
+Test(loop, subnormals_are_flushed_or_kept_on_every_thread) {
+    static const char *const text = "cell c\ninput x\nstate h\nh' = 0.001*h*cos(W @ x)\n";
+    wg_var y;
+    unrolled u = unrolled_new(text, &(unrolled_sizes){.steps = 6, .batch = 40, .input = 4, .hidden = 4});
+    wg_tensor_fill(u.kept[0], 0);
+    wg_tensor_fill(u.kept[u.n - 1], 1e-300); /* h */
+    y = wg_unroll_output(u.unroll);
+    structure s = structure_of(1, &y, "schedule");
+    cr_expect_str_eq(s.loops, "6:0", "%s", s.loops);
+    wg_plan *plan = wg_compile(1, &y, &(wg_compile_options){.run.threads = 4}, NULL);
+    for (int threads = 1; threads <= 4; threads++)
+        for (int keep = 0; keep < 2; keep++) {
+            cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads, .keep_subnormals = keep}, NULL), WG_OK);
+            for (int64_t i = 0; i < 6 * 160; i++) {
+                double h = wg_tensor_get(wg_plan_output(plan, 0), i), want = 1e-300 * pow(1e-3, (double)(i / 160 + 1));
+                bool normal = i / 160 < 2;
+                cr_assert(keep || normal ? fabs(h - want) <= 1e-12 * want + 5e-324 : h == 0, "%g at step %lld, not %g", h, (long long)(i / 160), want);
+            }
+        }
+    wg_plan_free(plan);
+    unrolled_free(&u);
+}
