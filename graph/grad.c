@@ -363,14 +363,14 @@ static wg_status reverse(sweep *s, int m, const wg_var *y, const wg_var *cotange
         const wg_node *node = wg__node(tape, id);
         __builtin_prefetch(node - WG_AHEAD);
         tape->origin = node->origin;
+        if (id < boundary) { /* first: what collects the readers of a value is of the value's step, not of theirs */
+            mark_step(s, id, &step, end);
+            boundary = step >= 0 ? tape->steps[step].id : 0;
+        }
         if (s->readers && s->readers[at])
             collect_readers(s, id);
         if (s->adjoint[at] == NONE || tape->status != WG_OK)
             continue;
-        if (id < boundary) {
-            mark_step(s, id, &step, end);
-            boundary = step >= 0 ? tape->steps[step].id : 0;
-        }
         wg_var g = wg__var(tape, s->adjoint[at]);
         if (node->n <= USUAL)
             reverse_few(s, node, id, g);

@@ -61,8 +61,7 @@ static void note_element(wg_steps *w, uint32_t id) {
 typedef struct sharing {
     bool before;  /* it reads nothing made in a step, but what is so itself */
     bool element; /* it reads elements of arrays, or what does: it looks like one of many */
-    bool asked;   /* read in another step of its run, or by what is shared */
-    bool far;     /* the same, and not only in the step after */
+    bool far;     /* read in another step of its run, and not only in the step after; or by what is shared */
     bool solid;   /* read otherwise than on the way to an element */
     bool shared;
 } sharing;
@@ -72,7 +71,7 @@ static bool is_shared(const wg_steps *w, uint32_t id, const sharing *s) {
     if (!w->in_segment[id] || i->n == 0)
         return s->before;
     bool loose = w->array[id] || (i->op->view && s->before && !s->solid);
-    return s->before && (loose || (s->element ? s->far : s->asked));
+    return s->before && (loose || s->far);
 }
 
 /* Finds what is the same in all steps: made in one step of things from before, and read in other steps of the run, or only by what
@@ -101,7 +100,6 @@ static void find_shared(const wg_steps *w, sharing *s) {
             int64_t apart = steps && w->in_segment[in] ? (int64_t)w->in_segment[id] - w->in_segment[in] : 0;
             bool same_run = apart && w->segments[w->in_segment[id] - 1].run == w->segments[w->in_segment[in] - 1].run;
             s[in].solid = s[in].solid || !loose;
-            s[in].asked = s[in].asked || (steps && s[id].shared) || same_run;
             s[in].far = s[in].far || (steps && s[id].shared) || (same_run && apart > 1);
         }
     }
