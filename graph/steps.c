@@ -60,7 +60,6 @@ static void note_element(wg_steps *w, uint32_t id) {
 /* What is known of a value while looking for what is the same in all steps. */
 typedef struct sharing {
     bool before;  /* it reads nothing made in a step, but what is so itself */
-    bool element; /* it reads elements of arrays, or what does: it looks like one of many */
     bool far;     /* read in another step of its run, and not only in the step after; or by what is shared */
     bool solid;   /* read otherwise than on the way to an element */
     bool shared;
@@ -81,13 +80,9 @@ static void find_shared(const wg_steps *w, sharing *s) {
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
         s[id].before = i->op->kind != WG_RANDOM;
-        for (uint32_t k = 0; k < i->n; k++) {
-            uint32_t in = wg__reads_const(i)[k];
-            s[id].before = s[id].before && s[in].before;
-            s[id].element = s[id].element || w->array[in] || s[in].element;
-        }
+        for (uint32_t k = 0; k < i->n; k++)
+            s[id].before = s[id].before && s[wg__reads_const(i)[k]].before;
         s[id].before = s[id].before || !w->in_segment[id];
-        s[id].element = s[id].element && w->in_segment[id];
     }
     for (int i = 0; i < p->output_count; i++)
         s[p->outputs[i]].solid = true;
