@@ -56,7 +56,7 @@ WG__VECTOR2(atan2)
         const T scale = longer < least ? up : longer > most ? down : 2;                            \
         const T back = longer < least ? 1 / up : longer > most ? 1 / down : (T)0.5;                \
         const T l = longer * scale, s = shorter * scale;                                           \
-        (p == (T)INFINITY) | (q == (T)INFINITY) ? (T)INFINITY : sqrt(l * l + s * s) * back;        \
+        ((p == (T)INFINITY) | (q == (T)INFINITY)) ? (T)INFINITY : sqrt(l * l + s * s) * back;      \
     })
 
 #endif
