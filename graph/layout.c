@@ -170,6 +170,8 @@ static bool leave_loop(layout *l, const wg_loop *loop) {
         if (!wg__is_carry(i))
             continue;
         uint32_t next = operand(l, i->in[1], true, number);
+        if (next && wg__is_carry(&l->r.list[p->values[next].base])) /* what that reads moves on at the same time */
+            next = copy_of(l, next, number);
         if (!next)
             return false;
         l->r.list[l->r.to[id]].in[1] = next;

@@ -87,16 +87,26 @@ typedef struct packer {
     int64_t count, room;
 } packer;
 
-/* Whether the columns of a value lie side by side: no view on the way to it exchanges or repeats axes. */
+/* The strides that a value will have once views are strides; false if it is a constant, which repeats one element. */
+static bool strides_of(const wg_program *p, uint32_t id, int64_t *stride) {
+    const wg_instruction *i = &p->list[id];
+    int64_t in[WG_MAX_RANK], offset;
+    if (i->op->kind == WG_EFFECT)
+        return strides_of(p, i->in[0], stride);
+    wg__dense_strides(i->shape, stride);
+    if (!i->op->view)
+        return i->op->kind != WG_LEAF || i->slot;
+    if (!strides_of(p, i->in[0], in))
+        return false;
+    if (!i->op->view(i->attr, p->list[i->in[0]].shape, in, i->shape, stride, &offset))
+        wg__dense_strides(i->shape, stride); /* a copy */
+    return true;
+}
+
+/* Whether the columns of a value lie side by side. */
 static bool has_dense_rows(const wg_program *p, uint32_t id) {
-    int64_t in[WG_MAX_RANK], out[WG_MAX_RANK], offset;
-    for (; p->list[id].op->view; id = p->list[id].in[0]) {
-        const wg_instruction *i = &p->list[id], *from = &p->list[i->in[0]];
-        wg__dense_strides(from->shape, in);
-        if (i->shape->rank < 1 || !i->op->view(i->attr, from->shape, in, i->shape, out, &offset) || out[i->shape->rank - 1] != 1)
-            return false;
-    }
-    return p->list[id].op->kind != WG_LEAF || p->list[id].slot; /* a constant repeats one element */
+    int64_t stride[WG_MAX_RANK];
+    return strides_of(p, id, stride) && stride[p->list[id].shape->rank - 1] == 1;
 }
 
 static bool is_packable(const packer *m, uint32_t id) {

@@ -198,6 +198,7 @@ static void add_kernel(maker *m, uint32_t id) {
     wg_loop_plan *l = m->plan;
     const wg_instruction *i = &p->list[id];
     uint32_t mask = l->loop->rows ? wg__instruction_rows(p, i) : 0;
+    m->failed = m->failed || (l->loop->rows && i->n && !mask); /* `schedule` had one: out of memory */
     kernel k = {.id = id, .n = i->n, .in = (uint32_t)l->operand_count};
     for (uint32_t n = 0; n < i->n; n++)
         l->operands[l->operand_count++] = operand_for(m, wg__reads_const(i)[n], wg__is_cut(mask, n));

@@ -173,7 +173,8 @@ static void count_loop_reads(const wg_program *p, const wg_loop *loop, uint32_t 
 static bool join_parts(wg_program *p, const wg_loop *loop, const uint32_t *all, const uint32_t *own) {
     for (uint32_t id = loop->from; id < loop->to; id++) {
         const wg_instruction *c = &p->list[id];
-        if (c->op != &wg__op_concat || !p->values[id].task || c->shape->rank < 2 ||
+        bool flat = c->shape->rank >= 2 && c->shape->count == c->shape->dim[0] * c->shape->dim[c->shape->rank - 1];
+        if (c->op != &wg__op_concat || !p->values[id].task || !flat ||
             wg__axis(*(const int *)c->attr, c->shape->rank) != c->shape->rank - 1 || p->values[id].twice)
             continue;
         bool fits = true;

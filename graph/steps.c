@@ -100,10 +100,11 @@ static void find_shared(const wg_steps *w, sharing *s) {
     }
 }
 
-/* Stores and guards stay outside of loops, so runs that have some are not rolled. */
+/* Stores and guards stay outside of loops, so runs that have some are not rolled; nor are those with values that have no room for
+ * one axis more, the steps'. */
 static void find_plain(wg_steps *w) {
     for (uint32_t id = 1; id < w->program->count; id++)
-        if (w->in_segment[id] && old(w, id)->op->kind == WG_EFFECT)
+        if (w->in_segment[id] && (old(w, id)->op->kind == WG_EFFECT || old(w, id)->shape->rank == WG_MAX_RANK))
             w->segments[w->in_segment[id] - 1].plain = true;
     for (int64_t s = 1; s < w->count; s++)
         if (w->segments[s].run == w->segments[s - 1].run)

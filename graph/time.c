@@ -97,7 +97,8 @@ static uint32_t matrix_of(mover *m, uint32_t id, bool backward) {
     return wg__make_reshape(&m->r, all, 2, (const int64_t[]){loop_of(m, id)->times * s->dim[0], s->dim[1]}, 0);
 }
 
-/* Which way a loop's values are stacked: as the elements that it reads lie. */
+/* Which way a loop's values are stacked: as some already are, so that none is stacked both ways; else as the elements that it
+ * reads lie. */
 static bool is_backward(const mover *m, uint32_t id) { return m->backward[old(m, id)->loop - 1]; }
 
 /* ---- before the loop ---- */
@@ -276,6 +277,8 @@ static void find_edges(mover *m) {
         const wg_instruction *i = old(m, id);
         if (i->op == &wg__op_element && ((const wg_element_attr *)i->attr)->step < 0)
             m->backward[i->loop - 1] = true;
+        if (i->op == &wg__op_stacked) /* after the loop's own instructions */
+            m->backward[old(m, i->in[0])->loop - 1] = ((const wg_stacked_attr *)i->attr)->backward;
         if (i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1)
             for (uint32_t k = 0; k < i->n; k++)
                 m->joint[wg__reads_const(i)[k]] = old(m, wg__reads_const(i)[k])->loop == i->loop ? id : 0;
