@@ -738,3 +738,54 @@ Test(plan, op_that_cannot_be_run_says_so) {
     wg_tensor_free(f32);
     wg_tensor_free(f64);
 }
+
+/* What a plan computes of y[0..n), against evaluation; f64. */
+static void same_as_evaluation(int n, const wg_var *y, const char *what) {
+    wg_tensor *out[8];
+    wg_error error = {0};
+    wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true}, &error);
+    cr_assert_not_null(plan, "%s: %s", what, error.text);
+    cr_assert_eq(wg_run(plan, &error), WG_OK, "%s: %s", what, error.text);
+    cr_assert_eq(wg_eval(n, y, out, &error), WG_OK, "%s: %s", what, error.text);
+    for (int i = 0; i < n; i++) {
+        for (int64_t k = 0; k < wg_tensor_shape(out[i])->count; k++)
+            cr_expect_lt(fabs(wg_tensor_get(out[i], k) - wg_tensor_get(wg_plan_output(plan, i), k)), 1e-10, "%s: output %d, element %lld",
+                         what, i, (long long)k);
+        wg_tensor_free(out[i]);
+    }
+    wg_plan_free(plan);
+}
+
+Test(plan, loops_read_columns_reversed_steps_parts_of_rank_3_and_two_steps_back_as_evaluation_does) {
+    enum { T = 6, B = 30, N = 4 };
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *tensor[5] = {taped_random(NULL, WG_F64, 3, (const int64_t[]){B, N, T}, 1), taped_random(NULL, WG_F64, 2, (const int64_t[]){N, N}, 2),
+                            taped_random(NULL, WG_F64, 3, (const int64_t[]){T, B, N}, 3), taped_random(NULL, WG_F64, 2, (const int64_t[]){B, N}, 4),
+                            taped_random(NULL, WG_F64, 3, (const int64_t[]){T, B, 2 * N}, 5)};
+    wg_var columns = wg_leaf(tape, tensor[0]), w = wg_leaf(tape, tensor[1]), x = wg_leaf(tape, tensor[2]), start = wg_leaf(tape, tensor[3]);
+    wg_var wide = wg_leaf(tape, tensor[4]), h = start, g = start, before = start, sum = wg_like(w, 0), all[T], d = start, y[5];
+    wg_var r = wg_reshape(wide, 4, (const int64_t[]){T, B, 2, N}), q = wg_reshape(slice(r, 0, 0, 1), 3, (const int64_t[]){B, 2, N});
+    for (int t = 0; t < T; t++) {
+        wg__step_mark(tape, 7, t);
+        wg_var column = wg_reshape(slice(columns, 2, t, 1), 2, (const int64_t[]){B, N});
+        wg_var back = wg_reshape(slice(x, 0, T - 1 - t, 1), 2, (const int64_t[]){B, N});
+        h = tanh(add(wg_matmul(column, w, false, false), h));
+        g = tanh(add(wg_matmul(g, w, false, false), back));
+        sum = add(sum, wg_matmul(back, g, true, false));
+        all[t] = g;
+        wg_var now = wg_reshape(d, 2, (const int64_t[]){B, N}); /* read one step later still */
+        d = tanh(add(mul(before, 0.5), back));
+        before = now;
+        wg_var part = wg_reshape(slice(r, 0, t, 1), 3, (const int64_t[]){B, 2, N});
+        q = wg_softmax(slice(wg_concat(2, (const wg_var[]){tanh(add(q, part)), wg_sin(mul(q, part))}, 2), 2, 1, N), 2);
+    }
+    wg__step_mark(tape, 7, WG_NO_STEP);
+    y[0] = h, y[1] = sum, y[2] = wg_stack(T, all, 0), y[3] = d, y[4] = q;
+    cr_assert_eq(wg_tape_status(tape), WG_OK, "%s", wg_tape_message(tape));
+    same_as_evaluation(5, y, "all");
+    for (int k = 0; k < 5; k++)
+        same_as_evaluation(1, &y[k], "one");
+    wg_tape_free(tape);
+    for (int k = 0; k < 5; k++)
+        wg_tensor_free(tensor[k]);
+}
