@@ -36,6 +36,16 @@ WG__VECTOR2(atan2)
  * wrong in that mode for operands that are not zero to integer instructions and are to the rest. */
 #define SEEN(x) ((x) == 0 ? (x) * 0 : (x))
 
+/* a if a order b, else b, as arithmetic sees it; a NaN where there is one, and of two a itself. Some instructions that
+ * select flush subnormals and others do not, and of a sum of two NaNs the compiler chooses the sign: this way the bits are the
+ * same in every form that it gives it. */
+#define EXTREME(T, a, order, b)                                                                    \
+    ({                                                                                             \
+        T most = (a)order(b) ? (a) : (b);                                                          \
+        most = (a) != (a) ? (a) : most;                                                            \
+        SEEN(most);                                                                                \
+    })
+
 /* Whether x is a zero to the bit: arithmetic that flushes subnormals takes them for one. */
 #define IS_ZERO(x)                                                                                 \
     ({                                                                                             \

@@ -5,7 +5,8 @@
 
 #include "isa.h"
 
-/* n elements, dense; out may be one of the inputs. An element's bits do not depend on where it stands, nor on n. */
+/* n elements, dense; out may be one of the inputs. An element's bits do not depend on where it stands, nor on n; but for the
+ * sign of a NaN made of several. */
 typedef void wg__map(int64_t n, const void *const *in, void *out);
 
 /* Of the row selu. Source: Klambauer et al. 2017. */
