@@ -60,7 +60,15 @@ struct wg_team {
     bool keep_subnormals; /* otherwise flushed to zero in every worker */
     wg_isa isa;           /* the most that kernels use */
     struct wg_pool *pool; /* the threads, standing by, or NULL: see wg__stand_by */
+    struct wg_meter *meter; /* NULL, or where the threads that stand by note how long they work */
 };
+/* Seconds, of all that was shared out since they were set to zero. */
+typedef struct wg_meter {
+    double helped; /* the other threads at work */
+    double waited; /* this one for them */
+} wg_meter;
+/* A clock that only goes forward. */
+double wg__seconds(void);
 /* The team that options (NULL: the default) ask for. */
 wg_team wg__team_of(const wg_run_options *options);
 /* The number of threads OpenMP would use here; 1 inside a parallel region, and in a child made by fork after

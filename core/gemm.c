@@ -145,15 +145,13 @@ static void by_cblas(const wg_gemm *g) {
 
 /* ---- tiles: column blocks are the outer loop, so that a block of B stays in cache over the rows ---- */
 
-/* The kernels compiled for a set above the baseline are as quick as LIBXSMM's, within 3 of 100; LIBXSMM is started, which takes
- * milliseconds, only for products that repay it. */
+/* The kernels compiled for a set above the baseline ask memory for what comes next, which LIBXSMM's do not. */
 static wg_engine by_size(const wg_gemm *g) {
-    int64_t amount = wg__gemm_work(g);
-    if (amount <= TINY)
+    if (wg__gemm_work(g) <= TINY)
         return WG_ENGINE_PLAIN;
-    if (wg__isa_within(g->isa) > 0 && amount < WG_GEMM_SHARE)
+    if (wg__isa_within(g->isa) > 0)
         return WG_ENGINE_PACKED;
-    if (wg__isa_within(g->isa) > 0 || wg__xsmm_serves(g->isa))
+    if (wg__xsmm_serves(g->isa))
         return WG_ENGINE_XSMM;
     return g->isa == WG_ISA_AUTO ? WG_ENGINE_CBLAS : WG_ENGINE_PACKED;
 }

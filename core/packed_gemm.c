@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* DEEP: a piece of k, in bytes of an element's row. ROWS: of A copied together. SLICE: rows of C that a kernel has in
- * registers, asked of memory before it begins. FEW rows do not repay a copy of B. */
+ * registers. FEW rows do not repay a copy of B. */
 enum { DEEP_BYTES = 768, ROWS = 256, SLICE = 6, FEW = 48 };
 _Static_assert(ROWS * DEEP_BYTES + WG_BLOCK_BYTES * DEEP_BYTES / 4 <= WG_TILE_BYTES, "panels");
 
@@ -79,22 +79,47 @@ static kernels kernels_of(bool xsmm, const wg_gemm *g, const wg_panel *p) {
     return k;
 }
 
-/* All rows by one panel of B. What C is written to comes from memory while the slice computes. */
-static void multiply(const wg_gemm *g, const kernels *kernel, const wg_panel *p, const wg_matrix *a, const void *b, int64_t j) {
+/* A matrix that will be copied, row by row as it lies in memory, while `slices` kernels run: its next rows for one of them. */
+typedef struct stream {
+    const char *at;
+    int64_t step, lines, rows, slices;
+} stream;
+
+static stream stream_of(const wg_gemm *g, const wg_matrix *x, int64_t rows, int64_t columns, int64_t slices) {
+    int64_t size = (int64_t)wg_dtype_size(g->dtype);
+    bool turned = x->row == 1;
+    return (stream){x->data, (turned ? x->column : x->row) * size,
+                    ((turned ? rows : columns) * size + WG_LINE_BYTES - 1) / WG_LINE_BYTES, turned ? columns : rows, slices};
+}
+
+static wg_soon next_of(stream *s) {
+    int64_t rows = s->slices > 0 ? (s->rows + s->slices - 1) / s->slices : 0;
+    wg_soon soon = {s->at, s->step, s->lines, rows};
+    s->at += rows * s->step;
+    s->rows -= rows;
+    s->slices--;
+    return soon;
+}
+
+/* All rows by one panel of B, while what comes next is on its way: the next rows of an A that is read where it lies (`here`),
+ * or the next piece of one that is copied; and the next panel of B. */
+static void multiply(const wg_gemm *g, const kernels *kernel, const wg_panel *p, const wg_matrix *a, bool here, const void *b,
+                     int64_t j, stream *next_a, stream *next_b) {
     wg_panel part = *p;
-    int64_t bytes = p->columns * (int64_t)wg_dtype_size(g->dtype);
-    for (int64_t i = 0; i < p->m; i += SLICE) {
+    int64_t slice = 0;
+    for (int64_t i = 0; i < p->m; i += SLICE, slice++) {
         part.m = wg__min(SLICE, p->m - i);
-        for (int64_t r = i; r < i + part.m; r++)
-            for (int64_t at = 0; at < bytes; at += WG_LINE_BYTES)
-                __builtin_prefetch((char *)wg__corner(g->dtype, &g->c, r, j).data + at, 1);
         const void *rows = wg__corner(g->dtype, a, i, 0).data;
         void *out = wg__corner(g->dtype, &g->c, i, j).data;
         wg__xsmm_kernel *made = part.m == SLICE ? kernel->slice : kernel->rest;
-        if (made && p->columns == wg__packed_width(g->dtype))
+        if (made && p->columns == wg__packed_width(g->dtype)) {
             made(b, rows, out);
-        else
-            kernel->any(&part, rows, b, out);
+            continue;
+        }
+        wg_matrix below = wg__corner(g->dtype, a, i + part.m, 0);
+        stream next = stream_of(g, &below, here ? wg__min(SLICE, p->m - i - part.m) : 0, p->k, 1);
+        part.soon = next_of(here ? &next : slice % 2 ? next_a : next_b);
+        kernel->any(&part, rows, b, out);
     }
 }
 
@@ -102,18 +127,24 @@ static void multiply(const wg_gemm *g, const kernels *kernel, const wg_panel *p,
 static void multiply_rows(bool xsmm, const wg_gemm *g, panels *panel) {
     int64_t width = wg__packed_width(g->dtype), most = DEEP_BYTES / (int64_t)wg_dtype_size(g->dtype);
     int64_t pieces = (g->k + most - 1) / most, deep = ((g->k + pieces - 1) / pieces + 15) / 16 * 16;
+    int64_t slices = (g->m + SLICE - 1) / SLICE, blocks = (g->n + width - 1) / width;
     for (int64_t q = 0; q < g->k; q += deep) {
-        int64_t k = wg__min(deep, g->k - q);
-        wg_matrix a = panel_of_a(g, q, k, panel->a);
+        int64_t k = wg__min(deep, g->k - q), then = wg__min(deep, g->k - q - k);
+        wg_matrix a = panel_of_a(g, q, k, panel->a), after = wg__corner(g->dtype, &g->a, 0, q + k);
+        bool here = a.data == wg__corner(g->dtype, &g->a, 0, q).data;
+        stream next_a = stream_of(g, &after, here ? 0 : g->m, then, slices / 2 * blocks);
         kernels kernel = {0};
         for (int64_t j = 0; j < g->n; j += width) {
             int64_t columns = wg__min(width, g->n - j);
             wg_matrix b = panel_of_b(g, q, j, k, columns, panel->b);
             wg_panel p = {.m = g->m, .columns = columns, .k = k, .a_row = a.row, .a_column = a.column, .b_row = b.row,
                           .c_row = g->c.row, .add = q > 0 || g->beta != 0};
+            bool last = j + width >= g->n;
+            after = wg__corner(g->dtype, &g->b, last ? q + k : q, last ? 0 : j + width);
+            stream next_b = stream_of(g, &after, last ? then : k, wg__min(width, last ? g->n : g->n - j - width), (slices + 1) / 2);
             if (j == 0)
                 kernel = kernels_of(xsmm, g, &p);
-            multiply(g, &kernel, &p, &a, b.data, j);
+            multiply(g, &kernel, &p, &a, here && j == 0, b.data, j, &next_a, &next_b);
         }
     }
 }

@@ -13,13 +13,24 @@ typedef ELEMENT NAME(vector) __attribute__((vector_size(VECTOR), may_alias));
 /* Of memory aligned no further than its elements. */
 typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, aligned(__alignof__(ELEMENT))));
 
+/* Adds one term to every sum. */
+#define TERM(q)                                                                                                                \
+    {                                                                                                                          \
+        NAME(vector) y[ACROSS];                                                                                                \
+        _Pragma("GCC unroll 4") for (int u = 0; u < vectors; u++) y[u] = *(const NAME(loose) *)(b + (q) * b_row + u * LANES);  \
+        _Pragma("GCC unroll 6") for (int i = 0; i < rows; i++) {                                                               \
+            NAME(vector) x = a[i * a_row + (q) * a_column] - (NAME(vector)){0}; /* x - 0 is x, -0 too: a broadcast alone */    \
+            _Pragma("GCC unroll 4") for (int u = 0; u < vectors; u++) sum[i][u] += x * y[u];                                   \
+        }                                                                                                                      \
+    }
+
 /* rows x (vectors LANES) of C, of which only `columns` are there where `partly`. Rows and vectors are known where this is
  * inlined, so that the loops over them vanish. */
-static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, int64_t columns, int64_t a_column,
-                                                             const wg_panel *p, const ELEMENT *a, const ELEMENT *b,
-                                                             ELEMENT *c) {
+static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, bool ahead, int64_t columns, int64_t a_column,
+                                                             const wg_panel *p, int64_t a_row, const ELEMENT *a,
+                                                             const ELEMENT *b, ELEMENT *c) {
     NAME(vector) sum[ROWS][ACROSS];
-    const int64_t a_row = p->a_row, b_row = p->b_row, c_row = p->c_row, k = p->k;
+    const int64_t b_row = p->b_row, c_row = p->c_row, k = p->k;
     ELEMENT edge[ACROSS * LANES];
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++) {
@@ -33,19 +44,20 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
         for (int j = 0; j < vectors; j++)
             sum[i][j] = p->add ? *(const NAME(loose) *)(from + j * LANES) : (NAME(vector)){0};
     }
-    for (int64_t q = 0; q < k; q++) {
-        NAME(vector) y[ACROSS];
-#pragma GCC unroll 4
-        for (int j = 0; j < vectors; j++)
-            y[j] = *(const NAME(loose) *)(b + q * b_row + j * LANES);
-#pragma GCC unroll 6
-        for (int i = 0; i < rows; i++) {
-            NAME(vector) x = a[i * a_row + q * a_column] - (NAME(vector)){0}; /* x - 0 is x, -0 too: a broadcast alone */
-#pragma GCC unroll 4
-            for (int j = 0; j < vectors; j++)
-                sum[i][j] += x * y[j];
+    int64_t q = 0;
+    for (int r = 0; r < rows && ahead && q + vectors <= k; r++)
+        for (int j = 0; j < vectors; j++, q++) {
+            __builtin_prefetch(c + (rows + r) * c_row + j * LANES, 1);
+            TERM(q)
         }
-    }
+    const char *soon = p->soon.at;
+    for (int64_t row = 0; row < p->soon.rows && ahead; row++, soon += p->soon.step)
+        for (int64_t line = 0; line < p->soon.lines && q < k; line++, q++) {
+            __builtin_prefetch(soon + line * WG_LINE_BYTES, 0, 2);
+            TERM(q)
+        }
+    for (; q < k; q++)
+        TERM(q)
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++) {
         ELEMENT *to = partly ? edge : c + i * c_row;
@@ -65,12 +77,20 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
         ELEMENT *to = c + i * p->c_row;                                                                                        \
         rows = left >= 2 * ROWS ? ROWS : left > ROWS ? (left + 1) / 2 : left;                                                  \
         switch (rows) {                                                                                                        \
-        case 1: NAME(tile)(1, vectors, partly, columns, a_column, p, from, b, to); break;                                      \
-        case 2: NAME(tile)(2, vectors, partly, columns, a_column, p, from, b, to); break;                                      \
-        case 3: NAME(tile)(3, vectors, partly, columns, a_column, p, from, b, to); break;                                      \
-        case 4: NAME(tile)(4, vectors, partly, columns, a_column, p, from, b, to); break;                                      \
-        case 5: NAME(tile)(5, vectors, partly, columns, a_column, p, from, b, to); break;                                      \
-        default: NAME(tile)(6, vectors, partly, columns, a_column, p, from, b, to);                                            \
+        case 1: NAME(tile)(1, vectors, partly, false, columns, a_column, p, p->a_row, from, b, to); break;                                      \
+        case 2: NAME(tile)(2, vectors, partly, false, columns, a_column, p, p->a_row, from, b, to); break;                                      \
+        case 3: NAME(tile)(3, vectors, partly, false, columns, a_column, p, p->a_row, from, b, to); break;                                      \
+        case 4: NAME(tile)(4, vectors, partly, false, columns, a_column, p, p->a_row, from, b, to); break;                                      \
+        case 5: NAME(tile)(5, vectors, partly, false, columns, a_column, p, p->a_row, from, b, to); break;                                      \
+        default:                                                                                                               \
+            if (partly)                                                                                                        \
+                NAME(tile)(6, vectors, true, false, columns, a_column, p, p->a_row, from, b, to);                              \
+            else if (p->a_row == 1)                                                                                            \
+                NAME(tile)(6, vectors, false, true, columns, a_column, p, 1, from, b, to);                                     \
+            else if (a_column == 1)                                                                                            \
+                NAME(tile)(6, vectors, false, true, columns, 1, p, p->a_row, from, b, to);                                     \
+            else                                                                                                               \
+                NAME(tile)(6, vectors, false, true, columns, a_column, p, p->a_row, from, b, to);                              \
         }                                                                                                                      \
     }
 
@@ -109,6 +129,7 @@ static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void
         NAME(edge)(p, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
 }
 
+#undef TERM
 #undef STRIP
 #undef ACROSS
 #undef ROWS

@@ -5,6 +5,7 @@
 #include <omp.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 #if defined(__SSE__)
 #include <immintrin.h>
 #endif
@@ -62,6 +63,12 @@ void wg__float_mode_leave(unsigned saved) {
 #endif
 }
 
+double wg__seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 /* ---- threads that stand by -------------------------------------------------------------------------------------- */
 
 /* How often a thread looks again before it sleeps: some microseconds. A neighbour that wants the processor gets it then. */
@@ -81,6 +88,8 @@ typedef struct wg_pool {
     pthread_cond_t news, left;
     atomic_int sleepers;
     atomic_bool owner_sleeps;
+    wg_meter *meter;   /* NULL: nobody asks */
+    double helped;     /* what is for the meter, under the lock */
 } wg_pool;
 
 static void relax(void) {
@@ -100,8 +109,15 @@ static void take_chunks(wg_pool *p) {
 
 static void help(wg_pool *p) {
     atomic_fetch_add(&p->inside, 1);
-    if (atomic_load(&p->open))
+    if (atomic_load(&p->open)) {
+        double begun = p->meter ? wg__seconds() : 0;
         take_chunks(p);
+        if (p->meter) {
+            pthread_mutex_lock(&p->lock);
+            p->helped += wg__seconds() - begun;
+            pthread_mutex_unlock(&p->lock);
+        }
+    }
     if (atomic_fetch_sub(&p->inside, 1) == 1 && atomic_load(&p->owner_sleeps)) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_signal(&p->left);
@@ -135,18 +151,8 @@ static void wake(wg_pool *p) {
     pthread_mutex_unlock(&p->lock);
 }
 
-/* The owner's side: every chunk once, and no helper at work when it returns. */
-static void share(wg_pool *p, int64_t n, int64_t grain, void (*work)(void *user, int64_t from, int64_t to), void *user) {
-    p->n = n;
-    p->grain = grain;
-    p->work = work;
-    p->user = user;
-    atomic_store(&p->next, 0);
-    atomic_store(&p->open, true);
-    atomic_fetch_add(&p->number, 1);
-    wake(p);
-    take_chunks(p);
-    atomic_store(&p->open, false);
+/* Until no helper is at work. */
+static void wait_for_helpers(wg_pool *p) {
     for (int k = 0; k < PATIENCE && atomic_load(&p->inside); k++)
         relax();
     if (!atomic_load(&p->inside))
@@ -159,6 +165,27 @@ static void share(wg_pool *p, int64_t n, int64_t grain, void (*work)(void *user,
     pthread_mutex_unlock(&p->lock);
 }
 
+/* The owner's side: every chunk once, and no helper at work when it returns. */
+static void share(wg_pool *p, int64_t n, int64_t grain, void (*work)(void *user, int64_t from, int64_t to), void *user) {
+    p->n = n;
+    p->grain = grain;
+    p->work = work;
+    p->user = user;
+    atomic_store(&p->next, 0);
+    atomic_store(&p->open, true);
+    atomic_fetch_add(&p->number, 1);
+    wake(p);
+    take_chunks(p);
+    atomic_store(&p->open, false);
+    double begun = p->meter ? wg__seconds() : 0;
+    wait_for_helpers(p);
+    if (p->meter) {
+        p->meter->waited += wg__seconds() - begun;
+        p->meter->helped += p->helped;
+        p->helped = 0;
+    }
+}
+
 void wg__stand_by(wg_team *team, void (*body)(void *user), void *user) {
     if (team->threads <= 1 || openmp_lost || omp_in_parallel()) {
         body(user);
@@ -166,7 +193,7 @@ void wg__stand_by(wg_team *team, void (*body)(void *user), void *user) {
     }
     pthread_once(&watch_once, watch_forks);
     openmp_used = true;
-    wg_pool pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER, .left = PTHREAD_COND_INITIALIZER};
+    wg_pool pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER, .left = PTHREAD_COND_INITIALIZER, .meter = team->meter};
     bool keep = team->keep_subnormals;
 #pragma omp parallel num_threads(team->threads)
     {

@@ -741,6 +741,24 @@ typedef struct wg_plan_size {
 } wg_plan_size;
 WG_API wg_plan_size wg_plan_measure(const wg_plan *plan);
 
+/* Where the time of runs went, in seconds of all threads added up: the parts' sum is threads times `seconds`, but for what the
+ * clock itself takes. A zeroed struct is empty. */
+typedef struct wg_profile {
+    int64_t runs;
+    int threads;      /* the most that a run had */
+    double seconds;   /* of the runs, from beginning to end */
+    double products;  /* matrix products */
+    double pointwise; /* what is computed element by element */
+    double packing;   /* matrices put in order for products; arrays joined and copied, outputs included */
+    double other;     /* all other ops: sums, softmax, gather, random numbers */
+    double waiting;   /* threads without work, and what lies between kernels */
+    double *kernel;   /* NULL, or room for wg_plan_measure().instructions + 1, to add to: those of each instruction of the
+                         program, by its number; a region's at its first; pointwise ops on scalars at none */
+} wg_profile;
+/* wg_run_in that adds to *profile, at two looks at the clock for each kernel of each tile. workspace: NULL for the plan's own. */
+WG_API wg_status wg_run_profiled(const wg_plan *plan, wg_workspace *workspace, const wg_run_options *options,
+                                 wg_profile *profile, wg_error *error);
+
 /* The compiler's passes, in order: name and what it does. NULL at the end. */
 WG_API const char *wg_pass_name(int i);
 WG_API const char *wg_pass_doc(int i);

@@ -328,6 +328,14 @@ static wg_status task_failed(const wg_workspace *w, uint32_t id, wg_status statu
                         place[0] ? ")" : "");
 }
 
+/* A kernel or a loop; *id becomes the instruction that failed. */
+static wg_status run_task(wg_workspace *w, const wg_task *task, uint32_t *id) {
+    const wg_plan *plan = w->plan;
+    *id = task->id;
+    return task->call ? wg__kernel(task->call->op)(task->call)
+                      : wg__loop_run(plan->loops[*id - 1], w, plan->lanes, w->lanes, plan->lane_bytes, id);
+}
+
 static wg_status run_tasks(wg_workspace *w, wg_error *error) {
     const wg_task *end = w->tasks + w->plan->task_count;
     for (const wg_task *task = w->tasks; task < end; task++) {
@@ -335,12 +343,41 @@ static wg_status run_tasks(wg_workspace *w, wg_error *error) {
             task->map(1, task->in, task->out);
             continue;
         }
-        const wg_plan *plan = w->plan;
-        uint32_t id = task->id;
-        wg_status status = task->call ? wg__kernel(task->call->op)(task->call)
-                                      : wg__loop_run(plan->loops[id - 1], w, plan->lanes, w->lanes, plan->lane_bytes, &id);
+        uint32_t id;
+        wg_status status = run_task(w, task, &id);
         if (status != WG_OK)
             return task_failed(w, id, status, error);
+    }
+    return WG_OK;
+}
+
+/* The seconds since *begun, which becomes now, of all threads that were at work. */
+static double worked(wg_meter *meter, double *begun) {
+    double now = wg__seconds(), spent = now - *begun - meter->waited + meter->helped;
+    *begun = now;
+    *meter = (wg_meter){0};
+    return spent;
+}
+
+/* The same with a clock. Kernels on scalars are measured in rows of neighbours. */
+static wg_status run_tasks_profiled(wg_workspace *w, wg_error *error) {
+    const wg_task *end = w->tasks + w->plan->task_count;
+    double begun = wg__seconds();
+    for (const wg_task *task = w->tasks; task < end;) {
+        if (task->map) {
+            for (; task < end && task->map; task++)
+                task->map(1, task->in, task->out);
+            w->profile->pointwise += worked(w->team.meter, &begun);
+            continue;
+        }
+        uint32_t id;
+        wg_status status = run_task(w, task, &id);
+        if (status != WG_OK)
+            return task_failed(w, id, status, error);
+        double spent = worked(w->team.meter, &begun);
+        if (task->call) /* a loop has noted its own */
+            wg__profile_add(w->profile, w->plan->program, id, spent);
+        task++;
     }
     return WG_OK;
 }
@@ -383,11 +420,15 @@ typedef struct job {
 
 static void run_job(void *user) {
     job *j = user;
-    j->status = run_tasks(j->workspace, j->error);
+    wg_workspace *w = j->workspace;
+    j->status = w->profile ? run_tasks_profiled(w, j->error) : run_tasks(w, j->error);
+    double begun = w->profile ? wg__seconds() : 0;
     if (j->status == WG_OK) {
-        finish_outputs(j->workspace);
-        j->status = commit(j->workspace, j->error);
+        finish_outputs(w);
+        j->status = commit(w, j->error);
     }
+    if (w->profile)
+        w->profile->packing += worked(w->team.meter, &begun);
 }
 
 wg_status wg_run_in(const wg_plan *plan, wg_workspace *w, const wg_run_options *options, wg_error *error) {
@@ -400,11 +441,31 @@ wg_status wg_run_in(const wg_plan *plan, wg_workspace *w, const wg_run_options *
     if (w->team.isa != settled)
         settle(w); /* the addresses are as they were; the scalar kernels are others */
     w->text[0] = 0;
+    wg_meter meter = {0};
+    w->team.meter = w->profile ? &meter : NULL;
     unsigned mode = wg__float_mode_enter(w->team.keep_subnormals);
     job j = {.workspace = w, .error = error};
     wg__stand_by(&w->team, run_job, &j);
     wg__float_mode_leave(mode);
+    w->team.meter = NULL;
     return j.status;
+}
+
+static double at_work(const wg_profile *p) { return p->products + p->pointwise + p->packing + p->other; }
+
+wg_status wg_run_profiled(const wg_plan *plan, wg_workspace *w, const wg_run_options *options, wg_profile *profile,
+                          wg_error *error) {
+    double begun = wg__seconds(), before = at_work(profile);
+    w = w ? w : plan->own;
+    w->profile = profile;
+    wg_status status = wg_run_in(plan, w, options, error);
+    w->profile = NULL;
+    double spent = wg__seconds() - begun;
+    profile->runs++;
+    profile->threads = (int)wg__max(profile->threads, w->team.threads);
+    profile->seconds += spent;
+    profile->waiting += w->team.threads * spent - (at_work(profile) - before);
+    return status;
 }
 
 wg_status wg_run(wg_plan *plan, wg_error *error) { return wg_run_in(plan, plan->own, NULL, error); }

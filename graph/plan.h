@@ -2,7 +2,7 @@
 #ifndef WG_PLAN_H
 #define WG_PLAN_H
 
-#include "program.h"
+#include "profile.h"
 
 /* An operand of a kernel that lies in a tensor, to be set again when the tensor is another. */
 typedef struct wg_tensor_use {
@@ -49,7 +49,8 @@ struct wg_workspace {
     wg_tensor **bound;   /* by slot: held */
     wg_tensor **outputs;
     wg_team team;
-    char *lanes; /* the scratch of loops */
+    wg_profile *profile; /* of the run that goes on; NULL: nobody asks */
+    char *lanes;         /* the scratch of loops */
     char text[512];
 };
 

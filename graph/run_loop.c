@@ -361,11 +361,12 @@ void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
 static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 /* A lane's memory: the tile's scratch, the kernels', addresses of slots (twice), a kernel's arrays, the regions' blocks and
- * maps, and the products, for tiles of both sizes. */
+ * maps, the products, for tiles of both sizes, and the seconds of each kernel. */
 size_t wg__loop_lane_bytes(const wg_loop_plan *l) {
     return lines(l->loop->scratch) + lines(l->scratch) + 2 * lines((size_t)l->slot_count * sizeof(char *)) +
            lines(l->most_operands * sizeof(wg_array)) + (size_t)l->blocks * BLOCK * sizeof(double) +
-           lines((size_t)l->step_count * sizeof(wg__map *)) + lines(2 * l->products * sizeof(wg_packed_product));
+           lines((size_t)l->step_count * sizeof(wg__map *)) + lines(2 * l->products * sizeof(wg_packed_product)) +
+           lines((size_t)l->kernel_count * sizeof(double));
 }
 
 typedef struct run {
@@ -391,6 +392,8 @@ typedef struct lane {
     char *blocks;
     wg__map **maps;
     wg_packed_product *products;
+    double *spent; /* by kernel; NULL: nobody asks */
+    double begun;
     char text[512];
 } lane;
 
@@ -405,7 +408,11 @@ static lane lane_of(run *r, int number, wg_team team) {
     n.arrays = (void *)(at += slots);
     n.blocks = at += lines(l->most_operands * sizeof(wg_array));
     n.maps = (void *)(at += (size_t)l->blocks * BLOCK * sizeof(double));
-    n.products = (void *)(at + lines((size_t)l->step_count * sizeof(wg__map *)));
+    n.products = (void *)(at += lines((size_t)l->step_count * sizeof(wg__map *)));
+    if (r->workspace->profile) {
+        n.spent = (void *)(at + lines(2 * l->products * sizeof(wg_packed_product)));
+        memset(n.spent, 0, (size_t)l->kernel_count * sizeof *n.spent);
+    }
     for (int64_t g = 0; g < l->region_count; g++)
         for (uint32_t s = l->regions[g].first; s < l->regions[g].first + l->regions[g].count; s++)
             n.maps[s] = wg__map_of(l->steps[s].op, (int)l->regions[g].dtype - WG_F32, team.isa);
@@ -561,6 +568,21 @@ static void note_failure(const lane *n, wg_status status, uint32_t id) {
     pthread_mutex_unlock(&r->lock);
 }
 
+/* The time since the last call is kernel k's. */
+static void note_time(lane *n, int64_t k) {
+    double now = wg__seconds();
+    n->spent[k] += now - n->begun;
+    n->begun = now;
+}
+
+static void tell_times(const lane *n) {
+    const wg_loop_plan *l = n->run->plan;
+    pthread_mutex_lock(&n->run->lock);
+    for (int64_t k = 0; k < l->kernel_count; k++)
+        wg__profile_add(n->run->workspace->profile, l->program, l->kernels[k].id, n->spent[k]);
+    pthread_mutex_unlock(&n->run->lock);
+}
+
 /* What is read after the loop, for the rows of this tile. */
 static void take_results(const lane *n, int64_t rows) {
     const wg_loop_plan *l = n->run->plan;
@@ -581,8 +603,12 @@ static bool run_tile(lane *n, int64_t row, int64_t rows) {
     for (int64_t t = 0; t < l->loop->times; t++) {
         if (t)
             next_iteration(n, t);
+        if (n->spent)
+            n->begun = wg__seconds();
         for (int64_t k = 0; k < l->kernel_count; k++) {
             wg_status status = run_kernel(n, &l->kernels[k], size, rows);
+            if (n->spent)
+                note_time(n, k);
             if (status != WG_OK) {
                 note_failure(n, status, l->kernels[k].id);
                 return false;
@@ -605,13 +631,13 @@ static void run_lanes(void *user, int64_t from, int64_t to) {
         n.text[0] = 0;
         find_starts(&n);
         prepare_products(&n);
-        if (!loop->rows) {
+        if (!loop->rows)
             run_tile(&n, 0, 0);
-            continue;
-        }
         for (int64_t row = number * loop->tile; row < loop->rows; row += r->lanes * loop->tile)
             if (!run_tile(&n, row, wg__min(loop->tile, loop->rows - row)))
                 break;
+        if (n.spent)
+            tell_times(&n);
     }
 }
 

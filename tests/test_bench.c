@@ -31,6 +31,19 @@ static double number(const cJSON *json, const char *key) {
 
 static const char *name_of(const cJSON *json) { return cJSON_GetStringValue(cJSON_GetObjectItem(json, "workload")); }
 
+/* Shares of all threads' time, which they make up together. */
+static void expect_times(const cJSON *times) {
+    static const char *const part[] = {"products", "pointwise", "packing", "other", "waiting"};
+    double all = 0;
+    for (int i = 0; i < 5; i++) {
+        double share = number(times, part[i]);
+        cr_expect(share >= 0 && share <= 1, "%s: %g", part[i], share);
+        all += share;
+    }
+    cr_expect_float_eq(all, 1, 1e-9);
+    cr_expect(number(times, "products") > 0 && number(times, "products_flops") > 0);
+}
+
 static void expect_fields(const cJSON *json) {
     cr_expect(number(json, "seconds_median") > 0);
     cr_expect(number(json, "seconds_min") > 0);
@@ -54,6 +67,7 @@ Test(bench, flops_are_those_of_the_cells_products) {
         snprintf(star, sizeof star, "%s%s", cells[i].cell, cells[i].cell[0] == 'W' ? "*" : "");
         cr_expect_str_eq(name_of(json), star);
         expect_fields(json);
+        expect_times(cJSON_GetObjectItem(json, "times"));
         cr_expect_eq(number(json, "threads"), 2);
         cr_expect_eq(number(json, "flops"), 3 * 2 * 3 * 4 * cells[i].gates * 6 * (5 + 6));
         cJSON_Delete(json);
@@ -220,6 +234,26 @@ Test(bench, products_alone_have_the_sizes_of_the_cells) {
         cr_expect(number(product, "flops") > 0);
     }
     cJSON_Delete(json);
+    scratch_free(&s);
+}
+
+Test(bench, the_heaviest_kernels_are_printed_as_the_program_is) {
+    scratch s = scratch_new();
+    ran r = program_run(&s, (const char *const[]){"bench", "lstm", SMALL, "--seconds", "0", "--kernels", "3", NULL});
+    cr_expect_eq(r.status, 0, "%s", r.err);
+    const char *list = strstr(r.out, "the heaviest kernels");
+    cr_assert_not_null(list, "%s", r.out);
+    int lines = 0;
+    double before = INFINITY;
+    for (const char *at = strchr(list, '\n') + 1; strncmp(at, "  ", 2) == 0 && strchr(at, '%'); at = strchr(at, '\n') + 1) {
+        double ms = strtod(at, NULL);
+        cr_expect(ms <= before, "%s", list);
+        cr_expect_not_null(strstr(at, "= "), "%s", list);
+        before = ms;
+        lines++;
+    }
+    cr_expect_eq(lines, 3, "%s", r.out);
+    ran_free(&r);
     scratch_free(&s);
 }
 

@@ -587,3 +587,43 @@ Test(loop, subnormals_are_flushed_or_kept_on_every_thread) {
     wg_plan_free(plan);
     unrolled_free(&u);
 }
+
+/* ---- where the time goes ---- */
+
+Test(loop, a_profile_parts_the_time_of_all_threads_and_names_the_kernels) {
+    wg_var y[MOST];
+    unrolled u = unrolled_new("lstm", &(unrolled_sizes){.steps = 16, .batch = 40, .input = 16, .hidden = 32});
+    int n = all_gradients(&u, y);
+    wg_error error = {0};
+    wg_plan *plan = wg_compile(n, y, NULL, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+    wg_tensor *want = wg_tensor_copy(NULL, wg_plan_output(plan, n - 1));
+    int64_t count = wg_plan_measure(plan).instructions + 1;
+    for (int threads = 1; threads <= 3; threads++) {
+        wg_profile p = {.kernel = calloc((size_t)count, sizeof(double))};
+        double kind[WG_COMPOSITE + 1] = {0}, all = 0;
+        for (int k = 0; k < 3; k++)
+            cr_assert_eq(wg_run_profiled(plan, NULL, &(wg_run_options){.threads = threads}, &p, &error), WG_OK, "%s", error.text);
+        for (int64_t id = 1; id < count; id++) {
+            kind[plan->program->list[id].op->kind] += p.kernel[id];
+            all += p.kernel[id];
+        }
+        cr_expect_eq(p.runs, 3);
+        cr_expect_eq(p.threads, threads);
+        cr_expect_gt(p.products, 0);
+        cr_expect_gt(p.pointwise, 0);
+        cr_expect_gt(p.packing, 0);
+        cr_expect_gt(p.other, 0);
+        cr_expect_float_eq(kind[WG_PRODUCT], p.products, 1e-9 * all);
+        cr_expect_leq(kind[WG_POINTWISE], p.pointwise * (1 + 1e-9), "those on scalars have no number");
+        cr_expect_float_eq(kind[WG_REDUCTION], p.other, 1e-9 * all);
+        cr_expect_geq(p.packing, kind[WG_MOVE], "outputs are copied too");
+        cr_expect_geq(p.waiting, 0, "%d threads for %g s worked %g s", threads, p.seconds, all);
+        free(p.kernel);
+    }
+    cr_expect_eq(memcmp(wg_tensor_data(want), wg_tensor_data(wg_plan_output(plan, n - 1)), wg_tensor_bytes(want)), 0);
+    wg_tensor_free(want);
+    wg_plan_free(plan);
+    unrolled_free(&u);
+}

@@ -13,6 +13,7 @@ typedef struct bench_arguments {
     int type;
     settings set;
     bool peers, compile;
+    int64_t kernels;    /* the heaviest to print */
     const char *expert; /* a program that is a peer, or NULL */
 } bench_arguments;
 
@@ -61,6 +62,19 @@ int work_make(work *k, const bench_arguments *a, const workload *w, int threads)
 void work_free(work *k);
 /* Changes one element of every weight and of x, and runs the plan. */
 int work_run(work *k);
+/* The same, adding to *sum where the time went. */
+int work_run_profiled(work *k, wg_profile *sum);
+
+/* Where the time of a workload's runs went. */
+typedef struct profile {
+    int64_t wanted, kernels; /* runs to measure; the room at sum.kernel */
+    wg_profile sum;
+} profile;
+int profile_measure(work *k, profile *p); /* p: zeroed but for `wanted` */
+double profile_share(const profile *p, double part);       /* of all threads' time */
+double profile_products(const work *k, const profile *p);  /* flops a second of all threads while they are at products; NaN if never */
+void profile_print_kernels(const work *k, const profile *p, int64_t most);
+void profile_free(profile *p);
 
 /* Seconds of one run, over batches of runs. */
 typedef struct timing {

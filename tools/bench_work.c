@@ -318,10 +318,20 @@ static void touch(wg_tensor *tensor, int64_t run) {
         wg_tensor_set(tensor, i, wg_tensor_get(tensor, i) + change / 1024);
 }
 
-int work_run(work *k) {
-    wg_error error = {0};
+static void touch_all(work *k) {
     for (int i = 0; i < k->touched; i++)
         touch(k->touch[i], k->runs);
     k->runs++;
+}
+
+int work_run(work *k) {
+    wg_error error = {0};
+    touch_all(k);
     return wg_run(k->plan, &error) == WG_OK ? 0 : fail_error(common_of(k), &error);
+}
+
+int work_run_profiled(work *k, wg_profile *sum) {
+    wg_error error = {0};
+    touch_all(k);
+    return wg_run_profiled(k->plan, NULL, NULL, sum, &error) == WG_OK ? 0 : fail_error(common_of(k), &error);
 }

@@ -23,6 +23,8 @@ static const option options[] = {
              "(a peer's time over ours)."},
     {"expert", "PROGRAM", OPTION_TEXT, FIELD(bench_arguments, expert),
      .help = "Run this program in turn too: one more peer, which speaks the peers' protocol."},
+    {"kernels", "N", OPTION_INTEGER, FIELD(bench_arguments, kernels), "0", 0, 1 << 20,
+     .help = "Print the N kernels that take most time, as `wengert graph` prints them."},
     {"compile", NULL, OPTION_FLAG, FIELD(bench_arguments, compile),
      .help = "Measure recording and compiling instead, of an LSTM unrolled to about 10^3, 10^4 and 10^5 nodes."},
     {0},
@@ -35,11 +37,12 @@ typedef struct result {
     int threads, products;
     double peak;
     product product[PRODUCTS];
+    profile profile;
 } result;
 
-/* The three tables that are printed: our own figures, the peers', the machine's. */
+/* The tables that are printed: our own figures, where the time goes, the peers' figures, the machine's. */
 typedef struct tables {
-    table ours, peers, limits;
+    table ours, times, peers, limits;
 } tables;
 
 /* ---- measuring ---- */
@@ -112,6 +115,8 @@ static int measure(work *k, result *r) {
         for (int p = 0; p < PEERS; p++)
             run_peer(&r->peers[p], i);
     }
+    r->profile.wanted = a->runs;
+    status = status ? status : profile_measure(k, &r->profile);
     if (status == 0) {
         finish_peers(k, r);
         measure_limits(k, r);
@@ -122,6 +127,7 @@ static int measure(work *k, result *r) {
 }
 
 static void result_free(result *r) {
+    profile_free(&r->profile);
     for (int i = 0; i < PEERS; i++) {
         peer_stop(&r->peers[i]);
         free(r->peers[i].spent);
@@ -144,6 +150,32 @@ static void print_json_products(json *j, const result *r) {
         json_close(j, '}');
     }
     json_close(j, ']');
+}
+
+/* What the table of times has, in its order. */
+typedef struct part {
+    const char *name;
+    double share;
+} part;
+enum { PARTS = 5 };
+
+static void parts_of(const result *r, part part_of[PARTS]) {
+    const wg_profile *sum = &r->profile.sum;
+    const struct part parts[PARTS] = {{"products", sum->products}, {"pointwise", sum->pointwise}, {"packing", sum->packing},
+                                      {"other", sum->other}, {"waiting", sum->waiting}};
+    for (int i = 0; i < PARTS; i++)
+        part_of[i] = (part){parts[i].name, profile_share(&r->profile, parts[i].share)};
+}
+
+static void print_json_times(json *j, const work *k, const result *r) {
+    part parts[PARTS];
+    parts_of(r, parts);
+    json_key(j, "times");
+    json_open(j, '{');
+    for (int i = 0; i < PARTS; i++)
+        json_put_number(j, parts[i].name, parts[i].share);
+    json_put_number(j, "products_flops", profile_products(k, &r->profile));
+    json_close(j, '}');
 }
 
 /* Nothing of a peer that was not asked for, null for one that is not there. */
@@ -188,6 +220,7 @@ static void print_json(const work *k, const result *r) {
     json_put_number(&j, "grad_seconds", k->grad_seconds);
     json_put_number(&j, "compile_seconds", k->compile_seconds);
     print_json_products(&j, r);
+    print_json_times(&j, k, r);
     for (int i = 0; i < PEERS; i++)
         print_json_peer(&j, &r->peers[i], r->ours.median);
     json_close(&j, '}');
@@ -195,7 +228,7 @@ static void print_json(const work *k, const result *r) {
     fflush(stdout);
 }
 
-enum { COLUMNS = 10, PEER_COLUMNS = 7, LIMIT_COLUMNS = 4 + PRODUCTS };
+enum { COLUMNS = 10, TIME_COLUMNS = 3 + PARTS, PEER_COLUMNS = 7, LIMIT_COLUMNS = 4 + PRODUCTS };
 
 static void add_words(table *t, int n, const char *const *word) {
     for (int i = 0; i < n; i++)
@@ -207,9 +240,12 @@ static tables tables_begin(void) {
                                               "of peak",  "MB",      "record ms", "grad ms",  "compile ms"};
     static const char *const peers[PEER_COLUMNS] = {"peer",     "version", "workload", "ms median",
                                                     "ms least", "ours",    "ratio"};
+    static const char *const times[TIME_COLUMNS] = {"where the time goes", "threads", "products", "pointwise", "packing",
+                                                    "other", "waiting", "GFLOP/s in products"};
     static const char *const limits[4] = {"limits, GFLOP/s", "threads", "reached", "multiply-add"};
-    tables t = {table_begin(COLUMNS), table_begin(PEER_COLUMNS), table_begin(LIMIT_COLUMNS)};
+    tables t = {table_begin(COLUMNS), table_begin(TIME_COLUMNS), table_begin(PEER_COLUMNS), table_begin(LIMIT_COLUMNS)};
     add_words(&t.ours, COLUMNS, ours);
+    add_words(&t.times, TIME_COLUMNS, times);
     add_words(&t.peers, PEER_COLUMNS, peers);
     add_words(&t.limits, 4, limits);
     for (int i = 0; i < PRODUCTS; i++)
@@ -219,9 +255,9 @@ static tables tables_begin(void) {
 
 /* Those that have a row beside the head. */
 static void tables_print(tables *t, bool print) {
-    table *const each[] = {&t->ours, &t->peers, &t->limits};
+    table *const each[] = {&t->ours, &t->times, &t->peers, &t->limits};
     bool before = false;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         bool show = print && each[i]->cells > each[i]->columns;
         if (show && before)
             putchar('\n');
@@ -242,6 +278,16 @@ static void add_row(table *t, const work *k, const result *r) {
     table_cell(t, "%.2f", k->record_seconds * 1e3);
     table_cell(t, "%.2f", k->grad_seconds * 1e3);
     table_cell(t, "%.2f", k->compile_seconds * 1e3);
+}
+
+static void add_times(table *t, const work *k, const result *r) {
+    part parts[PARTS];
+    parts_of(r, parts);
+    table_cell(t, "%s %s", k->w->name, k->w->what);
+    table_cell(t, "%d", r->profile.sum.threads);
+    for (int i = 0; i < PARTS; i++)
+        table_cell(t, "%.1f %%", 100 * parts[i].share);
+    table_cell(t, "%.1f", profile_products(k, &r->profile) / 1e9);
 }
 
 static void add_peer(table *t, const work *k, const result *r, const peer *p) {
@@ -277,6 +323,7 @@ static void add_limits(table *t, const work *k, const result *r) {
 
 static void add_rows(tables *t, const work *k, const result *r) {
     add_row(&t->ours, k, r);
+    add_times(&t->times, k, r);
     for (int i = 0; i < PEERS; i++)
         if (r->peers[i].key)
             add_peer(&t->peers, k, r, &r->peers[i]);
@@ -313,6 +360,8 @@ static int bench_one(const bench_arguments *a, const workload *w, tables *t) {
     status = status ? status : measure(&k, &r);
     if (status == 0)
         a->common.json ? print_json(&k, &r) : add_rows(t, &k, &r);
+    if (status == 0 && a->kernels && !a->common.json)
+        profile_print_kernels(&k, &r.profile, a->kernels);
     result_free(&r);
     work_free(&k);
     return status;
@@ -366,7 +415,7 @@ const subcommand bench_subcommand = {
     .details =
         "Forward and backward with the gradients of all weights, of x and of the initial states, in steady state: every run begins "
         "after one element of every weight and of x was changed. Sizes given are those of a cell; those of a standard workload are its "
-        "own, and if others are given, its name gets a star. GFLOP/s counts the products recorded. The machine's limits are measured in the "
+        "own, and if others are given, its name gets a star. GFLOP/s counts the products recorded. Where the time goes is measured in further runs with a clock between kernels: matrix products; what is pointwise; packing and copying; other ops; threads that wait. The machine's limits are measured in the "
         "same run, on as many threads: a multiply-add loop, and this library's products alone, at the sizes m x k x n of one step's "
         "(forward and backward) and of all steps' (from the input, and of a weight's gradient, of at most 16,384 rows). Without names, all standard workloads:\n"
         "\n"
@@ -377,6 +426,7 @@ const subcommand bench_subcommand = {
         "\n"
         "--json prints one object a line: workload, threads, seconds_median, seconds_min (of one run), runs (batches measured), "
         "flops (of a run's products), peak_flops (a second), bytes (of the plan's workspace), products (those alone: m, k, n, flops a second), "
+        "times (shares of all threads' time: products, pointwise, packing, other, waiting; products_flops: a second of the first), "
         "pytorch, onednn, expert (of each that was asked for: version, seconds_median, seconds_min, ratio; or null), and more.\n"
         "\n"
         "A program given as --expert is started as PROGRAM KIND THREADS BATCH STEPS INPUT HIDDEN LAYERS VOCABULARY SECONDS, KIND being "
