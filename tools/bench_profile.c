@@ -78,6 +78,7 @@ void profile_print_kernels(const work *k, const profile *p, int64_t most) {
             printf("  %9.3f  %4.1f %%  %.*s\n", each[i].seconds / (double)p->sum.runs * 1e3,
                    100 * profile_share(p, each[i].seconds), length, line);
         }
+        putchar('\n');
     }
     free(l.text);
     free(each);
