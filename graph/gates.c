@@ -68,8 +68,17 @@ static void add_group(merger *m, group g) {
 
 /* ---- finding ---- */
 
-/* Takes the products that a sum adds up, through the sums in it, in order of their left operands: those made in this very
- * iteration by pointwise ops, which can write them side by side. */
+/* Members stand in the order of their matrices, forward and backward alike: what is side by side in the same order can be joined
+ * once, and lie in one place (join.c). */
+static void add_member(merger *m, group *g, uint32_t product) {
+    uint32_t at = g->first + g->count++, matrix = m->p->list[product].in[1];
+    for (; at > g->first && m->p->list[m->members[at - 1]].in[1] > matrix; at--)
+        m->members[at] = m->members[at - 1];
+    m->members[at] = product;
+}
+
+/* Takes the products that a sum adds up, through the sums in it: those made in this very iteration by pointwise ops, which can
+ * write them side by side. */
 static void take_products(merger *m, uint32_t sum, group *g) {
     const wg_instruction *s = &m->p->list[sum];
     for (int k = 0; k < 2; k++) {
@@ -81,10 +90,7 @@ static void take_products(merger *m, uint32_t sum, group *g) {
         } else if (is_candidate(m, in) && m->p->list[i->in[0]].op->kind == WG_POINTWISE && m->reads[in] == 1 &&
                    g->count < MOST_MEMBERS &&
                    (g->count == 0 || transposed_b(i) == transposed_b(&m->p->list[m->members[g->first]]))) {
-            uint32_t at = g->first + g->count++;
-            for (; at > g->first && m->p->list[m->members[at - 1]].in[0] > i->in[0]; at--)
-                m->members[at] = m->members[at - 1];
-            m->members[at] = in;
+            add_member(m, g, in);
         }
     }
 }
@@ -130,13 +136,9 @@ static void find_readers(merger *m) {
         group g = {.first = m->member_count, .loop = m->p->list[id].loop};
         for (uint32_t other = id; other && g.count < MOST_MEMBERS; other = before[other])
             if (!m->group_of[other] && transposed_b(&m->p->list[other]) == transposed_b(&m->p->list[id]))
-                m->members[g.first + g.count++] = other;
+                add_member(m, &g, other);
         if (g.count < 2)
             continue;
-        for (uint32_t k = 0; k < g.count / 2; k++) { /* in the order of the text */
-            uint32_t *a = &m->members[g.first + k], *b = &m->members[g.first + g.count - 1 - k], t = *a;
-            *a = *b, *b = t;
-        }
         m->member_count += g.count;
         add_group(m, g);
     }

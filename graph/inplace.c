@@ -1,7 +1,10 @@
-/* inplace.c: a pointwise result takes over the buffer of an operand of its own size that is read for the last time. The
- * kernel reads each element before it writes it, so any dense operand with the same elements in the same places will do.
- * An op that adds to its last operand takes over that one. */
-#include "program.h"
+/* inplace.c: results that take over the buffer of what they are made of, where that is read for the last time. */
+#include "loop.h"
+
+extern const wg_op wg__op_concat;
+
+/* ---- outside loops: a pointwise result takes over an operand of its own size. The kernel reads each element before it writes it, so
+ * any dense operand with the same elements in the same places will do. An op that adds to its last operand takes over that one ---- */
 
 /* Whether instruction id may write over base b, read as operand `at`: b dies here, has id's size, and is read only element
  * for element. */
@@ -20,18 +23,113 @@ static bool may_take(const wg_program *p, uint32_t id, uint32_t at, uint32_t b) 
     return true;
 }
 
-wg_status wg__pass_inplace(wg_program *p, wg_error *error) {
-    (void)error;
-    for (uint32_t id = 1; id < p->count; id++) {
+static void take_operand(wg_program *p, uint32_t id) {
+    const wg_instruction *i = &p->list[id];
+    bool pointwise = wg__kernel(i->op) == wg__pointwise_run;
+    if (!wg__computes(p, id) || (!pointwise && !(i->op->traits & WG_ADDS_TO_LAST)))
+        return;
+    for (uint32_t k = pointwise ? 0 : i->n - 1; k < i->n && !p->values[id].over; k++) {
+        uint32_t b = p->values[wg__reads_const(i)[k]].base;
+        if (may_take(p, id, k, b))
+            p->values[id].over = b;
+    }
+}
+
+/* ---- loops: a stack takes over an array whose elements the loop reads one by one in the stack's order ---- */
+
+/* Columns [from, from + count) of a step's rows. */
+typedef struct columns {
+    int64_t from, count;
+} columns;
+
+static bool overlap(columns a, columns b) { return a.from < b.from + b.count && b.from < a.from + a.count; }
+
+/* Whether instruction `reader` has read its columns of a step before `writer` writes to `to`. Rows run block by block in a
+ * region, through all its instructions. */
+static bool reads_first(const wg_program *p, uint32_t reader, columns from, uint32_t writer, columns to) {
+    if (!overlap(from, to))
+        return true;
+    const wg_instruction *r = &p->list[reader], *w = &p->list[writer];
+    if (w->op->kind == WG_POINTWISE && from.from == to.from && from.count == to.count)
+        return reader <= writer;
+    return reader < writer && !(r->region && r->region == w->region);
+}
+
+/* The same for all that writes value `v`, which is stacked: itself, or what is put side by side in it. */
+static bool reads_before(const wg_program *p, uint32_t reader, columns from, uint32_t v) {
+    const wg_instruction *i = &p->list[v];
+    int64_t at = 0;
+    if (i->op != &wg__op_concat || wg__axis(*(const int *)i->attr, 2) != 1)
+        return reads_first(p, reader, from, v, (columns){0, i->shape->dim[1]});
+    for (uint32_t k = 0; k < i->n; k++) {
+        uint32_t part = wg__reads_const(i)[k];
+        columns to = {at, p->list[part].shape->dim[1]};
+        if (!reads_first(p, reader, from, p->values[part].base == part && p->values[part].task ? part : v, to))
+            return false;
+        at += to.count;
+    }
+    return true;
+}
+
+/* The columns of a step's rows of `width` that a value is, whose first step begins at `start`; false if it is anything else. */
+static bool columns_of(const wg_program *p, uint32_t id, int64_t start, int64_t rows, int64_t width, columns *c) {
+    const wg_shape *shape = p->list[id].shape;
+    const wg_value *v = &p->values[id];
+    *c = (columns){v->shift - start, shape->rank == 2 ? shape->dim[1] : 0};
+    int64_t row = v->stride ? v->stride[0] : c->count, column = v->stride ? v->stride[1] : 1;
+    return shape->rank == 2 && shape->dim[0] == rows && c->from >= 0 && c->from + c->count <= width &&
+           (row == width || rows == 1) && (column == 1 || c->count == 1);
+}
+
+bool wg__stacks_over(const wg_program *p, uint32_t stack, uint32_t array) {
+    const wg_instruction *s = &p->list[stack];
+    uint32_t v = s->in[0];
+    const wg_shape *shape = p->list[v].shape;
+    const wg_loop *loop = &p->loops[p->list[v].loop - 1];
+    if (!wg__buffered(p, array) || array >= loop->from || p->values[array].last != loop->to - 1 || p->list[array].dtype != s->dtype ||
+        wg__instruction_bytes(&p->list[array]) != wg__instruction_bytes(s) || shape->rank != 2 || shape->count == 0)
+        return false;
+    bool backward = ((const wg_stacked_attr *)s->attr)->backward;
+    int64_t start = backward ? (loop->times - 1) * shape->count : 0, step = backward ? -shape->count : shape->count;
+    for (uint32_t id = loop->from; id < loop->to; id++) {
         const wg_instruction *i = &p->list[id];
-        bool pointwise = wg__kernel(i->op) == wg__pointwise_run;
-        if (!wg__computes(p, id) || (!pointwise && !(i->op->traits & WG_ADDS_TO_LAST)))
-            continue;
-        for (uint32_t k = pointwise ? 0 : i->n - 1; k < i->n && !p->values[id].over; k++) {
-            uint32_t b = p->values[wg__reads_const(i)[k]].base;
-            if (may_take(p, id, k, b))
-                p->values[id].over = b;
+        for (uint32_t k = 0; k < i->n && (p->values[id].task || wg__is_choice(i)); k++) {
+            uint32_t in = wg__reads_const(i)[k];
+            columns c;
+            if (p->values[in].base != array)
+                continue;
+            if (i->op->kind != WG_POINTWISE || (p->values[in].step != step && loop->times > 1) ||
+                !columns_of(p, in, start, shape->dim[0], shape->dim[1], &c) || !reads_before(p, id, c, v))
+                return false;
         }
     }
-    return WG_OK;
+    return true;
+}
+
+/* The arrays that a loop reads by elements are tried for each of its stacks: few, for each try walks the loop. */
+static void take_arrays(wg_program *p, const wg_loop *loop, bool *taken) {
+    enum { MOST_TRIES = 8 };
+    for (uint32_t stack = loop->edges; stack; stack = p->values[stack].edge) {
+        int tries = 0;
+        for (uint32_t id = loop->from; id < loop->to && p->list[stack].op == &wg__op_stacked && tries < MOST_TRIES && !p->values[stack].over; id++) {
+            uint32_t array = p->values[id].base;
+            if (p->list[id].op != &wg__op_element || taken[array] ||
+                wg__instruction_bytes(&p->list[array]) != wg__instruction_bytes(&p->list[stack]))
+                continue;
+            tries++;
+            if (wg__stacks_over(p, stack, array))
+                p->values[stack].over = array, taken[array] = true;
+        }
+    }
+}
+
+wg_status wg__pass_inplace(wg_program *p, wg_error *error) {
+    bool *taken = wg__take0(p->memory, (size_t)p->count);
+    for (uint32_t id = 1; taken && id < p->count; id++)
+        take_operand(p, id);
+    for (int64_t k = 0; taken && k < p->loop_count; k++)
+        if (p->loops[k].to)
+            take_arrays(p, &p->loops[k], taken);
+    wg__give(p->memory, taken);
+    return taken ? WG_OK : wg__program_no_memory(p, error);
 }

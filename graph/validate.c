@@ -252,6 +252,13 @@ static const wg_ordered_node *holder(const wg_ordered *held, region r) {
     return node && overlap(r, (region){node->high, node->low, node->length}) ? node : NULL;
 }
 
+/* Whether a stack of this loop has taken the place of an array that the loop consumes, and may. */
+static bool takes_over_in(const wg_program *p, uint32_t stack, uint32_t array, uint32_t loop) {
+    const wg_instruction *s = &p->list[stack];
+    return loop && s->op == &wg__op_stacked && p->list[s->in[0]].loop == loop && p->values[stack].over == array &&
+           wg__stacks_over(p, stack, array);
+}
+
 static wg_status check_read(const subject *s, const wg_ordered *held, int64_t id, uint32_t value) {
     const wg_program *p = s->program;
     uint32_t base = p->values[value].base;
@@ -264,6 +271,8 @@ static wg_status check_read(const subject *s, const wg_ordered *held, int64_t id
     if (r.bytes == 0)
         return WG_OK;
     const wg_ordered_node *node = holder(held, r);
+    if (node && takes_over_in(p, node->owner, base, p->list[id].loop))
+        return WG_OK;
     if (!node)
         return wrong(s, WG_CONFLICT, id, "it reads %%%u before it is computed", base);
     if (node->owner != base || node->low != r.from || node->length != r.bytes)

@@ -638,6 +638,8 @@ void random_cell_cover(random_cell_coverage *c, const wg_program *p) {
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
         c->stacked += i->op == &wg__op_stacked;
+        c->over += i->op == &wg__op_stacked && p->values[id].over;
+        c->over_parts += i->op == &wg__op_stacked && p->values[id].over && p->list[i->in[0]].op == &wg__op_concat;
         c->last += i->op == &wg__op_last;
         c->accumulated += !i->loop && (i->op->traits & WG_ADDS_TO_LAST);
         if (i->op->kind == WG_PRODUCT && !i->loop)

@@ -36,7 +36,8 @@ void random_cell_free(random_cell *made);
     _(local, "values that stay in their region") _(spread, "operands of a region that are one element a row")                  \
     _(packed, "packed products") _(merged, "slices of merged products") _(joined, "products of operands side by side")         \
     _(in_parts, "concats made in parts") _(before, "products of all steps at once, before or after a loop")                    \
-    _(accumulated, "products added to a sum") _(copies, "dense copies in loops")
+    _(accumulated, "products added to a sum") _(copies, "dense copies in loops")                          \
+    _(over, "stacks that take over an array") _(over_parts, "of them made of parts")
 
 /* How many of each the programs looked at contained. Zero it first. */
 typedef struct random_cell_coverage {

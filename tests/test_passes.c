@@ -231,13 +231,49 @@ static bool overlap(wg_program *p) {
     return false;
 }
 
+/* Two values that a loop keeps side by side exchange their columns. */
+static bool exchange_parts(wg_program *p) {
+    for (uint32_t id = 1; id < p->count; id++) {
+        const wg_instruction *stack = &p->list[id];
+        if (stack->op != &wg__op_stacked || p->list[stack->in[0]].op != &wg__op_concat || !stack->shape->count)
+            continue;
+        uint32_t *in = wg__reads(&p->list[stack->in[0]]), first = in[0];
+        bool made = p->list[first].region && p->list[in[1]].region && p->list[first].shape == p->list[in[1]].shape;
+        for (uint32_t k = stack->in[0] + 1; k < id && made; k++)
+            made = p->list[k].loop == 0; /* the last of its loop, as `join` makes it */
+        if (!made)
+            continue;
+        in[0] = in[1];
+        in[1] = first;
+        return true;
+    }
+    return false;
+}
+
+/* A stack takes over an array that its loop has not read yet. */
+static bool stack_too_early(wg_program *p) {
+    for (int64_t k = 0; k < p->loop_count; k++)
+        for (uint32_t stack = p->loops[k].edges; stack; stack = p->values[stack].edge)
+            for (uint32_t id = p->loops[k].from; id < p->loops[k].to; id++) {
+                uint32_t array = p->values[id].base;
+                if (p->list[id].op != &wg__op_element || p->values[stack].over || p->list[stack].op != &wg__op_stacked ||
+                    p->loops[k].times < 2 || p->list[array].loop || array >= p->loops[k].from || !wg__buffered(p, array) ||
+                    wg__instruction_bytes(&p->list[array]) != wg__instruction_bytes(&p->list[stack]) ||
+                    p->list[array].dtype != p->list[stack].dtype || wg__stacks_over(p, stack, array))
+                    continue;
+                p->values[stack].over = array;
+                return true;
+            }
+    return false;
+}
+
 static const struct {
     const char *after;
     fault *plant;
 } faults[] = {{"simplify", merge_unequal}, {"even", add_something}, {"roll", shift_element},       {"roll", confuse_carries}, {"roll", confuse_ending},
               {"gates", slice_another_gate}, {"gates", exchange_matrices}, {"time", turn_stack},
-              {"accumulate", lose_sum},    {"pack", pack_transposed},     {"fuse", join_longer_rows},
-              {"layout", lose_strides},    {"inplace", take_too_early},   {"place", overlap},
+              {"accumulate", lose_sum},    {"pack", pack_transposed},     {"fuse", join_longer_rows},  {"join", exchange_parts},
+              {"layout", lose_strides},    {"inplace", take_too_early}, {"inplace", stack_too_early},   {"place", overlap},
               {"schedule", overlap_in_tile}, {"schedule", forget_twice}};
 
 /* The plan with a fault after one pass; NULL if the graph has no place for it. */

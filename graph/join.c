@@ -1,0 +1,205 @@
+/* join.c: what a loop keeps of every step goes side by side into one array, where it can take the place of an array that the
+ * loop reads for the last time: an LSTM's gates over the products that they are made of. `inplace` then lets it do so. Memory is
+ * read and written in the same places, and less of it. */
+#include "loop.h"
+#include "make.h"
+
+enum { MOST_MEMBERS = 64 };
+
+typedef struct slice_attr {
+    int64_t axis, from, count;
+} slice_attr;
+
+/* Values of a loop that are stacked, each over columns of an element of an outside array, which together they fill. */
+typedef struct group {
+    uint32_t member[MOST_MEMBERS]; /* in order of columns */
+    uint32_t count, loop;
+    bool backward;
+    uint32_t joined, stacked; /* new: the concat, and its stack; 0: not yet made */
+    int64_t next;             /* of the same loop: 1 + index */
+} group;
+
+/* What is known of a value. */
+typedef struct fact {
+    uint32_t last;  /* the last instruction that reads it */
+    uint32_t stack; /* of a loop's value: the one `stacked` of it; 0: none, or it may not be moved */
+    uint32_t group, column; /* of a member: 1 + its group; the first of its columns */
+    bool apart;     /* read by more than neighbours in regions (of a value of a loop), or by more than elements (of a stack) */
+} fact;
+
+typedef struct joiner {
+    wg_rewrite r;
+    const wg_program *p;
+    uint32_t *reads;
+    fact *facts;
+    group *groups;
+    int64_t group_count, group_room;
+    int64_t *of_loop; /* by number: 1 + the first group */
+} joiner;
+
+/* ---- finding ---- */
+
+static bool in_region(const wg_instruction *i) { return i->op->kind == WG_POINTWISE && i->region; }
+
+static void note_reads(joiner *m) {
+    const wg_program *p = m->p;
+    for (uint32_t id = 1; id < p->count; id++) {
+        const wg_instruction *i = &p->list[id];
+        const wg_element_attr *e = i->attr;
+        for (uint32_t k = 0; k < i->n; k++) {
+            uint32_t in = wg__reads_const(i)[k];
+            fact *f = &m->facts[in];
+            const wg_instruction *from = &p->list[in];
+            f->last = id;
+            if (from->op == &wg__op_stacked)
+                f->apart = f->apart || i->op != &wg__op_element || e->fewer;
+            else if (i->op == &wg__op_stacked)
+                f->apart = f->apart || f->stack, f->stack = id;
+            else
+                f->apart = f->apart || !in_region(i) || (in_region(from) && from->region != i->region);
+        }
+    }
+    for (int i = 0; i < p->output_count; i++)
+        m->facts[p->outputs[i]].apart = true;
+}
+
+/* Whether an element is of an array that nothing else reads, in the order of steps or in the reverse. */
+static bool consumes(const joiner *m, const wg_instruction *element, bool *backward) {
+    const wg_element_attr *e = element->attr;
+    uint32_t array = element->in[0];
+    int64_t times = m->p->loops[element->loop - 1].times;
+    *backward = e->step == -1;
+    if (e->fewer || e->from != (*backward ? times - 1 : 0) || (e->step != 1 && e->step != -1) || m->p->list[array].shape->dim[0] != times)
+        return false;
+    while (m->reads[array] == 1 && m->p->list[array].op == &wg__op_reshape)
+        array = m->p->list[array].in[0];
+    const wg_instruction *made = &m->p->list[array];
+    return m->reads[array] == 1 && made->op->kind != WG_LEAF && made->op->kind != WG_EFFECT && !made->op->view;
+}
+
+/* The first value from `from` on that is stacked alone and could lie over columns of that shape. */
+static uint32_t stacked_after(const joiner *m, const wg_loop *loop, uint32_t from, const wg_instruction *columns, bool backward) {
+    for (uint32_t id = from; id < loop->to; id++) {
+        const wg_instruction *i = &m->p->list[id];
+        const fact *f = &m->facts[id];
+        if (in_region(i) && i->shape == columns->shape && i->dtype == columns->dtype && f->stack && !f->apart && !f->group &&
+            !m->facts[f->stack].apart && (((const wg_stacked_attr *)m->p->list[f->stack].attr)->backward != 0) == backward)
+            return id;
+    }
+    return 0;
+}
+
+/* Slices of one element, which follow it, as members of a group; false if they do not fill it, or have nothing to lie over them. */
+static bool fill(joiner *m, uint32_t element, group *g) {
+    const wg_program *p = m->p;
+    const wg_loop *loop = &p->loops[g->loop - 1];
+    uint32_t part[MOST_MEMBERS], count = 0;
+    for (uint32_t id = element + 1; id < loop->to && count < m->reads[element]; id++) {
+        const wg_instruction *i = &p->list[id];
+        if (i->n != 1 || i->in[0] != element || i->op != &wg__op_slice || count == MOST_MEMBERS)
+            continue;
+        uint32_t at = count++;
+        for (; at > 0 && ((const slice_attr *)p->list[part[at - 1]].attr)->from > ((const slice_attr *)i->attr)->from; at--)
+            part[at] = part[at - 1];
+        part[at] = id;
+    }
+    if (count < 2 || count != m->reads[element])
+        return false;
+    int64_t column = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        const slice_attr *a = p->list[part[k]].attr;
+        uint32_t member = a->axis == 1 && a->from == column && !m->facts[part[k]].apart
+                              ? stacked_after(m, loop, m->facts[part[k]].last, &p->list[part[k]], g->backward) : 0;
+        if (!member)
+            break;
+        m->facts[member].group = (uint32_t)m->group_count + 1;
+        m->facts[member].column = (uint32_t)column;
+        g->member[g->count++] = member;
+        column += a->count;
+    }
+    if (g->count == count && column == p->list[element].shape->dim[1])
+        return true;
+    for (uint32_t k = 0; k < g->count; k++)
+        m->facts[g->member[k]].group = 0;
+    return false;
+}
+
+static bool find_groups(joiner *m) {
+    const wg_program *p = m->p;
+    for (uint32_t id = 1; id < p->count; id++) {
+        const wg_instruction *i = &p->list[id];
+        group g = {.loop = i->loop};
+        if (i->op != &wg__op_element || i->shape->rank != 2 || i->shape->count == 0 || !consumes(m, i, &g.backward) || !fill(m, id, &g))
+            continue;
+        if (!wg__room(p->memory, (void **)&m->groups, m->group_count, &m->group_room, sizeof *m->groups))
+            return false;
+        g.next = m->of_loop[g.loop];
+        m->groups[m->group_count++] = g;
+        m->of_loop[g.loop] = m->group_count;
+    }
+    return true;
+}
+
+/* ---- making ---- */
+
+/* The group of a stack; NULL if it stays. */
+static group *group_of(const joiner *m, uint32_t stack) {
+    const wg_instruction *i = &m->p->list[stack];
+    uint32_t number = i->op == &wg__op_stacked ? m->facts[i->in[0]].group : 0;
+    return number ? &m->groups[number - 1] : NULL;
+}
+
+static uint32_t rewritten(joiner *m, uint32_t id) {
+    const wg_program *p = m->p;
+    const wg_instruction *i = &p->list[id];
+    group *g = group_of(m, id);
+    if (g) {
+        if (!g->stacked)
+            g->stacked = wg__make_stacked(&m->r, g->joined, p->loops[g->loop - 1].times, g->backward);
+        return g->stacked;
+    }
+    g = i->op == &wg__op_element ? group_of(m, i->in[0]) : NULL;
+    if (!g)
+        return wg__rewrite_keep(&m->r, id);
+    const wg_element_attr *e = i->attr;
+    uint32_t whole = wg__make_element(&m->r, g->stacked, e->from, e->step, i->loop);
+    return wg__make_slice(&m->r, whole, 1, m->facts[p->list[i->in[0]].in[0]].column, i->shape->dim[1], i->loop);
+}
+
+/* At the end of a loop: its groups side by side. */
+static void leave_loop(joiner *m, uint32_t loop) {
+    for (int64_t k = m->of_loop[loop]; k && !m->r.failed; k = m->groups[k - 1].next) {
+        group *g = &m->groups[k - 1];
+        uint32_t now[MOST_MEMBERS];
+        for (uint32_t n = 0; n < g->count; n++)
+            now[n] = m->r.to[g->member[n]];
+        g->joined = wg__make_concat(&m->r, g->count, now, 1, loop);
+    }
+}
+
+wg_status wg__pass_join(wg_program *p, wg_error *error) {
+    size_t n = (size_t)p->count;
+    joiner m = {.r.program = p, .p = p};
+    m.reads = wg__count_reads(p);
+    m.facts = wg__take0(p->memory, wg__size(n, sizeof *m.facts, 0));
+    m.of_loop = wg__take0(p->memory, wg__size((size_t)p->loop_count + 1, sizeof *m.of_loop, 0));
+    bool good = m.reads && m.facts && m.of_loop && wg__rewrite_begin(&m.r, p);
+    if (good) {
+        note_reads(&m);
+        good = find_groups(&m);
+    }
+    for (uint32_t id = 1; good && id < p->count; id++) {
+        uint32_t loop = p->list[id].loop;
+        good = (m.r.to[id] = rewritten(&m, id));
+        if (good && loop && p->loops[loop - 1].to == id + 1)
+            leave_loop(&m, loop);
+        good = good && !m.r.failed;
+    }
+    wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
+    wg__rewrite_end(&m.r, good);
+    wg__give(p->memory, m.reads);
+    wg__give(p->memory, m.facts);
+    wg__give(p->memory, m.groups);
+    wg__give(p->memory, m.of_loop);
+    return status == WG_OK ? wg__prune(p, error) : status;
+}
