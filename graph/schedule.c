@@ -7,7 +7,7 @@
 
 extern const wg_op wg__op_concat;
 
-enum { MOST_TILE = 32, FEW_TILES = 2, LINE = 64 };
+enum { MOST_TILE = 32, FEW_TILES = 2, LINE = 64, MOST_PARTS = 256 };
 
 static bool in_loop(const wg_program *p, uint32_t value) { return p->list[p->values[value].base].loop != 0; }
 
@@ -153,73 +153,93 @@ static void drop_irregular(wg_program *p, const wg_loop *loop) {
     }
 }
 
-/* How often a loop's values are read, by base: in all; by their own region. Both by id less the loop's first. */
-static void count_loop_reads(const wg_program *p, const wg_loop *loop, uint32_t *all, uint32_t *own) {
+/* How often a loop's values are read, by id less the loop's first. */
+typedef struct loop_reads {
+    uint32_t *all; /* of the buffer */
+    uint32_t *own; /* as they are, by their own region */
+    uint32_t *put; /* as they are, to be put side by side with others, which reads strides */
+} loop_reads;
+
+static void count_loop_reads(const wg_program *p, const wg_loop *loop, loop_reads *reads) {
     for (uint32_t id = loop->from; id < loop->to; id++) {
         const wg_instruction *i = &p->list[id];
         for (uint32_t k = 0; k < i->n; k++) {
             uint32_t in = wg__reads_const(i)[k], base = p->values[in].base;
             if (base < loop->from || base >= loop->to)
                 continue;
-            all[base - loop->from]++;
-            own[base - loop->from] += base == in && i->region && i->region == p->list[base].region;
+            reads->all[base - loop->from]++;
+            reads->own[base - loop->from] += base == in && i->region && i->region == p->list[base].region;
+            reads->put[base - loop->from] += base == in && i->op == &wg__op_concat;
         }
     }
     for (uint32_t id = loop->edges; id; id = p->values[id].edge)
-        all[p->values[p->list[id].in[0]].base - loop->from]++;
+        reads->all[p->values[p->list[id].in[0]].base - loop->from]++;
 }
 
-/* What a region makes to be put side by side is made there: its parts are views of the concat, which then has nothing to do. */
-static bool join_parts(wg_program *p, const wg_loop *loop, const uint32_t *all, const uint32_t *own) {
-    for (uint32_t id = loop->from; id < loop->to; id++) {
-        const wg_instruction *c = &p->list[id];
-        bool flat = c->shape->rank >= 2 && c->shape->count == c->shape->dim[0] * c->shape->dim[c->shape->rank - 1];
-        if (c->op != &wg__op_concat || !p->values[id].task || !flat ||
-            wg__axis(*(const int *)c->attr, c->shape->rank) != c->shape->rank - 1 || p->values[id].twice)
-            continue;
-        bool fits = true;
-        for (uint32_t k = 0; k < c->n && fits; k++) {
-            uint32_t part = wg__reads_const(c)[k];
-            const wg_value *v = &p->values[part];
-            fits = part >= loop->from && part < loop->to && v->task && v->base == part && p->list[part].region && v->space == WG_NOWHERE &&
-                   !v->twice && all[part - loop->from] == own[part - loop->from] + 1;
-        }
-        if (!fits)
-            continue;
-        int64_t *stride = wg__arena_take(&p->arena, WG_MAX_RANK * sizeof *stride), at = 0;
-        if (!stride)
+/* Whether all parts of a concat can be made in their places in it. */
+static bool parts_fit(const wg_program *p, const wg_loop *loop, uint32_t id, const loop_reads *reads) {
+    const wg_instruction *c = &p->list[id];
+    bool flat = c->shape->rank >= 2 && c->shape->count == c->shape->dim[0] * c->shape->dim[c->shape->rank - 1];
+    if (c->op != &wg__op_concat || !p->values[id].task || !flat || wg__axis(*(const int *)c->attr, c->shape->rank) != c->shape->rank - 1 ||
+        p->values[id].twice || c->n > MOST_PARTS)
+        return false;
+    for (uint32_t k = 0; k < c->n; k++) {
+        uint32_t part = wg__reads_const(c)[k], at = part - loop->from;
+        const wg_value *v = &p->values[part];
+        if (part < loop->from || part >= loop->to || !v->task || v->base != part || !p->list[part].region || v->space != WG_NOWHERE ||
+            v->twice || reads->all[at] != reads->own[at] + reads->put[at])
             return false;
-        wg__dense_strides(c->shape, stride);
-        for (uint32_t k = 0; k < c->n; k++) {
-            wg_value *v = &p->values[wg__reads_const(c)[k]];
-            v->base = id;
-            v->shift = at;
-            v->stride = stride;
-            at += p->list[wg__reads_const(c)[k]].shape->dim[c->shape->rank - 1];
-        }
-        p->values[id].task = false;
+        for (uint32_t j = 0; j < k; j++)
+            if (wg__reads_const(c)[j] == part)
+                return false;
     }
     return true;
 }
 
-static void find_locals(wg_program *p, const wg_loop *loop, const uint32_t *all, const uint32_t *own) {
+/* What a region makes to be put side by side is made there: its parts are views of the concat, which then has nothing to do. Of
+ * several that want a part, one that is stacked has it. */
+static bool join_parts(wg_program *p, const wg_loop *loop, const loop_reads *reads) {
+    for (int kept = 1; kept >= 0; kept--)
+        for (uint32_t id = loop->from; id < loop->to; id++) {
+            const wg_instruction *c = &p->list[id];
+            if ((p->values[id].space == WG_IN_STACK) != kept || !parts_fit(p, loop, id, reads))
+                continue;
+            int64_t *stride = wg__arena_take(&p->arena, WG_MAX_RANK * sizeof *stride), at = 0;
+            if (!stride)
+                return false;
+            wg__dense_strides(c->shape, stride);
+            for (uint32_t k = 0; k < c->n; k++) {
+                wg_value *v = &p->values[wg__reads_const(c)[k]];
+                v->base = id;
+                v->shift = at;
+                v->stride = stride;
+                p->values[id].last = v->last > p->values[id].last ? v->last : p->values[id].last;
+                at += p->list[wg__reads_const(c)[k]].shape->dim[c->shape->rank - 1];
+            }
+            p->values[id].task = false;
+        }
+    return true;
+}
+
+static void find_locals(wg_program *p, const wg_loop *loop, const loop_reads *reads) {
     for (uint32_t id = loop->from; id < loop->to; id++) {
         wg_value *v = &p->values[id];
         v->local = v->task && v->base == id && v->space == WG_NOWHERE && p->list[id].region && !v->twice &&
-                   all[id - loop->from] == own[id - loop->from];
+                   reads->all[id - loop->from] == reads->own[id - loop->from];
     }
 }
 
 static bool settle_regions(wg_program *p, const wg_loop *loop) {
     size_t n = loop->to - loop->from;
-    uint32_t *all = wg__take0(p->memory, wg__size(n, 2 * sizeof *all, 1));
-    if (!all)
+    loop_reads reads = {.all = wg__take0(p->memory, wg__size(n, 3 * sizeof *reads.all, 1))};
+    if (!reads.all)
         return false;
+    reads.own = reads.all + n, reads.put = reads.own + n;
     drop_irregular(p, loop);
-    count_loop_reads(p, loop, all, all + n);
-    bool good = join_parts(p, loop, all, all + n);
-    find_locals(p, loop, all, all + n);
-    wg__give(p->memory, all);
+    count_loop_reads(p, loop, &reads);
+    bool good = join_parts(p, loop, &reads);
+    find_locals(p, loop, &reads);
+    wg__give(p->memory, reads.all);
     return good;
 }
 

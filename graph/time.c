@@ -9,9 +9,12 @@
 #include <math.h>
 #include <string.h>
 
-/* The product over all steps and rows of what stands side by side with another value, made once for all its parts. */
+/* The product over all steps and rows of neighbours that stand side by side, `count` columns from `from` on, with another value: made
+ * once for all of them. */
 typedef struct whole {
-    uint32_t joint, right, made;
+    uint32_t right, made;
+    int64_t from, count;
+    int64_t next; /* of the same joint: 1 + index */
 } whole;
 
 typedef struct mover {
@@ -19,7 +22,11 @@ typedef struct mover {
     const wg_program *p;
     uint32_t *reads;
     bool *backward;    /* by loop, less 1: it reads elements from the last to the first */
-    uint32_t *joint;   /* by old id of a loop's value: the concat along the last axis, of the same loop, that it is part of */
+    uint32_t *joint;   /* by old id of a loop's value: the concat along the last axis, of the same loop, that it is part of; of several
+                          the first whose stack is wanted, or else the first */
+    uint32_t *by_left, *before; /* by old id: the last product over rows with this left operand; of a product: the one before */
+    int64_t *of_joint; /* by old id of a joint: 1 + its first whole */
+    bool *stacked;     /* by old id of a joint: its stack is wanted: some product of it is made after the loop */
     uint32_t *made[2]; /* by old id: the new stack of a loop's value, made or kept here; forward, backward */
     uint32_t *sums;    /* by old id: the sum over all steps and rows of what stands side by side */
     whole *wholes;     /* products of the same */
@@ -83,7 +90,7 @@ static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
             return *memo = wg__make_concat(&m->r, 2, backward ? (const uint32_t[]){last, rest} : (const uint32_t[]){rest, last}, 0, 0);
         }
     }
-    if (m->joint[id])
+    if (m->joint[id] && m->stacked[m->joint[id]])
         return *memo = part_of_stack(m, id, backward);
     return *memo = wg__make_stacked(&m->r, m->r.to[id], times, backward);
 }
@@ -162,23 +169,60 @@ static int64_t part_from(const mover *m, uint32_t id) {
     return from;
 }
 
-/* A^T B of all steps and rows, where A stands side by side with others: their product is one, of which this is some rows. */
+/* Whether the product of a joint's part with `right` over rows is wanted too. */
+static bool is_wanted(const mover *m, uint32_t joint, uint32_t part, uint32_t right) {
+    uint32_t id = m->joint[part] == joint ? m->by_left[part] : 0;
+    while (id && old(m, id)->in[1] != right)
+        id = m->before[id];
+    return id;
+}
+
+/* The columns of the joint, around those of the product's left operand, whose products with the same right operand are wanted. */
+static void find_neighbours(const mover *m, uint32_t id, whole *w) {
+    uint32_t part = old(m, id)->in[0], joint = m->joint[part];
+    const wg_instruction *c = old(m, joint);
+    int64_t at = 0;
+    bool met = false;
+    for (uint32_t k = 0; k < c->n; k++) {
+        uint32_t other = wg__reads_const(c)[k];
+        int64_t count = old(m, other)->shape->dim[1];
+        bool wanted = is_wanted(m, joint, other, w->right);
+        if (!wanted && met)
+            return;
+        if (!wanted)
+            w->from = at + count, w->count = 0;
+        else
+            w->count += count;
+        met = met || other == part;
+        at += count;
+    }
+}
+
+/* A^T B of all steps and rows, where A stands side by side with others: with its neighbours', their product is one, of which
+ * this is some rows. */
 static uint32_t part_of_product(mover *m, uint32_t id) {
     const wg_instruction *i = old(m, id);
     uint32_t joint = m->joint[i->in[0]], right = i->in[1];
-    whole *w = NULL;
-    for (int64_t k = m->whole_count; k > 0 && !w; k--)
-        if (m->wholes[k - 1].joint == joint && m->wholes[k - 1].right == right)
-            w = &m->wholes[k - 1];
-    if (!w) {
+    int64_t at = part_from(m, i->in[0]), found = m->of_joint[joint];
+    while (found && (m->wholes[found - 1].right != right || at < m->wholes[found - 1].from ||
+                     at >= m->wholes[found - 1].from + m->wholes[found - 1].count))
+        found = m->wholes[found - 1].next;
+    if (!found) {
         bool backward = is_backward(m, id);
+        whole w = {.right = right, .next = m->of_joint[joint]};
+        find_neighbours(m, id, &w);
         if (!wg__room(m->p->memory, (void **)&m->wholes, m->whole_count, &m->whole_room, sizeof *m->wholes))
             return !(m->r.failed = true);
-        uint32_t a = matrix_of(m, joint, backward), b = matrix_of(m, right, backward);
-        w = &m->wholes[m->whole_count++];
-        *w = (whole){joint, right, wg__make_matmul(&m->r, a, b, true, false, 0, i->origin)};
+        bool alone = w.count == i->shape->dim[0] && w.count < old(m, joint)->shape->dim[1];
+        uint32_t a = matrix_of(m, alone ? i->in[0] : joint, backward), b = matrix_of(m, right, backward);
+        if (!alone)
+            a = wg__make_slice(&m->r, a, 1, w.from, w.count, 0);
+        w.made = wg__make_matmul(&m->r, a, b, true, false, 0, i->origin);
+        m->wholes[m->whole_count++] = w;
+        found = m->of_joint[joint] = m->whole_count;
     }
-    return wg__make_slice(&m->r, w->made, 0, part_from(m, i->in[0]), i->shape->dim[0], 0);
+    const whole *w = &m->wholes[found - 1];
+    return wg__make_slice(&m->r, w->made, 0, at - w->from, i->shape->dim[0], 0);
 }
 
 /* The same of a sum over rows, into one axis. */
@@ -200,7 +244,7 @@ static uint32_t sum_after(mover *m, uint32_t id) {
     bool backward = is_backward(m, id);
     if (m->joint[i->in[0]] && i->op == &wg__op_matmul)
         return part_of_product(m, id);
-    if (m->joint[i->in[0]] && i->shape->rank == 1 && old(m, i->in[0])->shape->rank == 2 && i->shape->dim[0] == old(m, i->in[0])->shape->dim[1])
+    if (m->joint[i->in[0]] && m->stacked[m->joint[i->in[0]]] && i->shape->rank == 1 && old(m, i->in[0])->shape->rank == 2 && i->shape->dim[0] == old(m, i->in[0])->shape->dim[1])
         return part_of_sum(m, id);
     if (i->op == &wg__op_sum_to) {
         wg_dims to = wg__dims(i->shape->rank, i->shape->dim);
@@ -272,6 +316,36 @@ static uint32_t edge_of(mover *m, uint32_t id) {
 
 /* ---- the pass ---- */
 
+/* The stacks of joints that are wanted by products of them that are made after the loop. */
+static void find_stacked(mover *m) {
+    for (uint32_t id = 1; id < m->p->count; id++)
+        if (old(m, id)->op == &wg__op_stacked && waits_for_nothing(m, old(m, id)->in[0]))
+            m->stacked[old(m, old(m, id)->in[0])->in[0]] = true;
+}
+
+static void note_joint(mover *m, uint32_t id) {
+    const wg_instruction *c = old(m, id);
+    for (uint32_t k = 0; k < c->n; k++) {
+        uint32_t part = wg__reads_const(c)[k];
+        if (old(m, part)->loop == c->loop && (!m->joint[part] || (m->stacked[id] && !m->stacked[m->joint[part]])))
+            m->joint[part] = id;
+    }
+}
+
+/* And those that products over rows of all their parts want. */
+static void find_whole(mover *m) {
+    for (uint32_t id = 1; id < m->p->count; id++) {
+        const wg_instruction *c = old(m, id);
+        bool joint = c->op == &wg__op_concat && c->loop && m->joint[wg__reads_const(c)[0]] == id;
+        for (uint32_t first = joint ? m->by_left[wg__reads_const(c)[0]] : 0; first && !m->stacked[id]; first = m->before[first]) {
+            bool all = true;
+            for (uint32_t k = 1; k < c->n && all; k++)
+                all = is_wanted(m, id, wg__reads_const(c)[k], old(m, first)->in[1]);
+            m->stacked[id] = all;
+        }
+    }
+}
+
 static void find_edges(mover *m) {
     for (uint32_t id = 1; id < m->p->count; id++) {
         const wg_instruction *i = old(m, id);
@@ -280,8 +354,11 @@ static void find_edges(mover *m) {
         if (i->op == &wg__op_stacked) /* after the loop's own instructions */
             m->backward[old(m, i->in[0])->loop - 1] = ((const wg_stacked_attr *)i->attr)->backward;
         if (i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1)
-            for (uint32_t k = 0; k < i->n; k++)
-                m->joint[wg__reads_const(i)[k]] = old(m, wg__reads_const(i)[k])->loop == i->loop ? id : 0;
+            note_joint(m, id);
+        if (over_rows(m, id) && i->op == &wg__op_matmul) {
+            m->before[id] = m->by_left[i->in[0]];
+            m->by_left[i->in[0]] = id;
+        }
     }
 }
 
@@ -289,12 +366,17 @@ wg_status wg__pass_time(wg_program *p, wg_error *error) {
     size_t n = (size_t)p->count;
     mover m = {.r.program = p, .p = p};
     m.reads = wg__count_reads(p);
-    m.joint = wg__take0(p->memory, wg__size(n, 4 * sizeof *m.joint, 0));
+    m.joint = wg__take0(p->memory, wg__size(n, 6 * sizeof *m.joint, 0));
+    m.of_joint = wg__take0(p->memory, wg__size(n, sizeof *m.of_joint, 0));
+    m.stacked = wg__take0(p->memory, n);
     m.backward = wg__take0(p->memory, (size_t)p->loop_count + 1);
-    bool good = m.reads && m.joint && m.backward && wg__rewrite_begin(&m.r, p);
+    bool good = m.reads && m.joint && m.of_joint && m.stacked && m.backward && wg__rewrite_begin(&m.r, p);
     if (good) {
         m.made[0] = m.joint + n, m.made[1] = m.made[0] + n, m.sums = m.made[1] + n;
+        m.by_left = m.sums + n, m.before = m.by_left + n;
+        find_stacked(&m);
         find_edges(&m);
+        find_whole(&m);
     }
     for (uint32_t id = 1; good && !m.r.failed && id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
@@ -314,5 +396,7 @@ wg_status wg__pass_time(wg_program *p, wg_error *error) {
     wg__give(p->memory, m.joint);
     wg__give(p->memory, m.backward);
     wg__give(p->memory, m.wholes);
+    wg__give(p->memory, m.of_joint);
+    wg__give(p->memory, m.stacked);
     return status == WG_OK ? wg__prune(p, error) : status;
 }

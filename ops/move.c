@@ -47,18 +47,64 @@ static wg_status concat_shape(wg_infer *q) {
     return WG_OK;
 }
 
+/* One operand's part of every row [.., axis, ..] of the result. */
+typedef struct strip {
+    const wg_array *from;
+    const int64_t *stride; /* of `from`, in elements */
+    int axis;
+    wg_shape block; /* the axes from `axis` on */
+    bool dense;     /* so lie the elements of a block */
+    char *to;
+    size_t row; /* bytes from block to block of the result */
+} strip;
+
+/* Where block `number` begins, in elements. */
+static int64_t block_at(const strip *s, int64_t number) {
+    int64_t at = 0;
+    for (int k = s->axis - 1; k >= 0; k--) {
+        int64_t n = s->from->shape->dim[k];
+        at += number % n * s->stride[k];
+        number /= n;
+    }
+    return at;
+}
+
+static void copy_blocks(void *user, int64_t from, int64_t to) {
+    const strip *s = user;
+    size_t size = wg_dtype_size(s->from->dtype);
+    for (int64_t o = from; o < to; o++) {
+        char *at = (char *)s->from->data + block_at(s, o) * (int64_t)size, *out = s->to + (size_t)o * s->row;
+        const wg_array block = {at, &s->block, s->stride + s->axis, s->from->dtype};
+        if (s->dense)
+            memcpy(out, at, (size_t)s->block.count * size);
+        else
+            wg__copy(&(wg_team){.threads = 1}, &block, out);
+    }
+}
+
+/* Bytes that a thread copies at once. */
+enum { CHUNK = 1 << 15 };
+
 static wg_status concat_run(wg_call *call) {
     const wg_shape *shape = call->out.shape;
     int axis = wg__axis(*(const int *)call->attr, shape->rank);
-    size_t size = wg_dtype_size(call->out.dtype);
-    int64_t outer = sizes_before(shape, axis), inner = sizes_after(shape, axis);
-    size_t row = (size_t)(inner * shape->dim[axis]) * size, at = 0;
+    size_t size = wg_dtype_size(call->out.dtype), row = (size_t)(sizes_after(shape, axis) * shape->dim[axis]) * size;
+    int64_t outer = sizes_before(shape, axis);
+    char *to = call->out.data;
     for (int i = 0; i < call->n; i++) {
-        size_t part = (size_t)(inner * call->in[i].shape->dim[axis]) * size;
-        for (int64_t o = 0; o < outer && part; o++)
-            memcpy((char *)call->out.data + (size_t)o * row + at,
-                   (const char *)call->in[i].data + (size_t)o * part, part);
-        at += part;
+        const wg_array *from = &call->in[i];
+        int64_t dense[WG_MAX_RANK];
+        wg__dense_strides(from->shape, dense);
+        strip s = {.from = from, .stride = from->stride ? from->stride : dense, .axis = axis, .dense = true, .to = to, .row = row};
+        wg__shape_set(&s.block, shape->rank - axis, from->shape->dim + axis); /* part of a shape that there is */
+        for (int k = axis; k < shape->rank; k++)
+            s.dense = s.dense && (from->shape->dim[k] == 1 || s.stride[k] == dense[k]);
+        size_t part = (size_t)s.block.count * size;
+        if (part && outer == 1)
+            wg__copy(call->team, from, to);
+        else if (part)
+            wg__rows(call->team, outer, 1 + CHUNK / (int64_t)part, copy_blocks, &s);
+        to += part;
     }
     return WG_OK;
 }
@@ -79,7 +125,7 @@ static void concat_vjp(const wg_rule *r, wg_var *dx) {
 static wg_var concat_example(const wg_var *in) { return wg_concat(3, in, 1); }
 static const wg_example concat_examples[] = {{"2,3 2,1 2,4", -2, 2, concat_example}, {0}};
 
-const wg_op wg__op_concat = {.name = "concat", .arity = -1, .kind = WG_MOVE, .traits = WG_IS_LINEAR,
+const wg_op wg__op_concat = {.name = "concat", .arity = -1, .kind = WG_MOVE, .traits = WG_IS_LINEAR | WG_TAKES_STRIDES,
     .attr_size = sizeof(int), .shape = concat_shape, .run = concat_run, .rows = concat_rows,
     .vjp = concat_vjp, .examples = concat_examples, .describe = wg__describe_axis};
 
