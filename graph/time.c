@@ -26,6 +26,9 @@ typedef struct mover {
                           the first whose stack is wanted, or else the first */
     uint32_t *by_left, *before; /* by old id: the last product over rows with this left operand; of a product: the one before */
     int64_t *of_joint; /* by old id of a joint: 1 + its first whole */
+    bool *kept;        /* by old id: it is stacked anyway */
+    uint32_t *adder;   /* by old id of a sum over rows that a loop adds up row by row: not 0; then, new ids: before the loop what it
+                          begins from, after it the sum over steps */
     bool *stacked;     /* by old id of a joint: its stack is wanted: some product of it is made after the loop */
     uint32_t *made[2]; /* by old id: the new stack of a loop's value, made or kept here; forward, backward */
     uint32_t *sums;    /* by old id: the sum over all steps and rows of what stands side by side */
@@ -238,10 +241,20 @@ static uint32_t part_of_sum(mover *m, uint32_t id) {
     return wg__make_slice(&m->r, m->sums[joint], 0, part_from(m, i->in[0]), i->shape->dim[0], 0);
 }
 
+/* The sum over rows of what the loop has added up over the steps, row by row. */
+static uint32_t sum_of_rows(mover *m, uint32_t id) {
+    const wg_instruction *i = old(m, id);
+    uint32_t all = wg__make(&m->r, &wg__op_last, NULL, 1, &m->adder[id], 0, i->origin);
+    wg_dims to = wg__dims(i->shape->rank, i->shape->dim);
+    return wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, i->origin);
+}
+
 /* The sum over all iterations and rows. */
 static uint32_t sum_after(mover *m, uint32_t id) {
     const wg_instruction *i = old(m, id);
     bool backward = is_backward(m, id);
+    if (m->adder[id])
+        return sum_of_rows(m, id);
     if (m->joint[i->in[0]] && i->op == &wg__op_matmul)
         return part_of_product(m, id);
     if (m->joint[i->in[0]] && m->stacked[m->joint[i->in[0]]] && i->shape->rank == 1 && old(m, i->in[0])->shape->rank == 2 && i->shape->dim[0] == old(m, i->in[0])->shape->dim[1])
@@ -295,6 +308,55 @@ static bool stackable(const mover *m, uint32_t part) {
 /* The constant -0: x + -0 is x, whatever x is. */
 static bool adds_nothing(const wg_instruction *i) {
     return i->op == &wg__op_constant && i->value == 0 && signbit(i->value);
+}
+
+/* ---- sums that a loop adds up itself: what nothing else wants stacked is not, but added to the same rows of the step before ---- */
+
+static void find_kept(mover *m) {
+    for (uint32_t id = 1; id < m->p->count; id++) {
+        const wg_instruction *i = old(m, id);
+        if (i->op == &wg__op_stacked)
+            m->kept[waits_for_nothing(m, i->in[0]) ? old(m, i->in[0])->in[0] : i->in[0]] = true;
+        if (over_rows(m, id) && i->op == &wg__op_matmul)
+            m->kept[i->in[0]] = m->kept[i->in[1]] = true;
+    }
+}
+
+static void find_adders(mover *m) {
+    for (uint32_t id = 1; id < m->p->count; id++) {
+        uint32_t v = old(m, id)->in[0], part, start;
+        if (old(m, id)->op != &wg__op_last || loop_of(m, v)->times == 1 || !is_sum_of_steps(m, v, &part, &start) || !sums_rows(m, part) ||
+            !stackable(m, part))
+            continue;
+        uint32_t x = old(m, part)->in[0], joint = m->joint[x];
+        if (old(m, x)->op->kind == WG_POINTWISE && !m->kept[x] && !(joint && (m->stacked[joint] || m->kept[joint])))
+            m->adder[part] = part;
+    }
+}
+
+static void begin_sums(mover *m, const wg_loop *loop) {
+    for (uint32_t id = loop->from; id < loop->to && !m->r.failed; id++) {
+        const wg_instruction *x = m->adder[id] ? old(m, old(m, id)->in[0]) : NULL;
+        wg_instruction none = x ? (wg_instruction){.op = &wg__op_constant, .shape = x->shape, .dtype = x->dtype, .value = -0.0} : (wg_instruction){0};
+        if (x)
+            m->r.failed = !(m->adder[id] = wg__rewrite_add(&m->r, &none));
+    }
+}
+
+/* At the end of a loop: what it adds up. */
+static void leave_loop(mover *m, const wg_loop *loop, uint32_t number) {
+    for (uint32_t id = loop->from; id < loop->to && !m->r.failed; id++) {
+        if (!m->adder[id])
+            continue;
+        const wg_instruction *x = &m->r.list[m->r.to[old(m, id)->in[0]]];
+        wg_instruction carry = {.op = &wg__op_carry, .shape = x->shape, .n = 2, .dtype = x->dtype, .loop = number,
+                                .origin = old(m, id)->origin, .in = {m->adder[id], 0}};
+        uint32_t made = wg__rewrite_add(&m->r, &carry);
+        m->adder[id] = made ? wg__make_add(&m->r, made, m->r.to[old(m, id)->in[0]], number, carry.origin) : 0;
+        m->r.failed = m->r.failed || !m->adder[id];
+        if (!m->r.failed)
+            m->r.list[made].in[1] = m->adder[id];
+    }
 }
 
 static uint32_t edge_of(mover *m, uint32_t id) {
@@ -366,28 +428,36 @@ wg_status wg__pass_time(wg_program *p, wg_error *error) {
     size_t n = (size_t)p->count;
     mover m = {.r.program = p, .p = p};
     m.reads = wg__count_reads(p);
-    m.joint = wg__take0(p->memory, wg__size(n, 6 * sizeof *m.joint, 0));
+    m.joint = wg__take0(p->memory, wg__size(n, 7 * sizeof *m.joint, 0));
     m.of_joint = wg__take0(p->memory, wg__size(n, sizeof *m.of_joint, 0));
-    m.stacked = wg__take0(p->memory, n);
+    m.stacked = wg__take0(p->memory, wg__size(n, 2, 0));
     m.backward = wg__take0(p->memory, (size_t)p->loop_count + 1);
     bool good = m.reads && m.joint && m.of_joint && m.stacked && m.backward && wg__rewrite_begin(&m.r, p);
     if (good) {
+        m.kept = m.stacked + n;
         m.made[0] = m.joint + n, m.made[1] = m.made[0] + n, m.sums = m.made[1] + n;
-        m.by_left = m.sums + n, m.before = m.by_left + n;
+        m.by_left = m.sums + n, m.before = m.by_left + n, m.adder = m.before + n;
         find_stacked(&m);
         find_edges(&m);
         find_whole(&m);
+        find_kept(&m);
+        find_adders(&m);
     }
     for (uint32_t id = 1; good && !m.r.failed && id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
-        if (i->loop && p->loops[i->loop - 1].from == id)
-            enter_loop(&m, &p->loops[i->loop - 1]);
+        const wg_loop *loop = i->loop ? &p->loops[i->loop - 1] : NULL;
+        if (loop && loop->from == id) {
+            enter_loop(&m, loop);
+            begin_sums(&m, loop);
+        }
         if (m.r.to[id])
             m.r.to[id] = element_of(&m, id);
         else if (i->op == &wg__op_stacked || i->op == &wg__op_last)
             m.r.to[id] = edge_of(&m, id);
         else
             good = wg__rewrite_keep(&m.r, id);
+        if (good && loop && loop->to == id + 1)
+            leave_loop(&m, loop, i->loop);
     }
     good = good && !m.r.failed;
     wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
