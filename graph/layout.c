@@ -204,7 +204,7 @@ static void note_last_reads(wg_program *p) {
         for (uint32_t k = 0; k < i->n; k++)
             read_until(p, wg__reads(i)[k], wg__reads_back(i, k) ? p->loops[i->loop - 1].to - 1 : id);
         if (wg__is_carry(i))
-            p->values[p->values[i->in[1]].base].twice = true;
+            p->values[p->values[i->in[1]].base].carried = true;
     }
     for (int i = 0; i < p->output_count; i++)
         p->values[p->values[p->outputs[i]].base].last = WG_AT_END;

@@ -63,7 +63,8 @@ typedef struct wg_value {
     uint32_t edge;         /* of `stacked` and `last`: the next one of the loop; 0: none */
     bool task;             /* a kernel computes it */
     bool local;            /* read in its own region alone: it has no place */
-    bool twice;            /* in a tile: two places, for even and odd iterations, since the next one reads it */
+    bool carried;          /* of a base: the next iteration reads it */
+    bool twice;            /* in a tile: two places, for even and odd iterations, since the next one still reads it when it is made again */
 } wg_value;
 
 #define WG_AT_END UINT32_MAX

@@ -102,7 +102,7 @@ static bool place_tile(wg_program *p, wg_loop *loop) {
     wg_blocks free = {.by_place.memory = p->memory, .by_size.memory = p->memory};
     bool good = dies;
     for (uint32_t id = loop->from; good && id < loop->to; id++)
-        if (private_buffer(p, id) && p->values[id].twice)
+        if (private_buffer(p, id) && p->values[id].carried)
             good = take_place(p, loop, &free, id);
     for (uint32_t from = loop->from, to; good && from < loop->to; from = to) {
         to = region_end(p, loop, from);
@@ -181,13 +181,13 @@ static bool parts_fit(const wg_program *p, const wg_loop *loop, uint32_t id, con
     const wg_instruction *c = &p->list[id];
     bool flat = c->shape->rank >= 2 && c->shape->count == c->shape->dim[0] * c->shape->dim[c->shape->rank - 1];
     if (c->op != &wg__op_concat || !p->values[id].task || !flat || wg__axis(*(const int *)c->attr, c->shape->rank) != c->shape->rank - 1 ||
-        p->values[id].twice || c->n > MOST_PARTS)
+        p->values[id].carried || c->n > MOST_PARTS)
         return false;
     for (uint32_t k = 0; k < c->n; k++) {
         uint32_t part = wg__reads_const(c)[k], at = part - loop->from;
         const wg_value *v = &p->values[part];
         if (part < loop->from || part >= loop->to || !v->task || v->base != part || !p->list[part].region || v->space != WG_NOWHERE ||
-            v->twice || reads->all[at] != reads->own[at] + reads->put[at])
+            v->carried || reads->all[at] != reads->own[at] + reads->put[at])
             return false;
         for (uint32_t j = 0; j < k; j++)
             if (wg__reads_const(c)[j] == part)
@@ -224,8 +224,35 @@ static bool join_parts(wg_program *p, const wg_loop *loop, const loop_reads *rea
 static void find_locals(wg_program *p, const wg_loop *loop, const loop_reads *reads) {
     for (uint32_t id = loop->from; id < loop->to; id++) {
         wg_value *v = &p->values[id];
-        v->local = v->task && v->base == id && v->space == WG_NOWHERE && p->list[id].region && !v->twice &&
+        v->local = v->task && v->base == id && v->space == WG_NOWHERE && p->list[id].region && !v->carried &&
                    reads->all[id - loop->from] == reads->own[id - loop->from];
+    }
+}
+
+/* Whether instruction id, which reads a carry as operand `in`, has read every place of it before `next`, which is carried to it, is made
+ * there: its kernel has ended; or it is of the same region, or the kernel itself, and reads the element that is written next. */
+static bool reads_in_time(const wg_program *p, uint32_t id, uint32_t in, uint32_t next) {
+    const wg_instruction *i = &p->list[id], *n = &p->list[next];
+    bool together = id == next || (i->region && i->region == n->region);
+    if (!together)
+        return id < next;
+    return id <= next && i->op->kind == WG_POINTWISE && wg__is_carry(&p->list[in]);
+}
+
+/* What the next iteration reads has two places, unless one will do. */
+static void choose_places(wg_program *p, const wg_loop *loop) {
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        p->values[id].twice = p->values[id].carried && p->list[id].op->kind != WG_POINTWISE;
+    for (uint32_t id = loop->from; id < loop->to; id++) {
+        const wg_instruction *i = &p->list[id];
+        for (uint32_t k = 0; k < i->n && (p->values[id].task || wg__is_choice(i)); k++) {
+            uint32_t in = wg__reads_const(i)[k], carry = p->values[in].base;
+            if (carry < loop->from || carry >= loop->to || !wg__is_carry(&p->list[carry]))
+                continue;
+            uint32_t next = p->list[carry].in[1], base = p->values[next].base;
+            if (next != base || wg__is_choice(i) || !reads_in_time(p, id, in, next))
+                p->values[base].twice = true;
+        }
     }
 }
 
@@ -236,6 +263,7 @@ static bool settle_regions(wg_program *p, const wg_loop *loop) {
         return false;
     reads.own = reads.all + n, reads.put = reads.own + n;
     drop_irregular(p, loop);
+    choose_places(p, loop);
     count_loop_reads(p, loop, &reads);
     bool good = join_parts(p, loop, &reads);
     find_locals(p, loop, &reads);

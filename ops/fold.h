@@ -17,6 +17,8 @@ typedef struct wg_folder {
 
 enum { WG_FOLD_LANES = 16 };
 
+#define WG_FOLD_PLUS(a, b) ((a) + (b))
+
 /* The kernels of one type. STEP(a, x) and JOIN(a, b) are macros. Lanes and rows have a fixed order: the bits follow
  * from the shape alone. */
 #define WG_FOLD_KERNELS(name, T, start, STEP, JOIN)                                                \

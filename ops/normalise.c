@@ -1,6 +1,6 @@
 /* normalise.c: rows brought to one scale: layer_norm and rms_norm along the last axis, without an affine part, and the
  * factor they scale by, which their derivatives need. The three derivatives are made of the three and pointwise ops. */
-#include "ops.h"
+#include "sums.h"
 
 #include <math.h>
 
@@ -38,56 +38,46 @@ enum { GRAIN = 16 * 1024 }; /* elements a chunk */
 
 typedef struct rows {
     const norm_attr *attr;
-    int64_t width;
-    const void *x;
-    void *out;
+    const wg__sums *sums;
+    int type; /* 0: f32, 1: f64 */
+    int64_t width, size;
+    const char *x;
+    char *out;
 } rows;
 
-/* m = mean of the row (0 if not centred); r = 1/sqrt(mean (x - m)^2 + eps). Sums are in double, in two sweeps. */
-#define ROWS(T)                                                                                    \
-    static double row_##T(const norm_attr *attr, int64_t n, const T *x, double *m) {               \
-        double sum = 0, squares = 0, mean = 0;                                                     \
-        if (attr->centred) {                                                                       \
-            _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < n; i++) sum += x[i];    \
-            mean = sum / (double)n;                                                                \
-        }                                                                                          \
-        _Pragma("omp simd reduction(+ : squares)") for (int64_t i = 0; i < n; i++)                 \
-            squares += (x[i] - mean) * (x[i] - mean);                                              \
-        *m = mean;                                                                                 \
-        return 1 / sqrt(squares / (double)n + attr->eps);                                          \
-    }                                                                                              \
-    static void norm_##T(void *user, int64_t from, int64_t to) {                                   \
-        const rows *q = user;                                                                      \
-        for (int64_t row = from; row < to; row++) {                                                \
-            const T *x = (const T *)q->x + row * q->width;                                         \
-            T *y = (T *)q->out + row * q->width;                                                   \
-            double m, r = row_##T(q->attr, q->width, x, &m);                                       \
-            for (int64_t i = 0; i < q->width; i++)                                                 \
-                y[i] = (T)((x[i] - m) * r);                                                        \
-        }                                                                                          \
-    }                                                                                              \
-    static void scale_##T(void *user, int64_t from, int64_t to) {                                  \
-        const rows *q = user;                                                                      \
-        double m;                                                                                  \
-        for (int64_t row = from; row < to; row++)                                                  \
-            ((T *)q->out)[row] = (T)row_##T(q->attr, q->width, (const T *)q->x + row * q->width, &m); \
+static void norm_rows(void *user, int64_t from, int64_t to) {
+    const rows *q = user;
+    for (int64_t row = from; row < to; row++) {
+        const char *x = q->x + row * q->width * q->size;
+        double m, scale = q->sums->scale[q->type](q->width, x, q->attr->eps, q->attr->centred, &m);
+        q->sums->apply[q->type](q->width, x, m, scale, q->out + row * q->width * q->size);
     }
-ROWS(float)
-ROWS(double)
+}
 
-static wg_status run_rows(wg_call *call, void (*f32)(void *, int64_t, int64_t), void (*f64)(void *, int64_t, int64_t)) {
+static void scale_rows(void *user, int64_t from, int64_t to) {
+    const rows *q = user;
+    for (int64_t row = from; row < to; row++) {
+        double m, scale = q->sums->scale[q->type](q->width, q->x + row * q->width * q->size, q->attr->eps, q->attr->centred, &m);
+        if (q->type == 0)
+            ((float *)q->out)[row] = (float)scale;
+        else
+            ((double *)q->out)[row] = scale;
+    }
+}
+
+static wg_status run_rows(wg_call *call, void (*work)(void *, int64_t, int64_t)) {
     const wg_shape *shape = call->in[0].shape;
     int64_t width = shape->dim[shape->rank - 1], count = 1;
     for (int k = 0; k < shape->rank - 1; k++)
         count *= shape->dim[k];
-    rows q = {call->attr, width, call->in[0].data, call->out.data};
-    wg__rows(call->team, call->out.shape->count ? count : 0, wg__max(1, GRAIN / wg__max(1, width)),
-             call->out.dtype == WG_F32 ? f32 : f64, &q);
+    rows q = {call->attr, wg__sums_of(call->team->isa), call->out.dtype == WG_F64, width, (int64_t)wg_dtype_size(call->out.dtype),
+              call->in[0].data, call->out.data};
+    wg__rows(call->team, call->out.shape->count ? count : 0, wg__max(1, GRAIN / wg__max(1, width)), work, &q);
     return WG_OK;
 }
 
-static wg_status norm_run(wg_call *call) { return run_rows(call, norm_float, norm_double); }
-static wg_status scale_run(wg_call *call) { return run_rows(call, scale_float, scale_double); }
+static wg_status norm_run(wg_call *call) { return run_rows(call, norm_rows); }
+static wg_status scale_run(wg_call *call) { return run_rows(call, scale_rows); }
 
 /* ---- derivatives ---- */
 

@@ -5,3 +5,4 @@
 #define ISA baseline
 #define VECTOR 16
 #include "pointwise_maps.h"
+#include "sums_kernels.h"

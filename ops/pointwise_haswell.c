@@ -7,4 +7,5 @@
 #define ISA haswell
 #define VECTOR 32
 #include "pointwise_maps.h"
+#include "sums_kernels.h"
 #endif

@@ -7,4 +7,5 @@
 #define ISA skylake_avx512
 #define VECTOR 64
 #include "pointwise_maps.h"
+#include "sums_kernels.h"
 #endif

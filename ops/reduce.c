@@ -1,6 +1,6 @@
 /* reduce.c: sums, products, extremes, norms and scans along axes. Their loops are stamped by fold.h; axes are numbered
  * from 0, or from the end by negative numbers. */
-#include "fold.h"
+#include "sums.h"
 
 #include <math.h>
 
@@ -24,10 +24,7 @@ static wg_status fold_run(const wg_folder *folder, const wg_call *call) {
 
 /* ---- sum_to, sum, mean ---- */
 
-#define PLUS(a, b) ((a) + (b))
-WG_FOLDER(sum, 0.0, PLUS, PLUS, NULL)
-
-static wg_status sum_to_run(wg_call *call) { return fold_run(&sum_folder, call); }
+static wg_status sum_to_run(wg_call *call) { return fold_run(&wg__sums_of(call->team->isa)->sum, call); }
 
 static void sum_to_vjp(const wg_rule *r, wg_var *dx) {
     dx[0] = wg__broadcast_to(r->g, wg_var_shape(r->in[0]));
@@ -169,9 +166,9 @@ wg_var wg_prod(wg_var x, int n_axes, const int *axes, bool keepdims) {
 #define SQUARES_UP(a, x) ((a) + ((x) / DOWN) * ((x) / DOWN))
 static double root_down(double a) { return sqrt(a) / DOWN; }
 static double root_up(double a) { return sqrt(a) * DOWN; }
-WG_FOLDER(norm, 0.0, SQUARES, PLUS, sqrt)
-WG_FOLDER(big, 0.0, SQUARES_DOWN, PLUS, root_down)
-WG_FOLDER(small, 0.0, SQUARES_UP, PLUS, root_up)
+WG_FOLDER(norm, 0.0, SQUARES, WG_FOLD_PLUS, sqrt)
+WG_FOLDER(big, 0.0, SQUARES_DOWN, WG_FOLD_PLUS, root_down)
+WG_FOLDER(small, 0.0, SQUARES_UP, WG_FOLD_PLUS, root_up)
 
 static size_t norm_scratch(const wg_infer *q) {
     return wg__size((size_t)q->out.count, sizeof(double), wg__fold_scratch(q->in[0], &q->out) + 64);

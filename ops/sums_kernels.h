@@ -1,0 +1,46 @@
+/* sums_kernels.h: the table of sums.h for one instruction set. Included by each pointwise_ISA.c, which defines ISA. Ops only. */
+#include "sums.h"
+
+#include <math.h>
+
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+WG_FOLD_KERNELS(sum, float, 0.0, WG_FOLD_PLUS, WG_FOLD_PLUS)
+WG_FOLD_KERNELS(sum, double, 0.0, WG_FOLD_PLUS, WG_FOLD_PLUS)
+
+static void sum_join(int64_t n, const double *restrict b, double *restrict a) {
+    for (int64_t i = 0; i < n; i++)
+        a[i] += b[i];
+}
+
+#define ROWS(T)                                                                                                                \
+    static double squares_##T(int64_t n, const T *x, double m) {                                                               \
+        double lane[WG_FOLD_LANES] = {0}, sum = 0;                                                                             \
+        int64_t i = 0;                                                                                                         \
+        for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES) {                                                                   \
+            _Pragma("omp simd") for (int l = 0; l < WG_FOLD_LANES; l++) lane[l] +=                                             \
+                ((double)x[i + l] - m) * ((double)x[i + l] - m);                                                               \
+        }                                                                                                                      \
+        for (; i < n; i++)                                                                                                     \
+            sum += ((double)x[i] - m) * ((double)x[i] - m);                                                                    \
+        for (int half = WG_FOLD_LANES / 2; half; half /= 2)                                                                    \
+            for (int l = 0; l < half; l++)                                                                                     \
+                lane[l] += lane[l + half];                                                                                     \
+        return sum + lane[0];                                                                                                  \
+    }                                                                                                                          \
+    static double scale_##T(int64_t n, const void *x, double eps, bool centred, double *m) {                                   \
+        *m = centred ? sum_run_##T(n, x, 0) / (double)n : 0;                                                                   \
+        return 1 / sqrt(squares_##T(n, x, *m) / (double)n + eps);                                                              \
+    }                                                                                                                          \
+    static void apply_##T(int64_t n, const void *from, double m, double scale, void *to) {                                     \
+        const T *x = from;                                                                                                     \
+        T *y = to;                                                                                                             \
+        for (int64_t i = 0; i < n; i++)                                                                                        \
+            y[i] = (T)(((double)x[i] - m) * scale);                                                                            \
+    }
+ROWS(float)
+ROWS(double)
+
+const wg__sums PASTE(wg__sums, ISA) = {
+    {0.0, {sum_run_float, sum_run_double}, {sum_rows_float, sum_rows_double}, sum_join, NULL},
+    {scale_float, scale_double}, {apply_float, apply_double}};
