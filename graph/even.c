@@ -1,159 +1,457 @@
-/* even.c: the steps at the ends of a run become like the others. A derivative's first step begins sums that later ones go on
- * with, and its last lacks what only later steps would be given: where such a step is the others' program but for additions,
- * they are put in, of -0, which changes no value (x + -0 is x, also of -0 and NaN). So `roll` makes one loop of all. Names
- * add, and constants. */
+/* even.c: the steps at the ends of a run become like the others. A derivative's first steps begin sums that later ones go on
+ * with, its last lack what only earlier steps would read, and so do the last steps of what is differentiated: where such a step is
+ * the others' program but for some instructions, these are put in. An addition whose other operand is not there adds -0, which
+ * changes no value (x + -0 is x, also of -0 and NaN); anything else is computed and read by nothing. So `roll` makes one loop of
+ * all. Names add, and what elements and constants are made of. */
 #include "loop.h"
+#include "make.h"
 #include "steps.h"
 
-extern const wg_op wg__op_add;
+#include <string.h>
 
-/* An addition to put in before old instruction `before`: of -0 and old value `of` (or of another addition). */
-typedef struct addition {
+/* An operand of an instruction put in. */
+typedef enum source_kind {
+    FROM_OLD,     /* of: old id */
+    FROM_MADE,    /* of: index of what was put in */
+    FROM_ELEMENT, /* element `at` of old array `of` */
+    FROM_NOTHING  /* the constant `nothing`: there is no such value */
+} source_kind;
+
+typedef struct source {
+    source_kind kind;
+    uint32_t of;
+    int64_t at;
+    bool valid; /* it is what other steps would read; not: it, or what it is made of, stands for what is not there */
+} source;
+
+/* An instruction to put in before old instruction `before`. */
+typedef struct missing {
     uint32_t before, next; /* next: 1 + the next before the same instruction */
-    uint32_t of, of_added; /* of_added: 1 + the addition that it adds to instead; 0: none */
-    uint32_t like, step;   /* the others' addition; the step that it stands in */
-    int slot;              /* the operand that `of` is */
+    uint32_t like, step;   /* the others' instruction; the step that it stands in */
+    int64_t sources;       /* the first of its operands in evener.sources */
     uint32_t made;
-} addition;
+} missing;
+
+/* What a step has at a position of the others' body. */
+typedef struct entry {
+    uint32_t id;     /* old id of an instruction of its own, or of what `made` equals; 0: none */
+    uint32_t made;   /* 1 + index of what was put in; 0: nothing was */
+    uint32_t array;  /* `made` equals an element: of this array; 0: no */
+    int64_t element;
+    bool valid, nothing; /* nothing: it is -0 */
+} entry;
+
+/* A constant made before a run, for operands that are not there. */
+typedef struct nothing {
+    const wg_shape *shape;
+    uint32_t dtype, id;
+} nothing;
 
 typedef struct evener {
     wg_rewrite r;
     wg_steps s;
-    addition *list;
+    missing *list;
     int64_t count, room;
-    uint32_t *before;  /* by old id, and one more: 1 + the first addition before it */
-    uint32_t *instead; /* by operand: 1 + the addition read instead */
+    source *sources;
+    int64_t source_count, source_room;
+    entry *entries; /* of steps that were made like the others */
+    int64_t entry_count, entry_room;
+    nothing *constants;
+    int64_t constant_count, constant_room;
+    int64_t *evened;   /* by segment: 1 + its first entry; 0: it is as the others; -1: it is not */
+    uint32_t *like;    /* by segment: the segment that its run is compared with */
+    uint32_t *before;  /* by old id, and one more: 1 + the first missing before it */
+    uint32_t *instead; /* by operand: 1 + what is read instead */
     int64_t *operands; /* by old id: the number of its first operand */
-    uint32_t *map;     /* of the step compared: by the others' position, its own id (of an addition: what that adds to) */
-    uint32_t *added;   /* beside it: 1 + the addition; 0: none */
+    uint32_t *alias;   /* by old id that the others read: what the step read there; */
+    uint32_t *alias_of; /* 1 + the segment that this was noted for */
+    bool lenient;      /* elements need not be the ones expected */
+    int64_t start;     /* what steps before this one made is not looked at */
 } evener;
 
 static const wg_instruction *old(const evener *w, uint32_t id) { return &w->r.program->list[id]; }
-
+static const wg_segment *segment_at(const evener *w, int64_t s) { return &w->s.segments[s]; }
 static bool is_own(wg_operand_place p) { return p.sort == WG_SAME && p.at == 0; }
+static bool same_run(const evener *w, int64_t a, int64_t b) {
+    return a >= 0 && b >= 0 && a < w->s.count && b < w->s.count && segment_at(w, a)->run == segment_at(w, b)->run;
+}
 
-/* Whether a step's instruction is the others', and reads of its own step what that does. */
-static bool pairs(const evener *w, const wg_segment *g, uint32_t own, const wg_segment *like, uint32_t other) {
-    const wg_instruction *a = old(w, own), *b = old(w, other);
-    if (!wg__same_op(a, b))
+/* What segment s has at a position; false if it is not like the others. */
+static bool entry_at(const evener *w, int64_t s, uint32_t position, entry *e) {
+    if (w->evened[s] < 0)
         return false;
-    for (uint32_t k = 0; k < a->n; k++) {
-        uint32_t in = wg__reads_const(a)[k];
-        wg_operand_place p = wg__place_of(&w->s, wg__reads_const(b)[k], like), q = wg__place_of(&w->s, in, g);
-        if (is_own(p) ? w->map[p.of] != in : is_own(q))
-            return false;
-    }
+    *e = w->evened[s] ? w->entries[w->evened[s] - 1 + position] : (entry){.id = wg__body_of(&w->s, segment_at(w, s), position), .valid = true};
     return true;
 }
 
-/* Which operand of an addition is made in its own step, if just one is; else -1. */
-static int own_operand(const evener *w, const wg_segment *like, uint32_t id) {
-    const wg_instruction *i = old(w, id);
-    if (i->op != &wg__op_add || i->dtype == WG_I32)
-        return -1;
-    bool first = is_own(wg__place_of(&w->s, i->in[0], like)), second = is_own(wg__place_of(&w->s, i->in[1], like));
-    return first == second ? -1 : second;
+/* ---- operands of a step, expected from what the others read ---- */
+
+/* Where an operand of the others, n of instruction k, is expected to be for segment s. False if that cannot be said. */
+static bool expected_place(const evener *w, int64_t s, uint32_t k, uint32_t n, wg_operand_place *p) {
+    int64_t like = w->like[s];
+    const wg_segment *g = segment_at(w, like);
+    *p = wg__place_of(&w->s, wg__reads_const(old(w, wg__body_of(&w->s, g, k)))[n], g);
+    if (p->sort == WG_OUTSIDE || p->sort == WG_SAME)
+        return true;
+    wg_operand_place q = wg__place_of(&w->s, wg__reads_const(old(w, wg__body_of(&w->s, g + 1, k)))[n], g + 1);
+    int64_t from = p->at;
+    if (q.sort != p->sort || q.of != p->of)
+        return false;
+    p->at += (q.at - p->at) * (s - like);
+    if (p->sort == WG_ELEMENT)
+        return p->at >= 0 && p->at < old(w, p->of)->shape->dim[0];
+    return same_run(w, from, p->at) && w->evened[from] == 0 && w->evened[p->at] >= 0;
 }
 
-/* Compares a step with another: true if it is that but for additions, which are then in the list. */
-static bool compare(evener *w, const wg_segment *g, const wg_segment *like) {
-    const int64_t from = w->count;
-    uint32_t at = 0;
-    for (uint32_t k = 0; k < like->count; k++) {
-        uint32_t other = wg__body_of(&w->s, like, k), own = at < g->count ? wg__body_of(&w->s, g, at) : 0;
-        w->added[k] = 0;
-        if (own && pairs(w, g, own, like, other)) {
-            w->map[k] = own;
-            at++;
-            continue;
-        }
-        int slot = own_operand(w, like, other);
-        if (slot < 0 || !wg__room(w->r.program->memory, (void **)&w->list, w->count, &w->room, sizeof *w->list)) {
-            w->r.failed = w->r.failed || slot >= 0;
-            w->count = from;
+/* Whether an operand that a step reads is what it has at a position. */
+static bool is_entry(const evener *w, const entry *e, uint32_t in, const wg_segment *g) {
+    wg_operand_place q = wg__place_of(&w->s, in, g);
+    return e->array ? q.sort == WG_ELEMENT && q.of == e->array && q.at == e->element : e->id && e->id == in;
+}
+
+/* Whether operand `in` of a step's instruction is what the others read there. */
+static bool reads_alike(const evener *w, int64_t s, uint32_t in, uint32_t k, uint32_t n) {
+    const wg_segment *g = segment_at(w, s);
+    wg_operand_place p, q = wg__place_of(&w->s, in, g);
+    entry e;
+    bool known = expected_place(w, s, k, n, &p);
+    if (p.sort == WG_SAME && s - p.at >= w->start)
+        return entry_at(w, s - p.at, p.of, &e) && is_entry(w, &e, in, g);
+    if (p.sort == WG_OUTSIDE && old(w, p.of)->op != &wg__op_constant)
+        return in == p.of;
+    if (known && !w->lenient && p.sort == WG_ELEMENT)
+        return q.sort == WG_ELEMENT && q.of == p.of && q.at == p.at;
+    if (known && !w->lenient && p.sort == WG_OTHER)
+        return entry_at(w, p.at, p.of, &e) && is_entry(w, &e, in, g);
+    return !is_own(q);
+}
+
+static void note_alias(evener *w, int64_t s, uint32_t in, uint32_t k, uint32_t n) {
+    uint32_t like = wg__reads_const(old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k)))[n];
+    w->alias[like] = in;
+    w->alias_of[like] = (uint32_t)s + 1;
+}
+
+/* Whether a step's instruction is the others' at position k. */
+static bool pairs(evener *w, int64_t s, uint32_t own, uint32_t k) {
+    const wg_instruction *a = old(w, own);
+    if (!wg__same_op(a, old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k))))
+        return false;
+    for (uint32_t n = 0; n < a->n; n++)
+        if (!reads_alike(w, s, wg__reads_const(a)[n], k, n))
             return false;
-        }
-        uint32_t of = wg__place_of(&w->s, old(w, other)->in[slot], like).of;
-        w->list[w->count++] = (addition){.before = own ? own : g->to, .of = w->map[of], .of_added = w->added[of], .like = other,
-                                         .step = old(w, g->from)->step, .slot = slot};
-        w->map[k] = w->map[of];
-        w->added[k] = (uint32_t)w->count;
-    }
-    if (at == g->count && w->count > from)
+    for (uint32_t n = 0; n < a->n; n++)
+        if (!is_own(wg__place_of(&w->s, wg__reads_const(a)[n], segment_at(w, s))))
+            note_alias(w, s, wg__reads_const(a)[n], k, n);
+    return true;
+}
+
+/* ---- what is missing ---- */
+
+static source from_entry(const entry *e) {
+    return e->made ? (source){FROM_MADE, e->made - 1, 0, e->valid} : (source){FROM_OLD, e->id, 0, e->valid};
+}
+
+/* What a step would read at operand n of its missing instruction k. False if nothing can stand for it. */
+static bool source_of(const evener *w, int64_t s, bool last, uint32_t k, uint32_t n, source *from) {
+    uint32_t like = wg__reads_const(old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k)))[n];
+    wg_operand_place p;
+    entry e;
+    bool known = expected_place(w, s, k, n, &p);
+    *from = (source){.kind = FROM_NOTHING};
+    if (p.sort == WG_OUTSIDE)
+        *from = (source){FROM_OLD, p.of, 0, true};
+    else if (p.sort == WG_SAME && s - p.at >= w->start && entry_at(w, s - p.at, p.of, &e))
+        *from = from_entry(&e);
+    else if (p.sort == WG_SAME && s - p.at >= w->start)
+        return false;
+    else if (w->alias_of[like] == s + 1)
+        *from = (source){FROM_OLD, w->alias[like], 0, true};
+    else if (known && p.sort == WG_ELEMENT)
+        *from = (source){FROM_ELEMENT, p.of, p.at, true};
+    else if (known && p.sort == WG_OTHER && entry_at(w, p.at, p.of, &e))
+        *from = from_entry(&e);
+    return from->kind != FROM_NOTHING || p.sort == WG_SAME || last; /* loops carry what is before them, and their last iteration has endings */
+}
+
+/* What an addition of one operand and of nothing equals. */
+static entry equal_to(const evener *w, const source *x) {
+    if (x->kind == FROM_ELEMENT)
+        return (entry){.array = x->of, .element = x->at};
+    if (x->kind == FROM_OLD && w->s.array[x->of])
+        return (entry){.array = w->s.array[x->of], .element = w->s.element[x->of]};
+    if (x->kind == FROM_OLD)
+        return (entry){.id = x->of};
+    return (entry){0};
+}
+
+static bool is_nothing(const evener *w, int64_t s, uint32_t k, uint32_t n) {
+    wg_operand_place p;
+    entry e;
+    expected_place(w, s, k, n, &p);
+    return p.sort == WG_SAME && s - p.at >= w->start && entry_at(w, s - p.at, p.of, &e) && e.nothing;
+}
+
+/* What the position of an operand's value is known to equal. */
+static entry known_of(const evener *w, int64_t s, uint32_t k, uint32_t n, const source *x) {
+    wg_operand_place p;
+    entry e;
+    expected_place(w, s, k, n, &p);
+    if (x->kind == FROM_MADE && p.sort == WG_SAME && entry_at(w, s - p.at, p.of, &e))
+        return (entry){.id = e.id, .array = e.array, .element = e.element};
+    return equal_to(w, x);
+}
+
+/* What is known of a missing instruction. False if its step cannot be made like the others. */
+static bool judge(const evener *w, int64_t s, bool at_start, uint32_t k, source *from, entry *e) {
+    const wg_instruction *i = old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k));
+    bool valid = true;
+    for (uint32_t n = 0; n < i->n; n++)
+        valid = valid && from[n].valid;
+    *e = (entry){.valid = valid};
+    if (i->op != &wg__op_add || i->dtype == WG_I32)
         return true;
-    w->count = from;
+    bool absent[2], nothing_there[2];
+    for (int n = 0; n < 2; n++) {
+        nothing_there[n] = is_nothing(w, s, k, (uint32_t)n);
+        absent[n] = from[n].kind == FROM_NOTHING || nothing_there[n];
+        if (!absent[n] && !from[n].valid)
+            return !at_start; /* a derivative that is not there would be added */
+    }
+    if (!absent[0] && !absent[1])
+        return true;
+    if (absent[0] && absent[1]) {
+        *e = (entry){.valid = true, .nothing = true};
+        return true;
+    }
+    uint32_t n = absent[0];
+    *e = known_of(w, s, k, n, &from[n]);
+    e->valid = true;
+    return true;
+}
+
+/* Ops whose kernels may refuse what they read are left alone, and what is not to be computed twice. */
+static bool can_be_put_in(const wg_instruction *i) {
+    return i->op->kind != WG_INDEX && i->op->kind != WG_RANDOM && i->op->kind != WG_EFFECT && !(i->op->traits & WG_NO_MERGE);
+}
+
+/* Whether what an operand is read from stands before an old instruction. */
+static bool precedes(const evener *w, const source *x, uint32_t before) {
+    return x->kind == FROM_NOTHING || (x->kind == FROM_MADE ? w->list[x->of].before <= before : x->of < before);
+}
+
+static bool put_in(evener *w, int64_t s, bool at_start, bool last, uint32_t k, uint32_t before, entry *e) {
+    uint32_t like = wg__body_of(&w->s, segment_at(w, w->like[s]), k);
+    const wg_instruction *i = old(w, like);
+    int64_t first = w->source_count;
+    if (!can_be_put_in(i))
+        return false;
+    for (uint32_t n = 0; n < i->n; n++) {
+        if (!wg__room(w->r.program->memory, (void **)&w->sources, w->source_count, &w->source_room, sizeof *w->sources))
+            return !(w->r.failed = true);
+        source *from = &w->sources[w->source_count++];
+        if (!source_of(w, s, last, k, n, from) || !precedes(w, from, before))
+            return false;
+    }
+    if (!judge(w, s, at_start, k, w->sources + first, e))
+        return false;
+    if (!wg__room(w->r.program->memory, (void **)&w->list, w->count, &w->room, sizeof *w->list))
+        return !(w->r.failed = true);
+    w->list[w->count++] = (missing){.before = before, .like = like, .step = old(w, segment_at(w, s)->from)->step, .sources = first};
+    e->made = (uint32_t)w->count;
+    return true;
+}
+
+/* ---- steps ---- */
+
+/* Compares a step with the others: true if it is their program but for what can be put in, which then is in the list. */
+static bool compare(evener *w, int64_t s, bool at_start, bool last) {
+    const wg_segment *g = segment_at(w, s);
+    const int64_t from = w->count, sources = w->source_count, entries = w->entry_count;
+    uint32_t at = 0, all = segment_at(w, w->like[s])->count;
+    bool good = true;
+    w->evened[s] = entries + 1;
+    for (uint32_t k = 0; k < all && good; k++) {
+        uint32_t own = at < g->count ? wg__body_of(&w->s, g, at) : 0;
+        entry e = {.id = own, .valid = true};
+        if (own && pairs(w, s, own, k))
+            at++;
+        else
+            good = put_in(w, s, at_start, last, k, own ? own : g->to, &e);
+        if (good && !wg__room(w->r.program->memory, (void **)&w->entries, w->entry_count, &w->entry_room, sizeof *w->entries))
+            good = !(w->r.failed = true);
+        if (good)
+            w->entries[w->entry_count++] = e;
+    }
+    if (good && at == g->count)
+        return true;
+    w->count = from, w->source_count = sources, w->entry_count = entries;
+    w->evened[s] = -1;
     return false;
 }
 
-/* The step's readers of what was added to read the addition where the others do. */
-static void redirect(evener *w, const wg_segment *g, const wg_segment *like) {
-    uint32_t at = 0;
-    for (uint32_t k = 0; k < like->count; k++) {
-        if (w->added[k])
+/* A step's own instructions read what was put in where the others read that. */
+static void redirect(evener *w, int64_t s) {
+    for (uint32_t k = 0, all = segment_at(w, w->like[s])->count; k < all; k++) {
+        entry own, e;
+        if (!entry_at(w, s, k, &own) || own.made)
             continue;
-        uint32_t own = wg__body_of(&w->s, g, at++), other = wg__body_of(&w->s, like, k);
-        for (uint32_t n = 0; n < old(w, own)->n; n++) {
-            wg_operand_place p = wg__place_of(&w->s, wg__reads_const(old(w, other))[n], like);
-            if (is_own(p) && w->added[p.of])
-                w->instead[w->operands[own] + n] = w->added[p.of];
+        for (uint32_t n = 0; n < old(w, own.id)->n; n++) {
+            wg_operand_place p;
+            bool known = expected_place(w, s, k, n, &p);
+            if (p.sort == WG_SAME ? s - p.at < w->start : p.sort != WG_OTHER || !known)
+                continue;
+            if (entry_at(w, p.sort == WG_SAME ? s - p.at : p.at, p.of, &e) && e.made && is_entry(w, &e, wg__reads_const(old(w, own.id))[n], segment_at(w, s)))
+                w->instead[w->operands[own.id] + n] = e.made;
         }
     }
 }
 
-/* So do the readers in the step after: what they read of the step before is what the step after them reads of theirs. */
-static void redirect_next(evener *w, const wg_segment *next, const wg_segment *after) {
-    for (uint32_t k = 0; k < next->count; k++) {
-        uint32_t own = wg__body_of(&w->s, next, k), other = wg__body_of(&w->s, after, k);
-        for (uint32_t n = 0; n < old(w, own)->n; n++) {
-            wg_operand_place p = wg__place_of(&w->s, wg__reads_const(old(w, other))[n], after);
-            if (p.sort == WG_SAME && p.at == 1 && w->added[p.of] && wg__reads_const(old(w, own))[n] == w->map[p.of])
-                w->instead[w->operands[own] + n] = w->added[p.of];
+/* How many steps back the steps of a run read. */
+static int64_t furthest(const evener *w, int64_t s) {
+    const wg_segment *g = segment_at(w, s);
+    int64_t far = 0;
+    for (uint32_t k = 0; k < g->count; k++) {
+        const wg_instruction *i = old(w, wg__body_of(&w->s, g, k));
+        for (uint32_t n = 0; n < i->n; n++) {
+            wg_operand_place p = wg__place_of(&w->s, wg__reads_const(i)[n], g);
+            far = p.sort == WG_SAME ? wg__max(far, p.at) : far;
         }
+    }
+    return far;
+}
+
+static bool try_step(evener *w, int64_t s, bool at_start, bool last) {
+    for (int k = 0; k < 2 && !w->r.failed; k++) {
+        w->lenient = k;
+        if (compare(w, s, at_start, last))
+            return true;
+    }
+    return false;
+}
+
+/* The first steps of a run, up to `end`, where they are like the others: of those that are the latest. */
+static void even_start(evener *w, int64_t first, int64_t end) {
+    const int64_t from = w->count;
+    w->start = first;
+    for (int64_t s = first; s < end && !w->r.failed; s++) {
+        if (w->evened[s] == 0 || try_step(w, s, true, false))
+            continue;
+        for (int64_t before = w->start; before < s; before++)
+            w->evened[before] = -1;
+        w->count = from;
+        w->start = s + 1;
+    }
+    for (int64_t s = w->start, to = end + furthest(w, w->like[first]); s < to && s < w->s.count && same_run(w, s, first); s++)
+        redirect(w, s);
+}
+
+/* The last ones, from `from` on. */
+static void even_end(evener *w, int64_t first, int64_t from, int64_t end) {
+    w->start = first;
+    for (int64_t s = from; s < end && !w->r.failed; s++) {
+        if (w->evened[s] == 0)
+            continue;
+        if (!try_step(w, s, false, s == end - 1))
+            return;
+        redirect(w, s);
     }
 }
 
-/* The additions of a step just compared take their places. */
-static void settle(evener *w, int64_t from) {
-    for (int64_t k = w->count - 1; k >= from; k--) { /* so that the first stands first */
+/* A run [first, end). */
+static void even_run(evener *w, int64_t first, int64_t end) {
+    int64_t middle = first + (end - first) / 2, low = first, high = end;
+    for (int64_t s = first; s < end; s++)
+        w->like[s] = (uint32_t)middle, w->evened[s] = -1;
+    if (end - first < 4 || !wg__same_ops(&w->s, segment_at(w, middle), segment_at(w, middle + 1)))
+        return;
+    for (int64_t s = first; s < end; s++) {
+        w->evened[s] = wg__same_ops(&w->s, segment_at(w, s), segment_at(w, middle)) ? 0 : -1;
+        low = w->evened[s] && s < middle ? s + 1 : low;
+        high = w->evened[s] && s > middle ? wg__min(high, s) : high;
+    }
+    if (low > first)
+        even_start(w, first, low);
+    if (high < end && !w->r.failed)
+        even_end(w, wg__max(first, w->start), high, end);
+}
+
+/* ---- the new list ---- */
+
+/* The constant that stands for what is not there: -0. */
+static uint32_t nothing_like(evener *w, uint32_t id) {
+    const wg_instruction *like = old(w, id);
+    for (int64_t k = 0; k < w->constant_count; k++)
+        if (w->constants[k].shape == like->shape && w->constants[k].dtype == like->dtype)
+            return w->constants[k].id;
+    if (!wg__room(w->r.program->memory, (void **)&w->constants, w->constant_count, &w->constant_room, sizeof *w->constants)) {
+        w->r.failed = true;
+        return 0;
+    }
+    wg_instruction i = {.op = &wg__op_constant, .shape = like->shape, .dtype = like->dtype, .value = like->dtype == WG_I32 ? 0 : -0.0};
+    uint32_t made = wg__rewrite_add(&w->r, &i);
+    w->r.failed = w->r.failed || !made;
+    w->constants[w->constant_count++] = (nothing){like->shape, like->dtype, made};
+    return made;
+}
+
+/* Constants stand before everything else. */
+static void make_constants(evener *w) {
+    for (int64_t k = 0; k < w->count && !w->r.failed; k++) {
+        const wg_instruction *like = old(w, w->list[k].like);
+        for (uint32_t n = 0; n < like->n; n++)
+            if (w->sources[w->list[k].sources + n].kind == FROM_NOTHING)
+                nothing_like(w, wg__reads_const(like)[n]);
+    }
+}
+
+static uint32_t operand_of(evener *w, const missing *a, uint32_t n) {
+    const source *from = &w->sources[a->sources + n];
+    uint32_t like = wg__reads_const(old(w, a->like))[n];
+    if (from->kind == FROM_OLD)
+        return w->r.to[from->of];
+    if (from->kind == FROM_MADE)
+        return w->list[from->of].made;
+    if (from->kind == FROM_NOTHING)
+        return nothing_like(w, like);
+    const wg_shape *s = old(w, like)->shape;
+    uint32_t one = wg__make_slice(&w->r, w->r.to[from->of], 0, from->at, 1, 0);
+    if (one && one != w->r.to[from->of])
+        w->r.list[one].step = a->step;
+    uint32_t id = wg__make_reshape(&w->r, one, s->rank, s->dim, 0);
+    if (id)
+        w->r.list[id].step = a->step;
+    return id;
+}
+
+static void make(evener *w, missing *a) {
+    const wg_instruction *like = old(w, a->like);
+    wg_instruction i = *like;
+    uint32_t *in = i.n > 2 ? wg__arena_take(&w->r.program->arena, i.n * sizeof *in) : i.in;
+    w->r.failed = w->r.failed || !in;
+    for (uint32_t n = 0; n < i.n && !w->r.failed; n++)
+        in[n] = operand_of(w, a, n);
+    if (w->r.failed)
+        return;
+    if (i.n > 2)
+        i.more = in;
+    i.step = a->step;
+    a->made = wg__rewrite_add(&w->r, &i);
+    w->r.failed = !a->made;
+}
+
+/* What was put in takes its places, so that the first stands first. */
+static void settle(evener *w) {
+    for (int64_t k = w->count - 1; k >= 0; k--) {
         w->list[k].next = w->before[w->list[k].before];
         w->before[w->list[k].before] = (uint32_t)k + 1;
     }
 }
 
-/* Both ends of a run [first, end). */
-static void even_run(evener *w, int64_t first, int64_t end) {
-    const wg_segment *g = &w->s.segments[first];
-    if (end - first < 4 || !wg__same_ops(&w->s, g + 1, g + 2))
-        return;
-    int64_t from = w->count;
-    if (!wg__same_ops(&w->s, g, g + 1) && compare(w, g, g + 1)) {
-        redirect(w, g, g + 1);
-        redirect_next(w, g + 1, g + 2);
-        settle(w, from);
-    }
-    const wg_segment *last = &w->s.segments[end - 1];
-    from = w->count;
-    if (!w->r.failed && !wg__same_ops(&w->s, last, g + 1) && compare(w, last, g + 1)) {
-        redirect(w, last, g + 1);
-        settle(w, from);
-    }
-}
-
-/* ---- the new list ---- */
-
-static void make(evener *w, addition *a) {
-    const wg_instruction *like = old(w, a->like);
-    wg_instruction zero = {.op = &wg__op_constant, .shape = like->shape, .dtype = like->dtype, .value = -0.0, .step = a->step};
-    wg_instruction sum = {.op = like->op, .shape = like->shape, .dtype = like->dtype, .n = 2, .origin = like->origin, .step = a->step};
-    uint32_t none = wg__rewrite_add(&w->r, &zero);
-    sum.in[a->slot] = a->of_added ? w->list[a->of_added - 1].made : w->r.to[a->of];
-    sum.in[1 - a->slot] = none;
-    a->made = none ? wg__rewrite_add(&w->r, &sum) : 0;
-    w->r.failed = w->r.failed || !a->made;
-}
-
 static bool rewrite(evener *w) {
     const wg_program *p = w->r.program;
+    settle(w);
+    make_constants(w);
     for (uint32_t id = 1; id <= p->count && !w->r.failed; id++) {
         for (uint32_t k = w->before[id]; k && !w->r.failed; k = w->list[k - 1].next)
             make(w, &w->list[k - 1]);
@@ -169,7 +467,7 @@ static bool rewrite(evener *w) {
     return !w->r.failed;
 }
 
-static bool begin(evener *w, const wg_program *p) {
+static bool begin(evener *w, wg_program *p) {
     size_t n = (size_t)p->count;
     int64_t operands = 0;
     w->operands = wg__take(p->memory, wg__size(n, sizeof *w->operands, 0));
@@ -179,9 +477,13 @@ static bool begin(evener *w, const wg_program *p) {
     }
     w->before = wg__take0(p->memory, wg__size(n + 1, sizeof *w->before, 0));
     w->instead = wg__take0(p->memory, wg__size((size_t)operands, sizeof *w->instead, 1));
-    w->map = wg__take(p->memory, wg__size(n, 2 * sizeof *w->map, 0));
-    w->added = w->map ? w->map + n : NULL;
-    return w->operands && w->before && w->instead && w->map && wg__steps_find(&w->s, p) && wg__rewrite_begin(&w->r, w->r.program);
+    w->alias = wg__take0(p->memory, wg__size(n, 2 * sizeof *w->alias, 0));
+    w->alias_of = w->alias ? w->alias + n : NULL;
+    if (!w->operands || !w->before || !w->instead || !w->alias || !wg__steps_find(&w->s, p) || !wg__rewrite_begin(&w->r, p))
+        return false;
+    w->evened = wg__take0(p->memory, wg__size((size_t)w->s.count, sizeof *w->evened, 1));
+    w->like = wg__take0(p->memory, wg__size((size_t)w->s.count, sizeof *w->like, 1));
+    return w->evened && w->like;
 }
 
 wg_status wg__pass_even(wg_program *p, wg_error *error) {
@@ -190,6 +492,7 @@ wg_status wg__pass_even(wg_program *p, wg_error *error) {
     for (int64_t first = 0, end; good && first < w.s.count; first = end) {
         for (end = first + 1; end < w.s.count && w.s.segments[end].run == w.s.segments[first].run;)
             end++;
+        w.start = first;
         even_run(&w, first, end);
     }
     good = good && !w.r.failed;
@@ -198,7 +501,7 @@ wg_status wg__pass_even(wg_program *p, wg_error *error) {
     wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
     wg__steps_free(&w.s);
     wg__rewrite_end(&w.r, good && changes);
-    void *const taken[] = {w.operands, w.before, w.instead, w.map, w.list};
+    void *const taken[] = {w.operands, w.before, w.instead, w.alias, w.list, w.sources, w.entries, w.constants, w.evened, w.like};
     for (int k = 0; k < WG_LEN(taken); k++)
         wg__give(p->memory, taken[k]);
     return status;

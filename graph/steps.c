@@ -26,7 +26,10 @@ static bool find_segments(wg_steps *w) {
         w->segments[w->count - 1].to = id + 1;
         w->in_segment[id] = (uint32_t)w->count;
     }
-    return true;
+    w->run_length = wg__take0(p->memory, wg__size((size_t)w->count, sizeof *w->run_length, 1));
+    for (int64_t s = 0; w->run_length && s < w->count; s++)
+        w->run_length[w->segments[s].run]++;
+    return w->run_length;
 }
 
 /* Whether a view is one element, along the first axis, of an array that is in no body: dense, whole and in order. */
@@ -60,20 +63,31 @@ static void note_element(wg_steps *w, uint32_t id) {
 /* What is known of a value while looking for what is the same in all steps. */
 typedef struct sharing {
     bool before;  /* it reads nothing made in a step, but what is so itself */
-    bool far;     /* read in another step of its run, and not only in the step after; or by what is shared */
+    bool wanted;  /* read by what is shared */
+    bool read;    /* read at all */
     bool solid;   /* read otherwise than on the way to an element */
     bool shared;
+    uint32_t readers, reader; /* in how many other steps of its run it is read; the last of them that was counted */
 } sharing;
+
+/* Whether most steps of its run read it: what the steps make anew is read by few, however far they look back. */
+static bool read_by_most(const wg_steps *w, uint32_t id, const sharing *s) {
+    return s->readers > 1 && 2 * (int64_t)s->readers >= w->run_length[w->segments[w->in_segment[id] - 1].run] - 1;
+}
+
+/* Whether it is, or is only read on the way to, an element. */
+static bool is_loose(const wg_steps *w, uint32_t id, const sharing *s) {
+    return w->array[id] || (old(w, id)->op->view && s->before && s->read && !s->solid);
+}
 
 static bool is_shared(const wg_steps *w, uint32_t id, const sharing *s) {
     const wg_instruction *i = old(w, id);
     if (!w->in_segment[id] || i->n == 0)
         return s->before;
-    bool loose = w->array[id] || (i->op->view && s->before && !s->solid);
-    return s->before && (loose || s->far);
+    return s->before && (is_loose(w, id, s) || s->wanted || read_by_most(w, id, s));
 }
 
-/* Finds what is the same in all steps: made in one step of things from before, and read in other steps of the run, or only by what
+/* Finds what is the same in all steps: made in one step of things from before, and read in most others of the run, or by what
  * is; and views from before that are only read on the way to elements. All of s is zeroed. */
 static void find_shared(const wg_steps *w, sharing *s) {
     const wg_program *p = w->program;
@@ -89,13 +103,16 @@ static void find_shared(const wg_steps *w, sharing *s) {
     for (uint32_t id = (uint32_t)p->count - 1; id > 0; id--) {
         const wg_instruction *i = &p->list[id];
         s[id].shared = is_shared(w, id, &s[id]);
-        bool loose = w->array[id] || (i->op->view && s[id].before && !s[id].solid), steps = w->in_segment[id];
+        bool loose = is_loose(w, id, &s[id]), steps = w->in_segment[id];
         for (uint32_t k = 0; k < i->n; k++) {
             uint32_t in = wg__reads_const(i)[k];
-            int64_t apart = steps && w->in_segment[in] ? (int64_t)w->in_segment[id] - w->in_segment[in] : 0;
-            bool same_run = apart && w->segments[w->in_segment[id] - 1].run == w->segments[w->in_segment[in] - 1].run;
+            bool same_run = steps && w->in_segment[in] && w->in_segment[id] != w->in_segment[in] &&
+                            w->segments[w->in_segment[id] - 1].run == w->segments[w->in_segment[in] - 1].run;
+            s[in].read = true;
             s[in].solid = s[in].solid || !loose;
-            s[in].far = s[in].far || (steps && s[id].shared) || (same_run && apart > 1);
+            s[in].wanted = s[in].wanted || (steps && s[id].shared);
+            if (same_run && s[in].reader != w->in_segment[id])
+                s[in].readers++, s[in].reader = w->in_segment[id];
         }
     }
 }
@@ -192,7 +209,7 @@ bool wg__steps_find(wg_steps *w, const wg_program *p) {
 }
 
 void wg__steps_free(wg_steps *w) {
-    void *const taken[] = {w->in_segment, w->position, w->body, w->array, w->element, w->segments};
+    void *const taken[] = {w->in_segment, w->position, w->body, w->array, w->element, w->segments, w->run_length};
     for (int k = 0; w->program && k < WG_LEN(taken); k++)
         wg__give(w->program->memory, taken[k]);
 }

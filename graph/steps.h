@@ -37,6 +37,7 @@ typedef struct wg_steps {
     const wg_program *program;
     wg_segment *segments;
     int64_t count, room;
+    int64_t *run_length;  /* by run: how many segments */
     uint32_t *in_segment; /* by id: 1 + its segment; 0: none */
     uint32_t *position;   /* by id: in its segment's body, or WG_IN_NO_BODY */
     uint32_t *body;       /* ids, segment by segment */

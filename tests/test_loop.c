@@ -11,67 +11,11 @@
 #include "drawn_cell.h"
 #include "failing.h"
 #include "plan.h"
+#include "print_structure.h"
 
 #include "wengert/notation.h"
 
 enum { MOST = 40 };
-
-/* ---- structure, as it is printed ---- */
-
-static void append(void *user, const char *text, size_t size) {
-    char **all = user;
-    size_t have = *all ? strlen(*all) : 0;
-    *all = realloc(*all, have + size + 1);
-    memcpy(*all + have, text, size);
-    (*all)[have + size] = 0;
-}
-
-static char *printed(int n, const wg_var *y, const char *after) {
-    char *text = NULL;
-    wg_error error = {0};
-    cr_assert_eq(wg_print(n, y, &(wg_print_options){.after = after}, append, &text, &error), WG_OK, "%s", error.text);
-    return text;
-}
-
-static int count(const char *text, const char *words) {
-    int n = 0;
-    for (const char *at = text; (at = strstr(at, words)); at++)
-        n++;
-    return n;
-}
-
-typedef struct structure {
-    char loops[512]; /* "8:1 8:2": times, and products in it */
-    int outside;     /* products in no loop */
-    int64_t instructions;
-} structure;
-
-static structure structure_of(int n, const wg_var *y, const char *after) {
-    structure s = {0};
-    char *text = printed(n, y, after);
-    int products = -1;
-    size_t at = 0;
-    for (char *next, *line = text; line && *line; line = next) {
-        long number, times;
-        next = strchr(line, '\n');
-        if (next)
-            *next++ = 0;
-        bool inside = strncmp(line, "  %", 3) == 0, product = strstr(line, " = matmul") || strstr(line, " = packed_product");
-        s.instructions += inside || *line == '%';
-        if (!inside && products >= 0) {
-            at += (size_t)snprintf(s.loops + at, sizeof s.loops - at, ":%d", products);
-            products = -1;
-        }
-        if (sscanf(line, "loop %ld, %ld times", &number, &times) == 2) {
-            at += (size_t)snprintf(s.loops + at, sizeof s.loops - at, "%s%ld", at ? " " : "", times);
-            products = 0;
-        }
-        products += inside && product;
-        s.outside += !inside && product;
-    }
-    free(text);
-    return s;
-}
 
 /* ---- plans beside evaluation ---- */
 

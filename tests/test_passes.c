@@ -60,6 +60,20 @@ static bool add_something(wg_program *p) {
     return false;
 }
 
+/* What is handed on from the step before is not that. */
+static bool hand_on_another(wg_program *p) {
+    for (uint32_t id = 1; id < p->count; id++) {
+        const wg_instruction *i = &p->list[id], *from = &p->list[i->op == &wg__op_add ? i->in[0] : 0];
+        if (i->op == &wg__op_add && i->step && from->step && from->step != i->step && p->list[i->in[1]].op == &wg__op_constant && i->shape->count)
+            for (uint32_t other = i->in[0] - 1; other > 0; other--)
+                if (p->list[other].shape == i->shape && p->list[other].dtype == i->dtype && p->list[other].step == from->step) {
+                    p->list[id].in[0] = other;
+                    return true;
+                }
+    }
+    return false;
+}
+
 /* An element stands one step off: the first iteration reads what belongs to the second, the last what belongs to the one
  * before it. */
 static bool shift_element(wg_program *p) {
@@ -270,7 +284,8 @@ static bool stack_too_early(wg_program *p) {
 static const struct {
     const char *after;
     fault *plant;
-} faults[] = {{"simplify", merge_unequal}, {"even", add_something}, {"roll", shift_element},       {"roll", confuse_carries}, {"roll", confuse_ending},
+} faults[] = {{"simplify", merge_unequal}, {"even", add_something}, {"relay", hand_on_another}, {"roll", shift_element},
+              {"roll", confuse_carries}, {"roll", confuse_ending},
               {"gates", slice_another_gate}, {"gates", exchange_matrices}, {"time", turn_stack},
               {"accumulate", lose_sum},    {"pack", pack_transposed},     {"fuse", join_longer_rows},  {"join", exchange_parts},
               {"layout", lose_strides},    {"inplace", take_too_early}, {"inplace", stack_too_early},   {"place", overlap},

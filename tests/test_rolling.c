@@ -1,0 +1,179 @@
+/* Which cells roll: a table of cells as text, under several losses: the compiled program does not grow with the steps, has one loop
+ * forward and one back, and means what evaluation means. WENGERT_ROLLING=NAME tries one cell alone, and shows its program. */
+#include "suite.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "drawn_cell.h"
+#include "plan.h"
+#include "print_structure.h"
+
+#include "wengert/notation.h"
+
+enum { MOST = 64 };
+
+#define HEAD "input x\nstate h\n"
+#define TWO "input x\nstate h, c\n"
+
+/* apart: under some of the losses, steps at the ends are loops of their own. */
+static const struct {
+    const char *name, *text;
+    bool apart;
+} cells[] = {
+    {"elman", "cell c\n" HEAD "h' = tanh(W @ x + U @ h + b)\n"},
+    {"lstm", "cell c\n" TWO "i = sigmoid(W_i @ x + U_i @ h + b_i)\nf = sigmoid(W_f @ x + U_f @ h + b_f)\ng = tanh(W_g @ x + U_g @ h + b_g)\n"
+             "o = sigmoid(W_o @ x + U_o @ h + b_o)\nc' = f*c + i*g\nh' = o*tanh(c')\n"},
+    {"gru", "cell c\n" HEAD "r = sigmoid(W_r @ x + U_r @ h + b_r)\nz = sigmoid(W_z @ x + U_z @ h + b_z)\n"
+            "n = tanh(W_n @ x + b_n + r*(U_n @ h + c_n))\nh' = (1 - z)*n + z*h\n"},
+    {"minimal gated", "cell c\n" HEAD "f = sigmoid(W_f @ x + U_f @ h + b_f)\nn = tanh(W_n @ x + U_n @ (f*h) + b_n)\nh' = (1 - f)*h + f*n\n"},
+    {"peepholes", "cell c\n" TWO "i = sigmoid(W_i @ x + U_i @ h + p_i*c + b_i)\nf = sigmoid(W_f @ x + U_f @ h + p_f*c)\n"
+                  "c' = f*c + i*tanh(W_g @ x + U_g @ h)\no = sigmoid(W_o @ x + U_o @ h + p_o*c')\nh' = o*tanh(c')\n"},
+    {"coupled gates", "cell c\n" TWO "f = sigmoid(W_f @ x + U_f @ h + b_f)\nc' = f*c + (1 - f)*tanh(W @ x + U @ h)\nh' = tanh(c')*sigmoid(V @ x)\n"},
+    {"a delay", "cell c\ninput x\nstate h, d\nh' = tanh(W @ x + U @ h + V @ d)\nd' = h\n", true},
+    {"a delay of two", "cell c\ninput x\nstate h, d, e\nh' = tanh(W @ x + U @ h + V @ e)\nd' = h\ne' = d\n", true},
+    {"a delay, added", "cell c\ninput x\nstate h, d\nh' = tanh(W @ x + U @ h) + 0.5*d\nd' = h\n", true},
+    {"an input kept", "cell c\ninput x\nstate h, last[input]\nh' = tanh(W @ x + V @ last + U @ h)\nlast' = x\n", true},
+    {"a matrix for two states", "cell c\n" TWO "c' = tanh(W @ x + U @ c)\nh' = tanh(V @ c' + U @ h)\n", true},
+    {"a matrix used twice", "cell c\n" HEAD "a = tanh(W @ x + U @ h)\nh' = tanh(U @ a + b)\n"},
+    {"tied", "cell c\ninput x\nstate h, s[input]\nh' = tanh(W @ x + W @ s + b)\ns' = tanh(R @ h')\n", true},
+    {"layer norm", "cell c\n" TWO "i = sigmoid(g_i*layer_norm(W_i @ x + U_i @ h) + b_i)\nf = sigmoid(g_f*layer_norm(W_f @ x + U_f @ h) + b_f)\n"
+                   "c' = f*c + i*tanh(layer_norm(W @ x + U @ h))\nh' = tanh(layer_norm(c'))*sigmoid(V @ x)\n"},
+    {"softmax over hidden", "cell c\n" HEAD "a = softmax(W @ x + U @ h + b)\nh' = a*h + (1 - a)*tanh(V @ x)\n"},
+    {"attention over parts", "cell c\nsize wide = 3*hidden\ninput x\nstate h\nparam W[wide, input]\nv = W @ x\na = softmax(concat(dot(slice(v, 0, hidden), h), "
+                             "dot(slice(v, hidden, hidden), h), dot(slice(v, 2*hidden, hidden), h)))\n"
+                             "h' = tanh(slice(a, 0, 1)*slice(v, 0, hidden) + slice(a, 1, 1)*slice(v, hidden, hidden) + slice(a, 2, 1)*slice(v, 2*hidden, hidden) + U @ h)\n"},
+    {"multiplicative", "cell c\n" HEAD "param W_m[hidden, input]\nm = (W_m @ x)*(U_m @ h)\nh' = tanh(W @ x + U @ m + b)\n"},
+    {"second order", "cell c\n" TWO "param W[hidden, input]\nparam U[hidden, hidden]\na = W @ x\nz = U @ h\nh' = tanh(p*a*z + q*a + r*z + b)\nc' = 0.9*c + 0.1*h'*h\n"},
+    {"convolution by slices", "cell c\nsize wide = hidden + 2\ninput x\nstate h[wide]\nparam W[hidden, input]\nparam k[1]\nparam l[1]\nparam m[1]\n"
+                              "v = tanh(W @ x + k*slice(h, 0, hidden) + l*slice(h, 1, hidden) + m*slice(h, 2, hidden))\nh' = concat(v, slice(h, 0, 2))\n", true},
+    {"highway", "cell c\n" HEAD "a = tanh(W @ x + U @ h)\nt = sigmoid(W_t @ x + U_t @ h + b_t)\ns = t*a + (1 - t)*h\nt2 = sigmoid(R @ s + b)\nh' = t2*tanh(S @ s) + (1 - t2)*s\n"},
+    {"residual", "cell c\n" HEAD "h' = h + 0.1*tanh(W @ x + U @ h + b)\n"},
+    {"clamp and where", "cell c\n" TWO "a = W @ x + U @ h\nc' = clamp(c + a, -1, 1)\nh' = where(less(a, 0), 0.1*a, a)*tanh(c')\n"},
+    {"max and relu", "cell c\n" TWO "c' = max(W @ x, U @ h)\nh' = relu(c + c')\n"},
+    {"two layers", "cell c\ninput x\nstate h, g\nh' = tanh(W @ x + U @ h + b)\ng' = tanh(V @ h' + R @ g + a)\noutput g\n"},
+    {"three layers of lstm", "cell c\ninput x\nstate h1, c1, h2, c2, h3, c3\n"
+                             "i1 = sigmoid(W_i1 @ x + U_i1 @ h1 + b_i1)\nf1 = sigmoid(W_f1 @ x + U_f1 @ h1 + b_f1)\ng1 = tanh(W_g1 @ x + U_g1 @ h1 + b_g1)\no1 = sigmoid(W_o1 @ x + U_o1 @ h1 + b_o1)\nc1' = f1*c1 + i1*g1\nh1' = o1*tanh(c1')\n"
+                             "i2 = sigmoid(W_i2 @ h1' + U_i2 @ h2 + b_i2)\nf2 = sigmoid(W_f2 @ h1' + U_f2 @ h2 + b_f2)\ng2 = tanh(W_g2 @ h1' + U_g2 @ h2 + b_g2)\no2 = sigmoid(W_o2 @ h1' + U_o2 @ h2 + b_o2)\nc2' = f2*c2 + i2*g2\nh2' = o2*tanh(c2')\n"
+                             "i3 = sigmoid(W_i3 @ h2' + U_i3 @ h3 + b_i3)\nf3 = sigmoid(W_f3 @ h2' + U_f3 @ h3 + b_f3)\ng3 = tanh(W_g3 @ h2' + U_g3 @ h3 + b_g3)\no3 = sigmoid(W_o3 @ h2' + U_o3 @ h3 + b_o3)\nc3' = f3*c3 + i3*g3\nh3' = o3*tanh(c3')\n"
+                             "output h3\n"},
+    {"other sizes", "cell c\nsize few = hidden - 1\ninput x\nstate h, c[few]\nc' = tanh(W @ x + V @ h + R @ c)\nh' = sigmoid(P @ c' + U @ h)\n"},
+    {"a scalar state", "cell c\ninput x\nstate h, s[1]\nh' = tanh(W @ x + s*(U @ h))\ns' = 0.9*s + 0.1*mean(h')\n", true},
+    {"a state not read by the output", "cell c\n" TWO "h' = tanh(W @ x + U @ h)\nc' = 0.5*c + V @ h'\n"},
+    {"a state read one step later", "cell c\n" TWO "h' = tanh(W @ x + U @ c)\nc' = sigmoid(V @ x + R @ c)*c + h\n", true},
+    {"a state read through a product only", "cell c\n" TWO "h' = tanh(W @ x + U @ c)\nc' = tanh(V @ h)\n", true},
+    {"zoneout in mean", "cell c\n" HEAD "z = bernoulli(0.4, hidden)\nh' = z*h + (1 - z)*tanh(W @ x + U @ h)\n"},
+    {"an output of its own", "cell c\n" HEAD "h' = tanh(W @ x + U @ h)\no = sigmoid(V @ h' + b)\noutput o\n", true},
+    {"an output of the state before", "cell c\n" HEAD "o = sigmoid(V @ h + W @ x)\nh' = tanh(W @ x + U @ h)\noutput o\n", true},
+    {"a learnt start", "cell c\ninput x\nstate h = h0\nstate c = 0.5\nc' = 0.5*c + tanh(W @ x + U @ h)\nh' = tanh(c')\n"},
+    {"stop_gradient", "cell c\n" TWO "c' = 0.9*c + 0.1*stop_gradient(h)\nh' = tanh(W @ x + U @ h + V @ c')\n"},
+    {"cumulative gates", "cell c\n" TWO "f = cumsum(softmax(W_f @ x + U_f @ h))\nc' = f*c + (1 - f)*tanh(W @ x + U @ h)\nh' = tanh(c')\n"},
+    {"a product of products", "cell c\n" HEAD "param B[hidden, hidden]\nh' = tanh(A @ (B @ h) + W @ x)\n"},
+    {"input gates alone", "cell c\n" HEAD "f = sigmoid(W_f @ x + b_f)\nh' = f*h + (1 - f)*(W @ x)\n"},
+    {"three states in a ring", "cell c\ninput x\nstate h, c, d\nh' = tanh(W @ x + U @ d)\nc' = tanh(V @ h)\nd' = tanh(P @ c)\n", true},
+    {"leaky units of two speeds", "cell c\n" TWO "c' = 0.99*c + 0.01*tanh(U_c @ c + V @ h)\nh' = 0.5*h + 0.5*tanh(W @ x + U @ h + R @ c)\n", true},
+    {"normalised state", "cell c\n" HEAD "a = tanh(W @ x + U @ h)\nh' = a/(1 + sum(abs(a)))\n"},
+};
+
+typedef enum objective { OUTPUTS, ALL, LAST, OBJECTIVES } objective;
+static const char *const objective_name[] = {"of all outputs", "of outputs and final states", "of the last output"};
+
+/* What is differentiated by. */
+typedef enum by { PARAMS_FROM_ZERO, EVERYTHING, PARAMS_FROM_GIVEN, BYS } by;
+static const char *const by_name[] = {"by parameters, from zero", "by everything", "by parameters, from given states"};
+
+static wg_var weighed(wg_var x, uint64_t seed) {
+    const wg_shape *s = wg_var_shape(x);
+    cr_assert(wg_valid(x));
+    wg_tensor *tensor = taped_random(NULL, WG_F64, s->rank, s->dim, seed);
+    wg_var y = sum_to(mul(x, wg_leaf(x.tape, tensor)), 0, NULL);
+    wg_tensor_free(tensor);
+    return y;
+}
+
+static wg_var loss_of(unrolled *u, objective o) {
+    wg_var out = wg_unroll_output(u->unroll);
+    wg_var loss = weighed(o == LAST ? slice(out, 0, u->of.steps - 1, 1) : out, 5);
+    for (int k = 0; k < wg_cell_states(u->cell) && o == ALL; k++)
+        loss = add(loss, weighed(wg_unroll_final(u->unroll, wg_cell_state(u->cell, k)), 6 + (uint64_t)k));
+    return loss;
+}
+
+static bool is_param(const unrolled *u, const char *name) {
+    bool found = false;
+    for (int k = 0; k < wg_cell_params(u->cell); k++)
+        found = found || strcmp(wg_cell_param(u->cell, k), name) == 0;
+    return found;
+}
+
+/* A cell over some steps with its loss and gradients; returns how many outputs. */
+static int record(unrolled *u, const char *text, int64_t steps, int64_t batch, objective o, by b, wg_var *y) {
+    wg_var of[UNROLLED_NAMES];
+    int n = 0;
+    *u = unrolled_new(text, &(unrolled_sizes){.steps = steps, .batch = batch, .input = 3, .hidden = 4, .own_starts = b == PARAMS_FROM_ZERO});
+    for (int k = 0; k < u->n; k++)
+        if (b == EVERYTHING || is_param(u, u->given[k].name))
+            of[n++] = u->given[k].var;
+    y[0] = loss_of(u, o);
+    cr_assert_eq(wg_grad(y[0], n, of, y + 1), WG_OK, "%s", wg_tape_message(u->tape));
+    return n + 1;
+}
+
+static bool close_to(const wg_tensor *want, const wg_tensor *got) {
+    double worst = 0, scale = 0;
+    for (int64_t i = 0; i < wg_tensor_shape(want)->count; i++) {
+        double w = wg_tensor_get(want, i), g = wg_tensor_get(got, i);
+        worst = fmax(worst, isnan(w - g) ? INFINITY : fabs(w - g));
+        scale = fmax(scale, fabs(w));
+    }
+    return worst <= 1e-12 * scale + 1e-300;
+}
+
+static void agrees(const char *what, int n, const wg_var *y) {
+    wg_tensor *want[MOST];
+    wg_error error = {0};
+    wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true}, &error);
+    cr_assert_not_null(plan, "%s: %s", what, error.text);
+    cr_assert_eq(wg_eval(n, y, want, &error), WG_OK, "%s: %s", what, error.text);
+    cr_assert_eq(wg_run(plan, &error), WG_OK, "%s: %s", what, error.text);
+    for (int i = 0; i < n; i++) {
+        cr_expect(close_to(want[i], wg_plan_output(plan, i)), "%s: output %d", what, i);
+        wg_tensor_free(want[i]);
+    }
+    wg_plan_free(plan);
+}
+
+static structure tried(const char *name, const char *text, int64_t steps, objective o, by b, bool show) {
+    unrolled u;
+    wg_var y[MOST];
+    char what[160];
+    int n = record(&u, text, steps, 5, o, b, y);
+    snprintf(what, sizeof what, "%s, %s, %s, %lld steps", name, objective_name[o], by_name[b], (long long)steps);
+    structure s = structure_of(n, y, "schedule");
+    if (show) {
+        char *printed_text = printed(n, y, "roll");
+        fprintf(stderr, "%s\n%s\n", what, printed_text);
+        free(printed_text);
+    }
+    agrees(what, n, y);
+    unrolled_free(&u);
+    return s;
+}
+
+Test(rolling, programs_do_not_grow_with_the_steps) {
+    const char *one = getenv("WENGERT_ROLLING"), *which = getenv("WENGERT_ROLLING_KIND");
+    int bad = 0, all = 0;
+    for (int k = 0; k < WG_LEN(cells); k++)
+        for (objective o = 0; o < OBJECTIVES; o++)
+            for (by b = 0; b < BYS; b++) {
+                if ((one && strcmp(one, cells[k].name) != 0) || (which && atoi(which) != (int)(o * BYS + b)))
+                    continue;
+                structure few = tried(cells[k].name, cells[k].text, 16, o, b, one && which), many = tried(cells[k].name, cells[k].text, 32, o, b, false);
+                bool same = few.instructions == many.instructions, one_each = structure_loops(&few) == 2 && count(few.loops, "16:") == 2;
+                if (!same || (!one_each && !cells[k].apart))
+                    fprintf(stderr, "%s, %s, %s: %lld and %lld: %.50s | %.20s\n", cells[k].name, objective_name[o], by_name[b], (long long)few.instructions,
+                            (long long)many.instructions, few.loops, many.loops);
+                bad += !same || (!one_each && !cells[k].apart), all++;
+            }
+    cr_expect_eq(bad, 0, "%d of %d", bad, all);
+}
