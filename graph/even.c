@@ -86,11 +86,20 @@ static bool entry_at(const evener *w, int64_t s, uint32_t position, entry *e) {
 
 /* ---- operands of a step, expected from what the others read ---- */
 
+/* Operand n of the others' instruction k. */
+static uint32_t operand_of_others(const evener *w, int64_t s, uint32_t k, uint32_t n) {
+    return wg__reads_const(old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k)))[n];
+}
+
 /* Where an operand of the others, n of instruction k, is expected to be for segment s. False if that cannot be said. */
 static bool expected_place(const evener *w, int64_t s, uint32_t k, uint32_t n, wg_operand_place *p) {
     int64_t like = w->like[s];
     const wg_segment *g = segment_at(w, like);
     *p = wg__place_of(&w->s, wg__reads_const(old(w, wg__body_of(&w->s, g, k)))[n], g);
+    if (p->sort == WG_SAME && w->evened[like - p->at]) { /* of a step unlike the others: its positions say nothing */
+        p->sort = WG_OTHER;
+        return false;
+    }
     if (p->sort == WG_OUTSIDE || p->sort == WG_SAME)
         return true;
     wg_operand_place q = wg__place_of(&w->s, wg__reads_const(old(w, wg__body_of(&w->s, g + 1, k)))[n], g + 1);
@@ -112,9 +121,12 @@ static bool is_entry(const evener *w, const entry *e, uint32_t in, const wg_segm
 /* Whether operand `in` of a step's instruction is what the others read there. */
 static bool reads_alike(const evener *w, int64_t s, uint32_t in, uint32_t k, uint32_t n) {
     const wg_segment *g = segment_at(w, s);
+    const wg_instruction *like = old(w, operand_of_others(w, s, k, n));
     wg_operand_place p, q = wg__place_of(&w->s, in, g);
     entry e;
     bool known = expected_place(w, s, k, n, &p);
+    if (old(w, in)->shape != like->shape || old(w, in)->dtype != like->dtype)
+        return false;
     if (p.sort == WG_SAME && s - p.at >= w->start)
         return entry_at(w, s - p.at, p.of, &e) && is_entry(w, &e, in, g);
     if (p.sort == WG_OUTSIDE && old(w, p.of)->op != &wg__op_constant)
@@ -127,7 +139,7 @@ static bool reads_alike(const evener *w, int64_t s, uint32_t in, uint32_t k, uin
 }
 
 static void note_alias(evener *w, int64_t s, uint32_t in, uint32_t k, uint32_t n) {
-    uint32_t like = wg__reads_const(old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k)))[n];
+    uint32_t like = operand_of_others(w, s, k, n);
     w->alias[like] = in;
     w->alias_of[like] = (uint32_t)s + 1;
 }
@@ -154,7 +166,7 @@ static source from_entry(const entry *e) {
 
 /* What a step would read at operand n of its missing instruction k. False if nothing can stand for it. */
 static bool source_of(const evener *w, int64_t s, bool last, uint32_t k, uint32_t n, source *from) {
-    uint32_t like = wg__reads_const(old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k)))[n];
+    uint32_t like = operand_of_others(w, s, k, n);
     wg_operand_place p;
     entry e;
     bool known = expected_place(w, s, k, n, &p);

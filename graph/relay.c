@@ -166,7 +166,7 @@ static void find_relays(relayer *w, run *r) {
         const wg_instruction *i = old(w, wg__body_of(&w->s, like, k));
         for (uint32_t n = 0; n < i->n; n++) {
             wg_operand_place p = wg__place_of(&w->s, wg__reads_const(i)[n], like);
-            bool far = p.sort == WG_SAME && p.at > 1 && p.at <= FURTHEST && p.at < r->end - r->first;
+            bool far = p.sort == WG_SAME && p.at > 1 && p.at <= FURTHEST && w->alike[r->like - p.at];
             w->slot[slot++] = far ? chain_for(w, r, k, n, p.of, p.at) : 0;
         }
     }
@@ -191,7 +191,7 @@ static uint32_t relay_elsewhere(const relayer *w, const wg_segment *g, uint32_t 
     wg_operand_place p = wg__place_of(&w->s, id, g);
     const run *r = p.sort == WG_OTHER ? run_at(w, p.at) : NULL;
     int64_t at = r && r->relay_end > r->relays ? same_time(w, r, g) : -1;
-    return at - p.at > 1 && at < g - w->s.segments ? any_relay(w, r, p.of, at - p.at - 1) : 0;
+    return at - p.at > 1 && at < g - w->s.segments && w->alike[p.at] ? any_relay(w, r, p.of, at - p.at - 1) : 0;
 }
 
 static void redirect_others(relayer *w, const run *r) {

@@ -54,6 +54,13 @@ typedef struct wg_matmul_attr {
     uint32_t a, b;
 } wg_matmul_attr;
 
+/* Made by a pass: what a draw gives with several streams, `apart` from each other, along a new first axis. */
+extern const wg_op wg__op_draws;
+/* Whether b's attributes are a's, of this draw, with another stream; and how far that is from a's. */
+bool wg__draws_apart(const wg_op *draw, const void *a, const void *b, int64_t *apart);
+/* Fills attributes of wg__op_draws (its attr_size bytes): `times` draws, of which the first has the attributes given. */
+void wg__draws_set(void *attr, const wg_op *draw, const void *first, int64_t apart, int64_t times);
+
 /* x as an operand whose shape a builder may read: false (and the tape's failure set) if x is invalid or bare. */
 bool wg__operand(wg_var x, const char *name);
 

@@ -4,6 +4,7 @@
 #include "ops.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* ---- the key: (4) i32: seed low, seed high, step low, step high ---- */
@@ -197,6 +198,85 @@ wg_var wg_normal(wg_var k, wg_dtype dtype, int rank, const int64_t *dim, double 
 wg_var wg_bernoulli(wg_var k, wg_dtype dtype, int rank, const int64_t *dim, double p) {
     return drawn(&wg__op_bernoulli, k, dtype, rank, dim, p, 1);
 }
+
+/* ---- many draws at once ---- */
+
+typedef struct draws_attr {
+    const wg_op *draw;
+    draw_attr first;
+    int64_t apart, times;
+} draws_attr;
+
+bool wg__draws_apart(const wg_op *draw, const void *a, const void *b, int64_t *apart) {
+    if (draw->attr_size != sizeof(draw_attr))
+        return false;
+    draw_attr one = *(const draw_attr *)a, other = *(const draw_attr *)b;
+    *apart = (int64_t)(other.stream - one.stream);
+    other.stream = one.stream;
+    return memcmp(&one, &other, sizeof one) == 0;
+}
+
+void wg__draws_set(void *attr, const wg_op *draw, const void *first, int64_t apart, int64_t times) {
+    draws_attr d;
+    memset(&d, 0, sizeof d);
+    d.draw = draw;
+    d.first = *(const draw_attr *)first;
+    d.apart = apart;
+    d.times = times;
+    memcpy(attr, &d, sizeof d);
+}
+
+static wg_status draws_shape(wg_infer *q) {
+    const draws_attr *d = q->attr;
+    int64_t dim[WG_MAX_RANK + 1] = {d->times};
+    wg_infer one = *q;
+    one.op = d->draw;
+    one.attr = &d->first;
+    wg_status status = d->draw->shape(&one);
+    if (status != WG_OK)
+        return status;
+    if (one.out.rank == WG_MAX_RANK)
+        return wg_infer_fail(q, WG_RANGE, "no room for one axis more");
+    memcpy(dim + 1, one.out.dim, sizeof *dim * (size_t)one.out.rank);
+    q->dtype = one.dtype;
+    return wg__shape_set(&q->out, one.out.rank + 1, dim);
+}
+
+/* Draws [from, to) of a call. */
+static void draws_range(void *user, int64_t from, int64_t to) {
+    const wg_call *all = user;
+    const draws_attr *d = all->attr;
+    const wg_team alone = {.threads = 1};
+    draw_attr own = d->first;
+    wg_shape shape;
+    wg__shape_set(&shape, all->out.shape->rank - 1, all->out.shape->dim + 1);
+    wg_call call = *all;
+    call.op = d->draw;
+    call.attr = &own;
+    call.out.shape = &shape;
+    call.team = &alone;
+    for (int64_t t = from; t < to; t++) {
+        own.stream = d->first.stream + (uint64_t)(t * d->apart);
+        call.out.data = (char *)all->out.data + (size_t)(t * shape.count) * wg_dtype_size(all->out.dtype);
+        d->draw->run(&call);
+    }
+}
+
+static wg_status draws_run(wg_call *call) {
+    const draws_attr *d = call->attr;
+    int64_t each = d->times ? call->out.shape->count / d->times : 0;
+    if (each)
+        wg__rows(call->team, d->times, (GRAIN + each - 1) / each, draws_range, call);
+    return WG_OK;
+}
+
+static void draws_describe(const void *attr, char *text, size_t size) {
+    const draws_attr *d = attr;
+    snprintf(text, size, "%s times=%lld", d->draw->name, (long long)d->times);
+}
+
+const wg_op wg__op_draws = {.name = "draws", .arity = 1, .kind = WG_RANDOM, .traits = WG_IS_ZERO | WG_NO_MERGE,
+    .attr_size = sizeof(draws_attr), .shape = draws_shape, .run = draws_run, .describe = draws_describe};
 
 /* ---- dropout ---- */
 

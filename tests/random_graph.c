@@ -184,6 +184,7 @@ typedef struct recurrence {
     int kind;
     wg_var w, u, v, down, up; /* (width), (width,width) twice, (width,narrow), (narrow,width) */
     wg_var h, c, s;
+    wg_var key; /* of draws */
 } recurrence;
 
 /* One step; returns its output. */
@@ -201,6 +202,13 @@ static wg_var recur(recurrence *r, wg_var now) {
         r->h = wg_mul(wg_sub(wg_tanh(r->c), wg_mul(before, r->w)), wg_sigmoid(now));
         return wg_add(wg_matmul(r->h, r->u, false, true), r->c);
     }
+    case 5: /* a draw in every step */
+        return r->h = wg_dropout(wg_tanh(wg_add(wg_mul(gate, r->h), now)), 0.4, r->key);
+    case 6: { /* h of two steps before */
+        wg_var before = r->c;
+        r->c = r->h;
+        return r->h = wg_tanh(wg_add(wg_mul(gate, before), wg_matmul(r->h, r->u, false, false)));
+    }
     default: /* states of two widths, the narrow one before the other */
         r->s = wg_tanh(wg_add(r->s, wg_matmul(wg_mul(r->h, now), r->down, false, false)));
         return r->h = wg_sub(wg_matmul(wg_sigmoid(r->s), r->up, false, false), wg_mul(gate, r->h));
@@ -211,7 +219,7 @@ static wg_var recur(recurrence *r, wg_var now) {
 static wg_var grow_recurrence(maker *m) {
     int64_t steps = 2 + below(m, 7), rows = 1 + below(m, 8), width = 1 + below(m, 6), narrow = 1 + below(m, (int)width);
     wg_var x = leaf(m, m->dtype, 3, (const int64_t[]){steps, rows, width}, -2, 2), all[8];
-    recurrence r = {.kind = below(m, 6)};
+    recurrence r = {.kind = below(m, 8)};
     r.h = leaf(m, m->dtype, 2, (const int64_t[]){rows, width}, -1, 1);
     r.c = leaf(m, m->dtype, 2, (const int64_t[]){rows, width}, -1, 1);
     r.s = leaf(m, m->dtype, 2, (const int64_t[]){rows, narrow}, -1, 1);
@@ -220,6 +228,9 @@ static wg_var grow_recurrence(maker *m) {
     r.v = leaf(m, m->dtype, 2, (const int64_t[]){width, width}, -1, 1);
     r.down = leaf(m, m->dtype, 2, (const int64_t[]){width, narrow}, -1, 1);
     r.up = leaf(m, m->dtype, 2, (const int64_t[]){narrow, width}, -1, 1);
+    wg_tensor *key = wg_key_new(NULL, (uint64_t)below(m, 1000));
+    r.key = wg_leaf(m->tape, key);
+    wg_tensor_free(key);
     uint32_t unroll = ++m->tape->unrolls;
     for (int64_t t = 0; t < steps; t++) {
         wg__step_mark(m->tape, unroll, t);

@@ -60,6 +60,18 @@ static bool add_something(wg_program *p) {
     return false;
 }
 
+/* A step reads what another step draws. */
+static bool exchange_draws(wg_program *p) {
+    for (uint32_t id = 1; id < p->count; id++)
+        if (p->list[id].op == &wg__op_slice && p->list[p->list[id].in[0]].op == &wg__op_draws && p->list[id].shape->count) {
+            ((int64_t *)(uintptr_t)p->list[id].attr)[1] ^= 1; /* of two at least */
+            if (((const int64_t *)p->list[id].attr)[1] < p->list[p->list[id].in[0]].shape->dim[0])
+                return true;
+            ((int64_t *)(uintptr_t)p->list[id].attr)[1] ^= 1;
+        }
+    return false;
+}
+
 /* What is handed on from the step before is not that. */
 static bool hand_on_another(wg_program *p) {
     for (uint32_t id = 1; id < p->count; id++) {
@@ -284,7 +296,7 @@ static bool stack_too_early(wg_program *p) {
 static const struct {
     const char *after;
     fault *plant;
-} faults[] = {{"simplify", merge_unequal}, {"even", add_something}, {"relay", hand_on_another}, {"roll", shift_element},
+} faults[] = {{"simplify", merge_unequal}, {"draws", exchange_draws}, {"even", add_something}, {"relay", hand_on_another}, {"roll", shift_element},
               {"roll", confuse_carries}, {"roll", confuse_ending},
               {"gates", slice_another_gate}, {"gates", exchange_matrices}, {"time", turn_stack},
               {"accumulate", lose_sum},    {"pack", pack_transposed},     {"fuse", join_longer_rows},  {"join", exchange_parts},

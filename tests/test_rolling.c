@@ -72,6 +72,8 @@ static const struct {
     {"input gates alone", "cell c\n" HEAD "f = sigmoid(W_f @ x + b_f)\nh' = f*h + (1 - f)*(W @ x)\n"},
     {"three states in a ring", "cell c\ninput x\nstate h, c, d\nh' = tanh(W @ x + U @ d)\nc' = tanh(V @ h)\nd' = tanh(P @ c)\n", true},
     {"leaky units of two speeds", "cell c\n" TWO "c' = 0.99*c + 0.01*tanh(U_c @ c + V @ h)\nh' = 0.5*h + 0.5*tanh(W @ x + U @ h + R @ c)\n", true},
+    {"dropout", "cell c\n" HEAD "h' = dropout(tanh(W @ x + U @ h), 0.3)\n"},
+    {"dropout of gates and zoneout", "cell c\n" TWO "z = bernoulli(0.4, hidden)\nf = dropout(sigmoid(W_f @ x + U_f @ h), 0.2)\nc' = f*c + (1 - f)*tanh(W @ x + U @ dropout(h, 0.5))\nh' = z*h + (1 - z)*tanh(c')\n"},
     {"normalised state", "cell c\n" HEAD "a = tanh(W @ x + U @ h)\nh' = a/(1 + sum(abs(a)))\n"},
 };
 
@@ -110,7 +112,8 @@ static bool is_param(const unrolled *u, const char *name) {
 static int record(unrolled *u, const char *text, int64_t steps, int64_t batch, objective o, by b, wg_var *y) {
     wg_var of[UNROLLED_NAMES];
     int n = 0;
-    *u = unrolled_new(text, &(unrolled_sizes){.steps = steps, .batch = batch, .input = 3, .hidden = 4, .own_starts = b == PARAMS_FROM_ZERO});
+    *u = unrolled_new(text, &(unrolled_sizes){.steps = steps, .batch = batch, .input = 3, .hidden = 4, .own_starts = b == PARAMS_FROM_ZERO,
+                                                .training = strstr(text, "dropout"), .key = 9});
     for (int k = 0; k < u->n; k++)
         if (b == EVERYTHING || is_param(u, u->given[k].name))
             of[n++] = u->given[k].var;
