@@ -14,13 +14,14 @@ typedef enum source_kind {
     FROM_OLD,     /* of: old id */
     FROM_MADE,    /* of: index of what was put in */
     FROM_ELEMENT, /* element `at` of old array `of` */
-    FROM_NOTHING  /* the constant `nothing`: there is no such value */
+    FROM_NOTHING  /* a constant, `value`: there is no such value */
 } source_kind;
 
 typedef struct source {
     source_kind kind;
     uint32_t of;
     int64_t at;
+    double value;
     bool valid; /* it is what other steps would read; not: it, or what it is made of, stands for what is not there */
 } source;
 
@@ -39,11 +40,13 @@ typedef struct entry {
     uint32_t array;  /* `made` equals an element: of this array; 0: no */
     int64_t element;
     bool valid, nothing; /* nothing: it is -0 */
+    bool open;           /* a view of what is not there: it may still be settled which constant that is */
 } entry;
 
 /* A constant made before a run, for operands that are not there. */
 typedef struct nothing {
     const wg_shape *shape;
+    double value;
     uint32_t dtype, id;
 } nothing;
 
@@ -118,8 +121,20 @@ static bool is_entry(const evener *w, const entry *e, uint32_t in, const wg_segm
     return e->array ? q.sort == WG_ELEMENT && q.of == e->array && q.at == e->element : e->id && e->id == in;
 }
 
+/* Where others read a view of what they carry, the first step reads a constant: views of constants are such. */
+static bool is_settled(evener *w, int64_t s, uint32_t position, uint32_t in) {
+    entry *e = w->evened[s] > 0 ? &w->entries[w->evened[s] - 1 + position] : NULL;
+    if (!e || !e->open || old(w, in)->op != &wg__op_constant)
+        return false;
+    w->sources[w->list[e->made - 1].sources].value = old(w, in)->value;
+    e->id = in;
+    e->valid = true;
+    e->open = false;
+    return true;
+}
+
 /* Whether operand `in` of a step's instruction is what the others read there. */
-static bool reads_alike(const evener *w, int64_t s, uint32_t in, uint32_t k, uint32_t n) {
+static bool reads_alike(evener *w, int64_t s, uint32_t in, uint32_t k, uint32_t n) {
     const wg_segment *g = segment_at(w, s);
     const wg_instruction *like = old(w, operand_of_others(w, s, k, n));
     wg_operand_place p, q = wg__place_of(&w->s, in, g);
@@ -128,7 +143,7 @@ static bool reads_alike(const evener *w, int64_t s, uint32_t in, uint32_t k, uin
     if (old(w, in)->shape != like->shape || old(w, in)->dtype != like->dtype)
         return false;
     if (p.sort == WG_SAME && s - p.at >= w->start)
-        return entry_at(w, s - p.at, p.of, &e) && is_entry(w, &e, in, g);
+        return entry_at(w, s - p.at, p.of, &e) && (is_entry(w, &e, in, g) || is_settled(w, s - p.at, p.of, in));
     if (p.sort == WG_OUTSIDE && old(w, p.of)->op != &wg__op_constant)
         return in == p.of;
     if (known && !w->lenient && p.sort == WG_ELEMENT)
@@ -161,7 +176,7 @@ static bool pairs(evener *w, int64_t s, uint32_t own, uint32_t k) {
 /* ---- what is missing ---- */
 
 static source from_entry(const entry *e) {
-    return e->made ? (source){FROM_MADE, e->made - 1, 0, e->valid} : (source){FROM_OLD, e->id, 0, e->valid};
+    return e->made ? (source){FROM_MADE, .of = e->made - 1, .valid = e->valid} : (source){FROM_OLD, .of = e->id, .valid = e->valid};
 }
 
 /* What a step would read at operand n of its missing instruction k. False if nothing can stand for it. */
@@ -170,17 +185,17 @@ static bool source_of(const evener *w, int64_t s, bool last, uint32_t k, uint32_
     wg_operand_place p;
     entry e;
     bool known = expected_place(w, s, k, n, &p);
-    *from = (source){.kind = FROM_NOTHING};
+    *from = (source){.kind = FROM_NOTHING, .value = -0.0};
     if (p.sort == WG_OUTSIDE)
-        *from = (source){FROM_OLD, p.of, 0, true};
+        *from = (source){FROM_OLD, .of = p.of, .valid = true};
     else if (p.sort == WG_SAME && s - p.at >= w->start && entry_at(w, s - p.at, p.of, &e))
         *from = from_entry(&e);
     else if (p.sort == WG_SAME && s - p.at >= w->start)
         return false;
     else if (w->alias_of[like] == s + 1)
-        *from = (source){FROM_OLD, w->alias[like], 0, true};
+        *from = (source){FROM_OLD, .of = w->alias[like], .valid = true};
     else if (known && p.sort == WG_ELEMENT)
-        *from = (source){FROM_ELEMENT, p.of, p.at, true};
+        *from = (source){FROM_ELEMENT, .of = p.of, .at = p.at, .valid = true};
     else if (known && p.sort == WG_OTHER && entry_at(w, p.at, p.of, &e))
         *from = from_entry(&e);
     return from->kind != FROM_NOTHING || p.sort == WG_SAME || last; /* loops carry what is before them, and their last iteration has endings */
@@ -247,6 +262,36 @@ static bool can_be_put_in(const wg_instruction *i) {
     return i->op->kind != WG_INDEX && i->op->kind != WG_RANDOM && i->op->kind != WG_EFFECT && !(i->op->traits & WG_NO_MERGE);
 }
 
+/* Whether an operand of an instruction put in can be operand `in` of one that is there. */
+static bool can_be(const evener *w, int64_t s, bool at_start, uint32_t k, uint32_t n, const source *from, uint32_t in) {
+    wg_operand_place p, q = wg__place_of(&w->s, in, segment_at(w, s));
+    expected_place(w, s, k, n, &p);
+    if (from->kind == FROM_OLD)
+        return from->of == in;
+    if (from->kind == FROM_ELEMENT)
+        return q.sort == WG_ELEMENT && q.of == from->of && q.at == from->at;
+    return from->kind == FROM_NOTHING && at_start && p.sort == WG_SAME && s - p.at < w->start && q.sort != WG_SAME;
+}
+
+/* An instruction that is there and computes the same, since states that begin alike do: what is missing is another of it. Settles what
+ * is not there; 0: there is none. */
+static uint32_t equal_there(evener *w, int64_t s, bool at_start, uint32_t k, const wg_instruction *i, source *from) {
+    for (uint32_t j = k; j > 0; j--) {
+        const entry *e = &w->entries[w->evened[s] - 1 + j - 1];
+        if (e->made || !e->id || !wg__same_op(old(w, e->id), i))
+            continue;
+        const uint32_t *in = wg__reads_const(old(w, e->id));
+        bool equal = true;
+        for (uint32_t n = 0; n < i->n && equal; n++)
+            equal = can_be(w, s, at_start, k, n, &from[n], in[n]) && old(w, in[n])->shape == old(w, operand_of_others(w, s, k, n))->shape;
+        for (uint32_t n = 0; n < i->n && equal; n++)
+            from[n] = (source){FROM_OLD, .of = in[n], .valid = true};
+        if (equal)
+            return e->id;
+    }
+    return 0;
+}
+
 /* Whether what an operand is read from stands before an old instruction. */
 static bool precedes(const evener *w, const source *x, uint32_t before) {
     return x->kind == FROM_NOTHING || (x->kind == FROM_MADE ? w->list[x->of].before <= before : x->of < before);
@@ -265,8 +310,12 @@ static bool put_in(evener *w, int64_t s, bool at_start, bool last, uint32_t k, u
         if (!source_of(w, s, last, k, n, from) || !precedes(w, from, before))
             return false;
     }
+    uint32_t equal = i->op == &wg__op_add ? 0 : equal_there(w, s, at_start, k, i, w->sources + first);
     if (!judge(w, s, at_start, k, w->sources + first, e))
         return false;
+    if (equal)
+        e->id = equal;
+    e->open = at_start && i->op->view && i->n == 1 && w->sources[first].kind == FROM_NOTHING;
     if (!wg__room(w->r.program->memory, (void **)&w->list, w->count, &w->room, sizeof *w->list))
         return !(w->r.failed = true);
     w->list[w->count++] = (missing){.before = before, .like = like, .step = old(w, segment_at(w, s)->from)->step, .sources = first};
@@ -390,20 +439,22 @@ static void even_run(evener *w, int64_t first, int64_t end) {
 
 /* ---- the new list ---- */
 
-/* The constant that stands for what is not there: -0. */
-static uint32_t nothing_like(evener *w, uint32_t id) {
+/* The constant that stands for what is not there. */
+static uint32_t nothing_like(evener *w, uint32_t id, double value) {
     const wg_instruction *like = old(w, id);
+    value = like->dtype == WG_I32 && value == 0 ? 0 : value;
     for (int64_t k = 0; k < w->constant_count; k++)
-        if (w->constants[k].shape == like->shape && w->constants[k].dtype == like->dtype)
+        if (w->constants[k].shape == like->shape && w->constants[k].dtype == like->dtype &&
+            memcmp(&w->constants[k].value, &value, sizeof value) == 0)
             return w->constants[k].id;
     if (!wg__room(w->r.program->memory, (void **)&w->constants, w->constant_count, &w->constant_room, sizeof *w->constants)) {
         w->r.failed = true;
         return 0;
     }
-    wg_instruction i = {.op = &wg__op_constant, .shape = like->shape, .dtype = like->dtype, .value = like->dtype == WG_I32 ? 0 : -0.0};
+    wg_instruction i = {.op = &wg__op_constant, .shape = like->shape, .dtype = like->dtype, .value = value};
     uint32_t made = wg__rewrite_add(&w->r, &i);
     w->r.failed = w->r.failed || !made;
-    w->constants[w->constant_count++] = (nothing){like->shape, like->dtype, made};
+    w->constants[w->constant_count++] = (nothing){like->shape, value, like->dtype, made};
     return made;
 }
 
@@ -413,7 +464,7 @@ static void make_constants(evener *w) {
         const wg_instruction *like = old(w, w->list[k].like);
         for (uint32_t n = 0; n < like->n; n++)
             if (w->sources[w->list[k].sources + n].kind == FROM_NOTHING)
-                nothing_like(w, wg__reads_const(like)[n]);
+                nothing_like(w, wg__reads_const(like)[n], w->sources[w->list[k].sources + n].value);
     }
 }
 
@@ -425,7 +476,7 @@ static uint32_t operand_of(evener *w, const missing *a, uint32_t n) {
     if (from->kind == FROM_MADE)
         return w->list[from->of].made;
     if (from->kind == FROM_NOTHING)
-        return nothing_like(w, like);
+        return nothing_like(w, like, from->value);
     const wg_shape *s = old(w, like)->shape;
     uint32_t one = wg__make_slice(&w->r, w->r.to[from->of], 0, from->at, 1, 0);
     if (one && one != w->r.to[from->of])

@@ -17,6 +17,11 @@ typedef struct rolled {
     uint32_t made;     /* the new indices of its body, from roller.made */
 } rolled;
 
+/* What waits to be made for readers outside of loops: from its operand `next` on it is not known what it waits for. */
+typedef struct waiting {
+    uint32_t id, next;
+} waiting;
+
 typedef wg_segment segment;
 typedef wg_operand_place place;
 
@@ -34,6 +39,8 @@ typedef struct roller {
     uint32_t *init;       /* beside it: old id of what the first iteration reads, where that is carried */
     uint32_t *final;      /* beside it: old id of what the last iteration reads instead; 0: what the pattern says */
     int64_t slots;
+    waiting *waiting;
+    int64_t waiting_count, waiting_room;
     bool failed;
 } roller;
 
@@ -263,6 +270,9 @@ static uint32_t neighbours(roller *w, const wg_instruction *c, uint32_t k, uint3
 
 static uint32_t outside(roller *w, uint32_t id);
 
+/* Whether it is made in a loop, and no view of that. */
+static bool is_picked(const roller *w, uint32_t id) { return wg__in_body(&w->s, id) && !old(w, id)->op->view; }
+
 /* A concat along the first axis: stretches of steps are slices of stacks. 0 if there is none. */
 static uint32_t joined(roller *w, uint32_t id) {
     wg_instruction c = *old(w, id);
@@ -295,12 +305,12 @@ static uint32_t joined(roller *w, uint32_t id) {
     return made;
 }
 
-/* The new index of an old value for readers that are in no loop; made when first asked for. 0 on failure. */
-static uint32_t outside(roller *w, uint32_t id) {
-    if (w->failed || w->outer[id])
-        return w->outer[id];
-    if (wg__in_body(&w->s, id) && !old(w, id)->op->view)
-        return w->outer[id] = picked(w, id);
+/* Makes it; everything that it waits for is made. */
+static void make_outside(roller *w, uint32_t id) {
+    if (is_picked(w, id)) {
+        w->outer[id] = picked(w, id);
+        return;
+    }
     uint32_t made = joined(w, id);
     if (!made && !w->failed) {
         wg_instruction i = *old(w, id);
@@ -311,7 +321,7 @@ static uint32_t outside(roller *w, uint32_t id) {
         for (uint32_t k = 0; k < i.n && !w->failed; k++)
             in[k] = outside(w, wg__reads_const(old(w, id))[k]);
         if (w->failed)
-            return 0;
+            return;
         if (i.n > 2)
             i.more = in;
         else
@@ -319,7 +329,42 @@ static uint32_t outside(roller *w, uint32_t id) {
         i.step = 0;
         made = checked(w, wg__rewrite_add(&w->r, &i));
     }
-    return w->outer[id] = made;
+    w->outer[id] = made;
+}
+
+/* What is still to be made before it, from its operand *next on; 0 if nothing. What is picked from a loop, and the parts of a
+ * sequence, wait for nothing. */
+static uint32_t waits_for(const roller *w, uint32_t id, uint32_t *next) {
+    const wg_instruction *i = old(w, id);
+    for (; !is_picked(w, id) && *next < i->n; ++*next) {
+        uint32_t in = wg__reads_const(i)[*next];
+        bool part = old(w, in)->op == &wg__op_reshape && is_picked(w, old(w, in)->in[0]);
+        if (!w->outer[in] && !is_picked(w, in) && !part)
+            return in;
+    }
+    return 0;
+}
+
+/* The new index of an old value for readers that are in no loop; made when first asked for. 0 on failure. Chains of values that wait
+ * for each other may be as long as a tape: they are listed, not called. */
+static uint32_t outside(roller *w, uint32_t id) {
+    const int64_t base = w->waiting_count;
+    for (uint32_t now = id; !w->failed && !w->outer[id];) {
+        if (now && !wg__room(w->r.program->memory, (void **)&w->waiting, w->waiting_count, &w->waiting_room, sizeof *w->waiting))
+            return checked(w, 0);
+        if (now)
+            w->waiting[w->waiting_count++] = (waiting){now, 0};
+        waiting *last = &w->waiting[w->waiting_count - 1];
+        now = waits_for(w, last->id, &last->next);
+        if (now)
+            continue;
+        uint32_t ready = last->id;
+        if (!w->outer[ready])
+            make_outside(w, ready);
+        w->waiting_count--;
+    }
+    w->waiting_count = base;
+    return w->outer[id];
 }
 
 /* ---- making a loop ---- */
@@ -355,16 +400,57 @@ typedef struct entry {
 typedef struct head {
     entry *list;
     int64_t count, room;
+    uint32_t *table; /* open-addressed: 1 + index into the list */
+    uint64_t size;   /* of the table, a power of two */
 } head;
 
-static uint32_t add_head(roller *w, head *h, uint32_t of, wg_element_attr at, const wg_instruction *i) {
+static uint64_t hash_of(uint32_t of, wg_element_attr at) {
+    uint64_t hash = of + 0x9e3779b97f4a7c15u;
+    const int64_t words[] = {at.from, at.step, at.fewer};
+    for (int k = 0; k < WG_LEN(words); k++)
+        hash = (hash ^ (uint64_t)words[k]) * 0xff51afd7ed558ccdu, hash ^= hash >> 32;
+    return hash;
+}
+
+/* The place in the table of what there is of these, or would be. */
+static uint32_t *head_place(const head *h, uint32_t of, wg_element_attr at) {
+    for (uint64_t place = hash_of(of, at);; place++) {
+        uint32_t *found = &h->table[place & (h->size - 1)];
+        const entry *e = *found ? &h->list[*found - 1] : NULL;
+        if (!e || (e->of == of && e->at.from == at.from && e->at.step == at.step && e->at.fewer == at.fewer))
+            return found;
+    }
+}
+
+static bool head_grow(roller *w, head *h) {
+    uint64_t size = h->size ? 2 * h->size : 16;
+    uint32_t *table = wg__take0(w->r.program->memory, wg__size((size_t)size, sizeof *table, 0));
+    if (!table)
+        return false;
+    wg__give(w->r.program->memory, h->table);
+    h->table = table;
+    h->size = size;
     for (int64_t k = 0; k < h->count; k++)
-        if (h->list[k].of == of && h->list[k].at.from == at.from && h->list[k].at.step == at.step && h->list[k].at.fewer == at.fewer)
-            return h->list[k].id;
+        *head_place(h, h->list[k].of, h->list[k].at) = (uint32_t)k + 1;
+    return true;
+}
+
+static void head_free(roller *w, head *h) {
+    wg__give(w->r.program->memory, h->list);
+    wg__give(w->r.program->memory, h->table);
+}
+
+static uint32_t add_head(roller *w, head *h, uint32_t of, wg_element_attr at, const wg_instruction *i) {
+    if (2 * (uint64_t)h->count >= h->size && !head_grow(w, h))
+        return checked(w, 0);
+    uint32_t *place = head_place(h, of, at);
+    if (*place)
+        return h->list[*place - 1].id;
     if (!wg__room(w->r.program->memory, (void **)&h->list, h->count, &h->room, sizeof *h->list))
         return checked(w, 0);
     uint32_t id = checked(w, wg__rewrite_add(&w->r, i));
     h->list[h->count++] = (entry){of, id, at};
+    *place = (uint32_t)h->count;
     return id;
 }
 
@@ -458,9 +544,9 @@ static void make_loop(roller *w, int64_t first, int64_t end, int64_t shift) {
         w->s.segments[s].loop = (uint32_t)w->loop_count + 1;
     w->loop_count++;
     wg__give(p->memory, outer);
-    wg__give(p->memory, carries.list);
-    wg__give(p->memory, elements.list);
-    wg__give(p->memory, endings.list);
+    head_free(w, &carries);
+    head_free(w, &elements);
+    head_free(w, &endings);
 }
 
 /* Where the loop that begins with segment `first` of its run ends; the pattern is then as segment first + 1 sees it (or, of
@@ -512,7 +598,7 @@ static bool begin(roller *w, wg_program *p) {
 }
 
 static void end(roller *w, wg_program *p) {
-    void *const taken[] = {w->made, w->stacked, w->last, w->outer, w->pattern, w->init, w->loops};
+    void *const taken[] = {w->made, w->stacked, w->last, w->outer, w->pattern, w->init, w->loops, w->waiting};
     for (int k = 0; k < WG_LEN(taken); k++)
         wg__give(p->memory, taken[k]);
     wg__steps_free(&w->s);

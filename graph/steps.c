@@ -32,32 +32,61 @@ static bool find_segments(wg_steps *w) {
     return w->run_length;
 }
 
-/* Whether a view is one element, along the first axis, of an array that is in no body: dense, whole and in order. */
-static void note_element(wg_steps *w, uint32_t id) {
-    const wg_instruction *i = old(w, id);
-    int64_t offset = 0;
-    uint32_t at = id;
-    while (old(w, at)->op->view && old(w, at)->n == 1) {
-        const wg_instruction *v = old(w, at), *from = old(w, v->in[0]);
-        int64_t in[WG_MAX_RANK], out[WG_MAX_RANK], dense[WG_MAX_RANK], more = 0;
-        wg__dense_strides(from->shape, in);
-        wg__dense_strides(v->shape, dense);
-        if (v->shape->count == 0 || !v->op->view(v->attr, from->shape, in, v->shape, out, &more))
-            return;
-        for (int k = 0; k < v->shape->rank; k++)
-            if (v->shape->dim[k] != 1 && out[k] != dense[k])
-                return;
-        offset += more;
-        at = v->in[0];
-        const wg_shape *whole = from->shape;
-        bool fits = whole->rank == i->shape->rank + 1 && offset % i->shape->count == 0;
-        for (int k = 0; k < i->shape->rank && fits; k++)
-            fits = whole->dim[k + 1] == i->shape->dim[k];
-        if (fits && (!w->in_segment[at] || w->array[at] || old(w, at)->n == 0)) {
-            w->array[id] = at; /* of several, the furthest: a slice of one element is an array too */
-            w->element[id] = offset / i->shape->count;
-        }
+/* Whether a view's elements lie side by side in its operand's, and where they begin. */
+static bool lies_dense(const wg_steps *w, uint32_t id, int64_t *offset) {
+    const wg_instruction *v = old(w, id);
+    int64_t in[WG_MAX_RANK], out[WG_MAX_RANK], dense[WG_MAX_RANK];
+    if (!v->op->view || v->n != 1 || v->shape->count == 0)
+        return false;
+    const wg_instruction *from = old(w, v->in[0]);
+    wg__dense_strides(from->shape, in);
+    wg__dense_strides(v->shape, dense);
+    *offset = 0;
+    if (!v->op->view(v->attr, from->shape, in, v->shape, out, offset))
+        return false;
+    for (int k = 0; k < v->shape->rank; k++)
+        if (v->shape->dim[k] != 1 && out[k] != dense[k])
+            return false;
+    return true;
+}
+
+/* Where a value's elements begin in those of another. */
+typedef struct origin {
+    uint32_t root; /* what is no dense view of something; 0: not known yet */
+    int64_t offset;
+} origin;
+
+/* Notes that a view is one element, along the first axis, of an array that is in no body, if it is. */
+static void note_if_element(wg_steps *w, uint32_t id, uint32_t at, int64_t offset) {
+    const wg_shape *one = old(w, id)->shape, *whole = old(w, at)->shape;
+    bool fits = whole->rank == one->rank + 1 && offset % one->count == 0;
+    for (int k = 0; k < one->rank && fits; k++)
+        fits = whole->dim[k + 1] == one->dim[k];
+    if (fits && (!w->in_segment[at] || w->array[at] || old(w, at)->n == 0)) {
+        w->array[id] = at;
+        w->element[id] = offset / one->count;
     }
+}
+
+enum { NEAR = 8 }; /* views of views that are looked at one by one: tapes may have long chains of them */
+
+/* Of the arrays that a view is an element of, the furthest is noted (a slice of one element is an array too): of those near, or the
+ * one that all of them are views of. */
+static void note_element(wg_steps *w, uint32_t id, origin *of) {
+    int64_t offset = 0, more;
+    of[id] = (origin){.root = id};
+    if (!lies_dense(w, id, &more))
+        return;
+    uint32_t from = old(w, id)->in[0];
+    origin before = of[from].root ? of[from] : (origin){.root = from};
+    of[id] = (origin){before.root, before.offset + more};
+    uint32_t at = id;
+    for (int k = 0; k < NEAR && lies_dense(w, at, &more); k++) {
+        offset += more;
+        at = old(w, at)->in[0];
+        note_if_element(w, id, at, offset);
+    }
+    note_if_element(w, id, of[id].root, of[id].offset);
 }
 
 /* What is known of a value while looking for what is the same in all steps. */
@@ -135,14 +164,19 @@ static void find_plain(wg_steps *w) {
 static bool find_bodies(wg_steps *w) {
     const wg_program *p = w->program;
     sharing *shared = wg__take0(p->memory, wg__size((size_t)p->count, sizeof *shared, 0));
+    origin *of = wg__take0(p->memory, wg__size((size_t)p->count, sizeof *of, 0));
+    if (!shared || !of) {
+        wg__give(p->memory, shared);
+        wg__give(p->memory, of);
+        return false;
+    }
     uint32_t filled = 0;
     int64_t s = -1;
-    for (uint32_t id = 1; shared && id < p->count; id++)
+    for (uint32_t id = 1; id < p->count; id++)
         if (p->list[id].op->view)
-            note_element(w, id);
-    if (shared)
-        find_shared(w, shared);
-    for (uint32_t id = 1; shared && id < p->count; id++) {
+            note_element(w, id, of);
+    find_shared(w, shared);
+    for (uint32_t id = 1; id < p->count; id++) {
         if (!w->in_segment[id])
             continue;
         if (w->in_segment[id] - 1 != s) {
@@ -156,7 +190,8 @@ static bool find_bodies(wg_steps *w) {
         w->body[filled++] = id;
     }
     wg__give(p->memory, shared);
-    return shared;
+    wg__give(p->memory, of);
+    return true;
 }
 
 /* ---- operands ---- */

@@ -1,9 +1,12 @@
 /* Which cells roll: a table of cells as text, under several losses: the compiled program does not grow with the steps, has one loop
- * forward and one back, and means what evaluation means. WENGERT_ROLLING=NAME tries one cell alone, and shows its program. */
+ * forward and one back, and means what evaluation means. WENGERT_ROLLING=NAME tries one cell alone, and tells where steps at its ends are loops of their own;
+ * WENGERT_ROLLING_ALL tells it of all; WENGERT_ROLLING_KIND=N, beside the first, tries one of its losses, and shows its program. */
 #include "suite.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "drawn_cell.h"
 #include "plan.h"
@@ -34,7 +37,7 @@ static const struct {
     {"a delay of two", "cell c\ninput x\nstate h, d, e\nh' = tanh(W @ x + U @ h + V @ e)\nd' = h\ne' = d\n", true},
     {"a delay, added", "cell c\ninput x\nstate h, d\nh' = tanh(W @ x + U @ h) + 0.5*d\nd' = h\n", true},
     {"an input kept", "cell c\ninput x\nstate h, last[input]\nh' = tanh(W @ x + V @ last + U @ h)\nlast' = x\n", true},
-    {"a matrix for two states", "cell c\n" TWO "c' = tanh(W @ x + U @ c)\nh' = tanh(V @ c' + U @ h)\n", true},
+    {"a matrix for two states", "cell c\n" TWO "c' = tanh(W @ x + U @ c)\nh' = tanh(V @ c' + U @ h)\n"},
     {"a matrix used twice", "cell c\n" HEAD "a = tanh(W @ x + U @ h)\nh' = tanh(U @ a + b)\n"},
     {"tied", "cell c\ninput x\nstate h, s[input]\nh' = tanh(W @ x + W @ s + b)\ns' = tanh(R @ h')\n", true},
     {"layer norm", "cell c\n" TWO "i = sigmoid(g_i*layer_norm(W_i @ x + U_i @ h) + b_i)\nf = sigmoid(g_f*layer_norm(W_f @ x + U_f @ h) + b_f)\n"
@@ -173,10 +176,95 @@ Test(rolling, programs_do_not_grow_with_the_steps) {
                     continue;
                 structure few = tried(cells[k].name, cells[k].text, 16, o, b, one && which), many = tried(cells[k].name, cells[k].text, 32, o, b, false);
                 bool same = few.instructions == many.instructions, one_each = structure_loops(&few) == 2 && count(few.loops, "16:") == 2;
-                if (!same || (!one_each && !cells[k].apart))
+                if (!same || (!one_each && (one || getenv("WENGERT_ROLLING_ALL") || !cells[k].apart)))
                     fprintf(stderr, "%s, %s, %s: %lld and %lld: %.50s | %.20s\n", cells[k].name, objective_name[o], by_name[b], (long long)few.instructions,
                             (long long)many.instructions, few.loops, many.loops);
                 bad += !same || (!one_each && !cells[k].apart), all++;
             }
     cr_expect_eq(bad, 0, "%d of %d", bad, all);
+}
+
+/* ---- long tapes ---- */
+
+/* A compilation in a thread of its own, with a small stack. */
+typedef struct compilation {
+    int n;
+    const wg_var *y;
+    const char *without;
+    wg_plan *plan;
+    double seconds; /* of processor time */
+    wg_error error;
+} compilation;
+
+static void *compile_here(void *user) {
+    compilation *c = user;
+    struct timespec from, to;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+    c->plan = wg_compile(c->n, c->y, &(wg_compile_options){.without = c->without}, &c->error);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+    c->seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
+    return NULL;
+}
+
+static compilation compiled_on_a_small_stack(int n, const wg_var *y, const char *without) {
+    compilation c = {.n = n, .y = y, .without = without};
+    pthread_attr_t attr;
+    pthread_t thread;
+    pthread_attr_init(&attr);
+    cr_assert_eq(pthread_attr_setstacksize(&attr, 256 * 1024), 0);
+    cr_assert_eq(pthread_create(&thread, &attr, compile_here, &c), 0);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attr);
+    cr_assert_not_null(c.plan, "%s", c.error.text);
+    return c;
+}
+
+/* A step's value through so many views, read in the step (or only after it). */
+static wg_var through_views(wg_tape *tape, int64_t views, bool of_input) {
+    const int64_t wide[2] = {1, 3}, long_[2] = {3, 1};
+    wg_tensor *x = taped_random(NULL, WG_F64, 2, (const int64_t[]){4, 3}, 1);
+    wg_var all = wg_leaf(tape, x), h = reshape(slice(all, 0, 0, 1), 2, wide), last = h;
+    uint32_t unroll = tape->unrolls++;
+    for (int64_t t = 0; t < 4; t++) {
+        wg__step_mark(tape, unroll, t);
+        wg_var now = reshape(slice(all, 0, t, 1), 2, wide);
+        h = tanh(add(now, h));
+        last = of_input ? now : h;
+        for (int64_t k = 0; k < views && t == 3; k++)
+            last = reshape(last, 2, k % 2 ? wide : long_);
+    }
+    wg__step_mark(tape, unroll, WG_NO_STEP);
+    wg_tensor_free(x);
+    return add(weighed(last, 2), weighed(h, 3));
+}
+
+Test(rolling, chains_of_views_take_no_stack_and_linear_time) {
+    for (int k = 0; k < 2; k++) {
+        wg_tape *tape = wg_tape_new(NULL);
+        wg_var y = through_views(tape, 50000, k);
+        wg_tensor *want = taped_value(y);
+        compilation c = compiled_on_a_small_stack(1, &y, "simplify"); /* which leaves no chain */
+        cr_expect_lt(c.seconds, 4, "%g s", c.seconds);
+        cr_assert_eq(wg_run(c.plan, NULL), WG_OK);
+        cr_expect(close_to(want, wg_plan_output(c.plan, 0)));
+        wg_tensor_free(want);
+        wg_plan_free(c.plan);
+        wg_tape_free(tape);
+    }
+}
+
+Test(rolling, long_sequences_take_no_stack_and_linear_time) {
+    static const char *const text = "cell c\ninput x\nstate h, d\nh' = tanh(W @ x + U @ h + 0.5*d)\nd' = h\n";
+    wg_var y[MOST];
+    unrolled u;
+    int n = record(&u, text, 50000, 1, OUTPUTS, PARAMS_FROM_ZERO, y);
+    compilation c = compiled_on_a_small_stack(n, y, NULL);
+    cr_expect_lt(c.seconds, 20, "%g s", c.seconds);
+    cr_expect_lt(wg_plan_measure(c.plan).instructions, 300);
+    wg_tensor *want = taped_value(y[0]);
+    cr_assert_eq(wg_run(c.plan, NULL), WG_OK);
+    cr_expect(close_to(want, wg_plan_output(c.plan, 0)));
+    wg_tensor_free(want);
+    wg_plan_free(c.plan);
+    unrolled_free(&u);
 }
