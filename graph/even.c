@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+enum { MOST_ENDS = 4 }; /* steps at each end in which loops choose what they read (roll.c) */
+
 /* An operand of an instruction put in. */
 typedef enum source_kind {
     FROM_OLD,     /* of: old id */
@@ -180,7 +182,7 @@ static source from_entry(const entry *e) {
 }
 
 /* What a step would read at operand n of its missing instruction k. False if nothing can stand for it. */
-static bool source_of(const evener *w, int64_t s, bool last, uint32_t k, uint32_t n, source *from) {
+static bool source_of(const evener *w, int64_t s, bool near_end, uint32_t k, uint32_t n, source *from) {
     uint32_t like = operand_of_others(w, s, k, n);
     wg_operand_place p;
     entry e;
@@ -198,7 +200,7 @@ static bool source_of(const evener *w, int64_t s, bool last, uint32_t k, uint32_
         *from = (source){FROM_ELEMENT, .of = p.of, .at = p.at, .valid = true};
     else if (known && p.sort == WG_OTHER && entry_at(w, p.at, p.of, &e))
         *from = from_entry(&e);
-    return from->kind != FROM_NOTHING || p.sort == WG_SAME || last; /* loops carry what is before them, and their last iteration has endings */
+    return from->kind != FROM_NOTHING || p.sort == WG_SAME || near_end; /* loops carry what is before them, and their ends have choices */
 }
 
 /* What an addition of one operand and of nothing equals. */
@@ -297,7 +299,7 @@ static bool precedes(const evener *w, const source *x, uint32_t before) {
     return x->kind == FROM_NOTHING || (x->kind == FROM_MADE ? w->list[x->of].before <= before : x->of < before);
 }
 
-static bool put_in(evener *w, int64_t s, bool at_start, bool last, uint32_t k, uint32_t before, entry *e) {
+static bool put_in(evener *w, int64_t s, bool at_start, bool near_end, uint32_t k, uint32_t before, entry *e) {
     uint32_t like = wg__body_of(&w->s, segment_at(w, w->like[s]), k);
     const wg_instruction *i = old(w, like);
     int64_t first = w->source_count;
@@ -307,7 +309,7 @@ static bool put_in(evener *w, int64_t s, bool at_start, bool last, uint32_t k, u
         if (!wg__room(w->r.program->memory, (void **)&w->sources, w->source_count, &w->source_room, sizeof *w->sources))
             return !(w->r.failed = true);
         source *from = &w->sources[w->source_count++];
-        if (!source_of(w, s, last, k, n, from) || !precedes(w, from, before))
+        if (!source_of(w, s, near_end, k, n, from) || !precedes(w, from, before))
             return false;
     }
     uint32_t equal = i->op == &wg__op_add ? 0 : equal_there(w, s, at_start, k, i, w->sources + first);
@@ -326,7 +328,7 @@ static bool put_in(evener *w, int64_t s, bool at_start, bool last, uint32_t k, u
 /* ---- steps ---- */
 
 /* Compares a step with the others: true if it is their program but for what can be put in, which then is in the list. */
-static bool compare(evener *w, int64_t s, bool at_start, bool last) {
+static bool compare(evener *w, int64_t s, bool at_start, bool near_end) {
     const wg_segment *g = segment_at(w, s);
     const int64_t from = w->count, sources = w->source_count, entries = w->entry_count;
     uint32_t at = 0, all = segment_at(w, w->like[s])->count;
@@ -338,7 +340,7 @@ static bool compare(evener *w, int64_t s, bool at_start, bool last) {
         if (own && pairs(w, s, own, k))
             at++;
         else
-            good = put_in(w, s, at_start, last, k, own ? own : g->to, &e);
+            good = put_in(w, s, at_start, near_end, k, own ? own : g->to, &e);
         if (good && !wg__room(w->r.program->memory, (void **)&w->entries, w->entry_count, &w->entry_room, sizeof *w->entries))
             good = !(w->r.failed = true);
         if (good)
@@ -382,10 +384,10 @@ static int64_t furthest(const evener *w, int64_t s) {
     return far;
 }
 
-static bool try_step(evener *w, int64_t s, bool at_start, bool last) {
+static bool try_step(evener *w, int64_t s, bool at_start, bool near_end) {
     for (int k = 0; k < 2 && !w->r.failed; k++) {
         w->lenient = k;
-        if (compare(w, s, at_start, last))
+        if (compare(w, s, at_start, near_end))
             return true;
     }
     return false;
@@ -396,7 +398,7 @@ static void even_start(evener *w, int64_t first, int64_t end) {
     const int64_t from = w->count;
     w->start = first;
     for (int64_t s = first; s < end && !w->r.failed; s++) {
-        if (w->evened[s] == 0 || try_step(w, s, true, false))
+        if (w->evened[s] == 0 || try_step(w, s, true, s < w->start + MOST_ENDS))
             continue;
         for (int64_t before = w->start; before < s; before++)
             w->evened[before] = -1;
@@ -413,7 +415,7 @@ static void even_end(evener *w, int64_t first, int64_t from, int64_t end) {
     for (int64_t s = from; s < end && !w->r.failed; s++) {
         if (w->evened[s] == 0)
             continue;
-        if (!try_step(w, s, false, s == end - 1))
+        if (!try_step(w, s, false, s >= end - MOST_ENDS))
             return;
         redirect(w, s);
     }

@@ -52,7 +52,7 @@ static void note_reads(joiner *m) {
             const wg_instruction *from = &p->list[in];
             f->last = id;
             if (from->op == &wg__op_stacked)
-                f->apart = f->apart || i->op != &wg__op_element || e->fewer;
+                f->apart = f->apart || i->op != &wg__op_element || e->late || e->fewer;
             else if (i->op == &wg__op_stacked)
                 f->apart = f->apart || f->stack, f->stack = id;
             else
@@ -69,7 +69,7 @@ static bool consumes(const joiner *m, const wg_instruction *element, bool *backw
     uint32_t array = element->in[0];
     int64_t times = m->p->loops[element->loop - 1].times;
     *backward = e->step == -1;
-    if (e->fewer || e->from != (*backward ? times - 1 : 0) || (e->step != 1 && e->step != -1) || m->p->list[array].shape->dim[0] != times)
+    if (e->late || e->fewer || e->from != (*backward ? times - 1 : 0) || (e->step != 1 && e->step != -1) || m->p->list[array].shape->dim[0] != times)
         return false;
     while (m->reads[array] == 1 && m->p->list[array].op == &wg__op_reshape)
         array = m->p->list[array].in[0];

@@ -123,7 +123,8 @@ static uint32_t operand(layout *l, uint32_t old, bool dense, uint32_t loop) {
 
 /* Whether what it reads must be dense because it is one of several in its place, by iteration. */
 static bool is_chosen(const wg_instruction *i) {
-    return wg__is_choice(i) || (i->op == &wg__op_element && ((const wg_element_attr *)i->attr)->fewer);
+    const wg_element_attr *e = i->op == &wg__op_element ? i->attr : NULL;
+    return wg__is_choice(i) || (e && (e->late || e->fewer));
 }
 
 static bool lay_out(layout *l, int64_t id) {

@@ -25,7 +25,11 @@ static bool element_view(const void *attr, const wg_shape *in, const int64_t *in
 
 static void element_describe(const void *attr, char *text, size_t size) {
     const wg_element_attr *e = attr;
-    snprintf(text, size, "from=%lld step=%lld%s", (long long)e->from, (long long)e->step, e->fewer ? " fewer" : "");
+    int n = snprintf(text, size, "from=%lld step=%lld", (long long)e->from, (long long)e->step);
+    if (e->late && n < (int)size)
+        n += snprintf(text + n, size - (size_t)n, " late=%lld", (long long)e->late);
+    if (e->fewer && n < (int)size)
+        snprintf(text + n, size - (size_t)n, " fewer=%lld", (long long)e->fewer);
 }
 
 const wg_op wg__op_element = {.name = "element", .arity = 1, .kind = WG_VIEW, .traits = WG_TAKES_STRIDES,
@@ -43,8 +47,12 @@ static wg_status same_shape(wg_infer *q) {
 const wg_op wg__op_carry = {.name = "carry", .arity = 2, .kind = WG_CONTROL, .traits = WG_NO_MERGE | WG_TAKES_STRIDES,
     .shape = same_shape};
 
+static void ending_describe(const void *attr, char *text, size_t size) {
+    snprintf(text, size, "at=%lld", (long long)((const wg_ending_attr *)attr)->at);
+}
+
 const wg_op wg__op_ending = {.name = "ending", .arity = 2, .kind = WG_CONTROL, .traits = WG_NO_MERGE | WG_TAKES_STRIDES,
-    .shape = same_shape};
+    .attr_size = sizeof(wg_ending_attr), .shape = same_shape, .describe = ending_describe};
 
 const wg_op wg__op_last = {.name = "last", .arity = 1, .kind = WG_CONTROL, .traits = WG_TAKES_STRIDES, .shape = same_shape};
 

@@ -4,10 +4,10 @@
 
 #include "program.h"
 
-/* In a loop: element `from + step * iteration` of an outside array, along its first axis. fewer: 1 if there is none for the last
- * iteration, and `ending` alone reads it. */
+/* In a loop: element `from + step * iteration` of an outside array, along its first axis. late, fewer: how many iterations at the
+ * start and at the end there may be none for, where `ending` alone reads it. */
 typedef struct wg_element_attr {
-    int64_t from, step, fewer;
+    int64_t from, step, late, fewer;
 } wg_element_attr;
 extern const wg_op wg__op_element;
 
@@ -15,7 +15,11 @@ extern const wg_op wg__op_element;
  * only kind of operand that may stand behind its reader) was in the iteration before. */
 extern const wg_op wg__op_carry;
 
-/* In a loop: the first operand (an element), but in the last iteration the second, from outside. */
+/* In a loop: the first operand (an element, or such a choice), but in iteration `at`, one of the last or the first, the second, from
+ * outside. */
+typedef struct wg_ending_attr {
+    int64_t at;
+} wg_ending_attr;
 extern const wg_op wg__op_ending;
 
 /* After a loop: what the operand was in all iterations, along a new first axis; in the last iteration. */

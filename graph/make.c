@@ -78,7 +78,7 @@ uint32_t wg__make_add(wg_rewrite *r, uint32_t a, uint32_t b, uint32_t loop, uint
 }
 
 uint32_t wg__make_element(wg_rewrite *r, uint32_t array, int64_t from, int64_t step, uint32_t loop) {
-    return wg__make(r, &wg__op_element, &(wg_element_attr){from, step, 0}, 1, &array, loop, array ? r->list[array].origin : 0);
+    return wg__make(r, &wg__op_element, &(wg_element_attr){.from = from, .step = step}, 1, &array, loop, array ? r->list[array].origin : 0);
 }
 
 uint32_t wg__make_stacked(wg_rewrite *r, uint32_t value, int64_t times, bool backward) {

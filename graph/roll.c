@@ -25,6 +25,15 @@ typedef struct waiting {
 typedef wg_segment segment;
 typedef wg_operand_place place;
 
+/* An operand of a step at an end of a loop that is something else than where the pattern says. */
+typedef struct special {
+    int64_t slot, segment;
+    uint32_t id;   /* old */
+    uint32_t next; /* 1 + index of the one of the slot noted before */
+} special;
+
+enum { MOST_ENDS = 4 }; /* steps at each end of a loop with such operands */
+
 typedef struct roller {
     wg_rewrite r;
     wg_steps s;
@@ -37,7 +46,9 @@ typedef struct roller {
     uint32_t *outer;      /* by old id: the new id that stands for it outside its loop */
     place *pattern;       /* of the loop being made: a place for every operand of its body */
     uint32_t *init;       /* beside it: old id of what the first iteration reads, where that is carried */
-    uint32_t *final;      /* beside it: old id of what the last iteration reads instead; 0: what the pattern says */
+    uint32_t *special;    /* beside it: 1 + index of the latest operand that does not follow it; 0: there is none */
+    special *specials;    /* of the loop being made */
+    int64_t special_count, special_room;
     int64_t slots;
     waiting *waiting;
     int64_t waiting_count, waiting_room;
@@ -78,7 +89,7 @@ static bool learn(roller *w, const segment *a, const segment *b) {
                 return false;
             p.step = q.at - p.at;
             w->pattern[slot] = p;
-            w->init[slot] = w->final[slot] = 0;
+            w->init[slot] = w->special[slot] = 0;
         }
     }
     w->slots = slot;
@@ -97,49 +108,47 @@ static bool fits(const roller *w, const segment *g, int64_t steps) {
     return true;
 }
 
-/* Whether the step before the one learnt from can be the first iteration: what later ones read of the step before may be
- * anything made before it. Notes what. */
-static bool fits_as_first(roller *w, const segment *g) {
-    int64_t slot = 0;
+/* Notes an operand that does not follow the pattern, but may be chosen by iteration: where others move along, or are constant. */
+static bool note_special(roller *w, int64_t slot, const segment *g, uint32_t in, uint32_t like) {
+    place p = w->pattern[slot], q = wg__place_of(&w->s, in, g);
+    bool may = p.sort == WG_ELEMENT || p.sort == WG_OTHER || (p.sort == WG_OUTSIDE && old(w, p.of)->op == &wg__op_constant);
+    if (!may || q.sort == WG_SAME || old(w, in)->shape != old(w, like)->shape || old(w, in)->dtype != old(w, like)->dtype)
+        return false;
+    if (!wg__room(w->r.program->memory, (void **)&w->specials, w->special_count, &w->special_room, sizeof *w->specials))
+        return !(w->failed = true);
+    w->specials[w->special_count++] = (special){slot, g - w->s.segments, in, w->special[slot]};
+    w->special[slot] = (uint32_t)w->special_count;
+    return true;
+}
+
+static void drop_specials(roller *w, int64_t count) {
+    for (; w->special_count > count; w->special_count--) {
+        const special *s = &w->specials[w->special_count - 1];
+        w->special[s->slot] = s->next;
+    }
+}
+
+/* Whether a step, `steps` after the one learnt from (or before), can be one of the ends of the loop: it may read something else where
+ * that can be chosen; and, as the first iteration, anything made before where others read of the step before. Notes what. */
+static bool fits_as_end(roller *w, const segment *g, int64_t steps, bool first) {
+    int64_t slot = 0, had = w->special_count;
     for (uint32_t k = 0; k < g->count; k++) {
-        const wg_instruction *i = old(w, wg__body_of(&w->s, g, k));
+        const wg_instruction *i = old(w, wg__body_of(&w->s, g, k)), *learnt = old(w, wg__body_of(&w->s, g - steps, k));
         for (uint32_t n = 0; n < i->n; n++, slot++) {
-            uint32_t in = wg__reads_const(i)[n];
+            uint32_t in = wg__reads_const(i)[n], like = wg__reads_const(learnt)[n];
             place p = wg__place_of(&w->s, in, g), q = w->pattern[slot];
-            if (q.sort == WG_SAME && q.at == 1) {
-                const wg_instruction *later = old(w, wg__body_of(&w->s, g, q.of));
-                if ((p.sort == WG_SAME && p.at == 0) || old(w, in)->shape != later->shape || old(w, in)->dtype != later->dtype)
-                    return false;
+            bool carried = first && q.sort == WG_SAME && q.at == 1;
+            bool fits = carried ? !(p.sort == WG_SAME && p.at == 0) && old(w, in)->shape == old(w, like)->shape && old(w, in)->dtype == old(w, like)->dtype
+                                : is_at(w, in, g, q, steps) || note_special(w, slot, g, in, like);
+            if (carried)
                 w->init[slot] = in;
-            } else if (!is_at(w, in, g, q, -1)) {
+            if (!fits) {
+                drop_specials(w, had);
                 return false;
             }
         }
     }
     return true;
-}
-
-/* Whether a step can be the last iteration: where others read elements that move along, it may read something else. Notes what. */
-static bool fits_as_last(roller *w, const segment *g, int64_t steps) {
-    int64_t slot = 0;
-    bool fits = true;
-    for (uint32_t k = 0; k < g->count; k++) {
-        const wg_instruction *i = old(w, wg__body_of(&w->s, g, k)), *before = old(w, wg__body_of(&w->s, g - 1, k));
-        for (uint32_t n = 0; n < i->n; n++, slot++) {
-            uint32_t in = wg__reads_const(i)[n], like = wg__reads_const(before)[n];
-            place p = w->pattern[slot], q = wg__place_of(&w->s, in, g);
-            w->final[slot] = 0;
-            if (is_at(w, in, g, p, steps))
-                continue;
-            bool may = p.sort == WG_ELEMENT || p.sort == WG_OTHER || (p.sort == WG_OUTSIDE && old(w, p.of)->op == &wg__op_constant);
-            fits = fits && may && q.sort != WG_SAME &&
-                   old(w, in)->shape == old(w, like)->shape && old(w, in)->dtype == old(w, like)->dtype;
-            w->final[slot] = in;
-        }
-    }
-    for (int64_t s = 0; s < slot && !fits; s++)
-        w->final[s] = 0;
-    return fits;
 }
 
 /* The pattern of one step alone: everything it does not make itself is as it is. */
@@ -150,7 +159,7 @@ static void single(roller *w, const segment *g) {
         for (uint32_t n = 0; n < i->n; n++, slot++) {
             uint32_t in = wg__reads_const(i)[n];
             place p = wg__place_of(&w->s, in, g);
-            w->init[slot] = w->final[slot] = 0;
+            w->init[slot] = w->special[slot] = 0;
             w->pattern[slot] = p.sort == WG_ELEMENT || (p.sort == WG_SAME && p.at == 0) ? p : (place){WG_OUTSIDE, in, 0, 0};
         }
     }
@@ -381,14 +390,32 @@ static uint32_t stack_over(roller *w, uint32_t position, int64_t low, int64_t hi
 
 /* The array and element that iteration 0 of an operand reads: of an outside array, or of another loop's stack. */
 static uint32_t array_of(roller *w, place p, int64_t first, int64_t times, wg_element_attr *e) {
-    int64_t low = first + wg__min(0, (times - 1) * p.step), high = first + wg__max(0, (times - 1) * p.step), from = 0, step = 1;
-    if (p.sort == WG_ELEMENT) {
-        *e = (wg_element_attr){first, p.step, 0};
+    int64_t begin = first + e->late * p.step, end = first + (times - 1 - e->fewer) * p.step, from = 0, step = 1;
+    e->from = first;
+    e->step = p.step;
+    if (p.sort == WG_ELEMENT)
         return outside(w, p.of);
-    }
-    uint32_t all = stack_over(w, p.of, low, high, &from, &step);
-    *e = (wg_element_attr){from + (first - low) * step, p.step * step, 0};
+    uint32_t all = stack_over(w, p.of, wg__min(begin, end), wg__max(begin, end), &from, &step);
+    e->from = from + (first - wg__min(begin, end)) * step;
+    e->step = p.step * step;
     return all;
+}
+
+static bool is_special(const roller *w, int64_t slot, int64_t segment) {
+    uint32_t s = w->special[slot];
+    while (s && w->specials[s - 1].segment != segment)
+        s = w->specials[s - 1].next;
+    return s;
+}
+
+/* In how many iterations, from the first on and from the last back, a slot's operand does not follow the pattern. */
+static wg_element_attr ends_of(const roller *w, int64_t slot, int64_t first, int64_t end) {
+    wg_element_attr e = {0};
+    while (e.late < end - first && is_special(w, slot, first + e.late))
+        e.late++;
+    while (e.late + e.fewer < end - first && is_special(w, slot, end - 1 - e.fewer))
+        e.fewer++;
+    return e;
 }
 
 typedef struct entry {
@@ -406,7 +433,7 @@ typedef struct head {
 
 static uint64_t hash_of(uint32_t of, wg_element_attr at) {
     uint64_t hash = of + 0x9e3779b97f4a7c15u;
-    const int64_t words[] = {at.from, at.step, at.fewer};
+    const int64_t words[] = {at.from, at.step, at.late, at.fewer};
     for (int k = 0; k < WG_LEN(words); k++)
         hash = (hash ^ (uint64_t)words[k]) * 0xff51afd7ed558ccdu, hash ^= hash >> 32;
     return hash;
@@ -417,7 +444,7 @@ static uint32_t *head_place(const head *h, uint32_t of, wg_element_attr at) {
     for (uint64_t place = hash_of(of, at);; place++) {
         uint32_t *found = &h->table[place & (h->size - 1)];
         const entry *e = *found ? &h->list[*found - 1] : NULL;
-        if (!e || (e->of == of && e->at.from == at.from && e->at.step == at.step && e->at.fewer == at.fewer))
+        if (!e || (e->of == of && e->at.from == at.from && e->at.step == at.step && e->at.late == at.late && e->at.fewer == at.fewer))
             return found;
     }
 }
@@ -464,26 +491,35 @@ static uint32_t add_element(roller *w, head *h, uint32_t array, wg_element_attr 
     return i.shape && i.attr ? add_head(w, h, array, at, &i) : checked(w, 0);
 }
 
-static uint32_t add_ending(roller *w, head *h, uint32_t element, uint32_t last, uint32_t loop) {
+static uint32_t add_ending(roller *w, head *h, uint32_t element, uint32_t other, int64_t at, uint32_t loop) {
     const wg_instruction *e = &w->r.list[element];
-    wg_instruction i = {.op = &wg__op_ending, .shape = e->shape, .n = 2, .dtype = e->dtype, .in = {element, last}, .loop = loop};
-    return add_head(w, h, element, (wg_element_attr){last, 0, 0}, &i);
+    wg_ending_attr attr = {at};
+    wg_instruction i = {.op = &wg__op_ending, .shape = e->shape, .n = 2, .dtype = e->dtype, .in = {element, other}, .loop = loop,
+                        .attr = keep(w, &attr, sizeof attr)};
+    return i.attr ? add_head(w, h, element, (wg_element_attr){.from = other, .step = at}, &i) : checked(w, 0);
+}
+
+/* A slot's operand, chosen by iteration. */
+static uint32_t add_endings(roller *w, head *h, int64_t slot, uint32_t usual, int64_t first, uint32_t loop) {
+    for (uint32_t s = w->special[slot]; s && !w->failed; s = w->specials[s - 1].next)
+        usual = add_ending(w, h, usual, w->outer[w->specials[s - 1].id], w->specials[s - 1].segment - first, loop);
+    return usual;
 }
 
 /* Everything the loop reads from outside is made before it. */
-static void prepare(roller *w, int64_t times, int64_t shift, uint32_t *outer) {
+static void prepare(roller *w, int64_t first, int64_t end, int64_t shift, uint32_t *outer) {
     for (int64_t slot = 0; slot < w->slots && !w->failed; slot++) {
         place p = w->pattern[slot];
-        wg_element_attr e;
+        wg_element_attr e = ends_of(w, slot, first, end);
         if (p.sort == WG_OUTSIDE)
             outer[slot] = outside(w, p.of);
         else if (p.sort == WG_SAME)
             outer[slot] = p.at ? outside(w, w->init[slot]) : 0;
         else
-            outer[slot] = array_of(w, p, p.at + p.step * shift, times - !!w->final[slot], &e);
-        if (w->final[slot])
-            w->final[slot] = outside(w, w->final[slot]);
+            outer[slot] = array_of(w, p, p.at + p.step * shift, end - first, &e);
     }
+    for (int64_t s = 0; s < w->special_count && !w->failed; s++)
+        outside(w, w->specials[s].id);
 }
 
 /* The loop of segments [first, end), whose pattern is as segment first - shift sees it. */
@@ -496,29 +532,26 @@ static void make_loop(roller *w, int64_t first, int64_t end, int64_t shift) {
         wg__give(p->memory, outer);
         return;
     }
-    prepare(w, end - first, shift, outer);
+    prepare(w, first, end, shift, outer);
     rolled *l = &w->loops[w->loop_count];
     *l = (rolled){(uint32_t)first, (uint32_t)end, w->failed ? 0 : checked(w, wg__loop_new(p, end - first)), (uint32_t)w->made_count};
     head carries = {0}, elements = {0}, endings = {0};
     int64_t slot = 0;
     for (int64_t s = 0; s < w->slots && !w->failed; s++) { /* carries and elements stand first */
         place q = w->pattern[s];
-        wg_element_attr e;
+        wg_element_attr e = ends_of(w, s, first, end);
         if (q.sort == WG_SAME && q.at == 1) {
             const wg_instruction *start = &w->r.list[outer[s]];
             wg_instruction i = {.op = &wg__op_carry, .shape = start->shape, .n = 2, .dtype = start->dtype,
                                 .in = {outer[s], q.of}, .loop = l->number, .origin = start->origin};
-            outer[s] = add_head(w, &carries, q.of, (wg_element_attr){outer[s], 0, 0}, &i);
+            outer[s] = add_head(w, &carries, q.of, (wg_element_attr){.from = outer[s]}, &i);
         } else if (q.sort == WG_ELEMENT || q.sort == WG_OTHER) {
-            uint32_t array = array_of(w, q, q.at + q.step * shift, end - first - !!w->final[s], &e);
-            e.fewer = w->final[s] != 0;
+            uint32_t array = array_of(w, q, q.at + q.step * shift, end - first, &e);
             if (!w->failed)
                 outer[s] = add_element(w, &elements, array, e, l->number, 0);
         }
-        if (q.sort != WG_SAME) {
-            if (!w->failed && w->final[s])
-                outer[s] = add_ending(w, &endings, outer[s], w->final[s], l->number);
-        }
+        if (q.sort != WG_SAME && !w->failed)
+            outer[s] = add_endings(w, &endings, s, outer[s], first, l->number);
     }
     for (uint32_t k = 0; k < g->count && !w->failed; k++) {
         wg_instruction i = *old(w, wg__body_of(&w->s, g, k));
@@ -549,20 +582,34 @@ static void make_loop(roller *w, int64_t first, int64_t end, int64_t shift) {
     head_free(w, &endings);
 }
 
-/* Where the loop that begins with segment `first` of its run ends; the pattern is then as segment first + 1 sees it (or, of
- * one step, as it is itself). */
-static int64_t longest(roller *w, int64_t first, int64_t end) {
-    const segment *g = &w->s.segments[first];
-    if (first + 2 < end && wg__same_ops(&w->s, g, g + 1) && wg__same_ops(&w->s, g + 1, g + 2) && learn(w, g + 1, g + 2) &&
-        fits_as_first(w, g)) {
-        int64_t to = first + 3;
-        while (to < end && wg__same_ops(&w->s, g + 1, &w->s.segments[to]) && fits(w, &w->s.segments[to], to - first - 1))
+static bool same_ops(const roller *w, int64_t a, int64_t b) { return wg__same_ops(&w->s, &w->s.segments[a], &w->s.segments[b]); }
+
+/* Whether the steps from `first` on, before the one learnt from, can be a loop's first. */
+static bool begins(roller *w, int64_t first, int64_t learnt) {
+    for (int64_t s = first; s < learnt; s++)
+        if (!same_ops(w, s, learnt) || !fits_as_end(w, &w->s.segments[s], s - learnt, s == first))
+            return false;
+    return true;
+}
+
+/* Where the loop that begins with segment `first` of its run ends, and the segment that sees its pattern. */
+static int64_t longest(roller *w, int64_t first, int64_t end, int64_t *learnt) {
+    segment *g = w->s.segments;
+    for (int64_t at = first + 1; at <= first + MOST_ENDS && at + 1 < end && !w->failed; at++) {
+        drop_specials(w, 0);
+        if (!same_ops(w, first, at) || !same_ops(w, at, at + 1) || !learn(w, g + at, g + at + 1) || !begins(w, first, at))
+            continue;
+        int64_t to = at + 2;
+        while (to < end && same_ops(w, at, to) && fits(w, g + to, to - at))
             to++;
-        if (to < end && wg__same_ops(&w->s, g + 1, &w->s.segments[to]) && fits_as_last(w, &w->s.segments[to], to - first - 1))
+        for (int64_t last = to + MOST_ENDS; to < wg__min(last, end) && same_ops(w, at, to) && fits_as_end(w, g + to, to - at, false);)
             to++;
+        *learnt = at;
         return to;
     }
-    single(w, g);
+    drop_specials(w, 0);
+    single(w, g + first);
+    *learnt = first;
     return first + 1;
 }
 
@@ -572,9 +619,9 @@ static void roll_run(roller *w, int64_t first, int64_t end) {
         if (w->s.in_segment[id] && w->s.position[id] == WG_IN_NO_BODY && !w->s.array[id])
             outside(w, id);
     for (int64_t at = first; at < end && !w->failed;) {
-        int64_t to = longest(w, at, end);
+        int64_t learnt, to = longest(w, at, end, &learnt);
         if (w->s.segments[at].count)
-            make_loop(w, at, to, to - at > 1 ? -1 : 0);
+            make_loop(w, at, to, at - learnt);
         else
             to = at + 1;
         at = to;
@@ -592,13 +639,13 @@ static bool begin(roller *w, wg_program *p) {
     w->outer = wg__take0(p->memory, wg__size(n, sizeof *w->outer, 0));
     w->pattern = wg__take(p->memory, wg__size((size_t)operands, sizeof *w->pattern, 1));
     w->init = wg__take(p->memory, wg__size((size_t)operands + 1, 2 * sizeof *w->init, 0));
-    w->final = w->init ? w->init + operands + 1 : NULL;
+    w->special = w->init ? w->init + operands + 1 : NULL;
     return w->made && w->stacked && w->last && w->outer && w->pattern && w->init && wg__rewrite_begin(&w->r, p) &&
            wg__steps_find(&w->s, p);
 }
 
 static void end(roller *w, wg_program *p) {
-    void *const taken[] = {w->made, w->stacked, w->last, w->outer, w->pattern, w->init, w->loops, w->waiting};
+    void *const taken[] = {w->made, w->stacked, w->last, w->outer, w->pattern, w->init, w->loops, w->waiting, w->specials};
     for (int k = 0; k < WG_LEN(taken); k++)
         wg__give(p->memory, taken[k]);
     wg__steps_free(&w->s);

@@ -14,7 +14,7 @@ typedef enum slot_kind {
     SLOT_OUTSIDE, /* in a buffer of the workspace, a tensor or a constant, `step` bytes further in each iteration */
     SLOT_TILE,    /* in the lane's scratch */
     SLOT_CARRIED, /* where slot `first` is before the first iteration; then where slot `next` was in the one before */
-    SLOT_ENDING   /* where slot `next` is; in the last iteration, where slot `first` is */
+    SLOT_ENDING   /* where slot `next` is; in iteration `when`, where slot `first` is */
 } slot_kind;
 
 typedef struct slot {
@@ -23,6 +23,7 @@ typedef struct slot {
     int64_t shift;       /* bytes, after that */
     int64_t row;         /* bytes from one row to the next; 0: the same for all rows */
     int64_t step;        /* bytes from one iteration to the next */
+    int64_t when;
     int64_t twice;       /* SLOT_TILE: bytes between the places of even and odd iterations, or 0 */
     uint32_t first, next;
     size_t memo; /* where wg__loop_plan_new noted it */
@@ -137,6 +138,7 @@ static uint32_t slot_for(maker *m, uint32_t id, bool cut) {
         const wg_instruction *c = &p->list[v->base];
         if (!wg__is_carry(c)) {
             s.kind = SLOT_ENDING;
+            s.when = ((const wg_ending_attr *)c->attr)->at;
             s.next = slot_for(m, c->in[0], true);
             s.first = slot_for(m, c->in[1], true);
             *memo = m->failed ? 0 : new_slot(m, memo, s) + 1;
@@ -438,7 +440,7 @@ static void first_iteration(lane *n, int64_t row) {
         if (t->kind == SLOT_CARRIED)
             n->at[s] = n->at[t->first] + t->shift;
         else if (t->kind == SLOT_ENDING)
-            n->at[s] = n->at[l->loop->times > 1 ? t->next : t->first] + t->shift;
+            n->at[s] = n->at[t->when == 0 ? t->first : t->next] + t->shift;
         else
             n->at[s] = n->start[s] + (t->kind == SLOT_OUTSIDE ? row * t->row : 0);
     }
@@ -455,7 +457,7 @@ static void next_iteration(lane *n, int64_t t) {
         if (o->kind == SLOT_CARRIED)
             n->at[s] = before[s];
         else if (o->kind == SLOT_ENDING) /* after those that it chooses from */
-            n->at[s] = n->at[t + 1 < l->loop->times ? o->next : o->first] + o->shift;
+            n->at[s] = n->at[t == o->when ? o->first : o->next] + o->shift;
         else if (o->twice)
             n->at[s] = n->start[s] + (t & 1) * o->twice;
         else

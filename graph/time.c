@@ -71,6 +71,35 @@ static uint32_t part_of_stack(mover *m, uint32_t id, bool backward) {
     return wg__make_slice(&m->r, all, c->shape->rank, part_from(m, id), old(m, id)->shape->dim[c->shape->rank - 1], 0);
 }
 
+enum { MOST_ENDS = 8 };
+
+/* The stack of elements that are something else in some of the first and last iterations: those, and a slice of the array. 0 if it
+ * is no such slice. */
+static uint32_t ended_stack(mover *m, uint32_t id, bool backward) {
+    const wg_shape *s = old(m, id)->shape;
+    int64_t times = loop_of(m, id)->times, dim[WG_MAX_RANK + 1] = {1};
+    uint32_t end[MOST_ENDS], parts[MOST_ENDS + 1], element = id, n = 0;
+    int64_t at[MOST_ENDS], ends = 0;
+    for (; old(m, element)->op == &wg__op_ending && ends < MOST_ENDS; element = old(m, element)->in[0], ends++)
+        end[ends] = old(m, element)->in[1], at[ends] = ((const wg_ending_attr *)old(m, element)->attr)->at;
+    const wg_element_attr *e = old(m, element)->op == &wg__op_element ? old(m, element)->attr : NULL;
+    if (!e || (backward ? -e->step : e->step) != 1 || e->late + e->fewer != ends || ends >= times)
+        return 0;
+    memcpy(dim + 1, s->dim, sizeof *dim * (size_t)s->rank);
+    for (int64_t t = 0; t < times; t++) { /* in the order of the stack */
+        int64_t now = backward ? times - 1 - t : t, k = 0, rest = times - ends;
+        while (k < ends && at[k] != now)
+            k++;
+        if (k < ends) {
+            parts[n++] = wg__make_reshape(&m->r, m->r.to[end[k]], s->rank + 1, dim, 0);
+            continue;
+        }
+        parts[n++] = wg__make_slice(&m->r, m->r.to[old(m, element)->in[0]], 0, e->from + now * e->step, rest, 0);
+        t += rest - 1;
+    }
+    return wg__make_concat(&m->r, n, parts, 0, 0);
+}
+
 static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
     uint32_t *memo = &m->made[backward][id];
     const wg_instruction *i = old(m, id);
@@ -83,16 +112,9 @@ static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
         if (times == 1 || step == 1)
             return *memo = wg__make_slice(&m->r, m->r.to[i->in[0]], 0, backward ? e->from - (times - 1) : e->from, times, 0);
     }
-    if (i->op == &wg__op_ending && old(m, i->in[0])->op == &wg__op_element && times > 1) {
-        const wg_element_attr *e = old(m, i->in[0])->attr;
-        if ((backward ? -e->step : e->step) == 1) {
-            int64_t dim[WG_MAX_RANK + 1] = {1};
-            memcpy(dim + 1, i->shape->dim, sizeof *dim * (size_t)i->shape->rank);
-            uint32_t last = wg__make_reshape(&m->r, m->r.to[i->in[1]], i->shape->rank + 1, dim, 0);
-            uint32_t rest = wg__make_slice(&m->r, m->r.to[old(m, i->in[0])->in[0]], 0, backward ? e->from - (times - 2) : e->from, times - 1, 0);
-            return *memo = wg__make_concat(&m->r, 2, backward ? (const uint32_t[]){last, rest} : (const uint32_t[]){rest, last}, 0, 0);
-        }
-    }
+    uint32_t ended = i->op == &wg__op_ending ? ended_stack(m, id, backward) : 0;
+    if (ended)
+        return *memo = ended;
     if (m->joint[id] && m->stacked[m->joint[id]])
         return *memo = part_of_stack(m, id, backward);
     return *memo = wg__make_stacked(&m->r, m->r.to[id], times, backward);

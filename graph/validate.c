@@ -166,8 +166,9 @@ static wg_status check_loop(const subject *s, int64_t id) {
         return wrong(s, WG_CONFLICT, id, "it stacks another number of iterations");
     if (i->op == &wg__op_element) {
         const wg_element_attr *e = i->attr;
-        int64_t last = e->from + e->step * ((i->loop ? p->loops[i->loop - 1].times : 1) - 1 - e->fewer), n = p->list[i->in[0]].shape->dim[0];
-        if (!i->loop || e->from < 0 || e->from >= n || last < 0 || last >= n)
+        int64_t times = i->loop ? p->loops[i->loop - 1].times : 1, n = p->list[i->in[0]].shape->dim[0];
+        int64_t first = e->from + e->step * e->late, last = e->from + e->step * (times - 1 - e->fewer);
+        if (!i->loop || e->late < 0 || e->fewer < 0 || (e->late + e->fewer < times && (first < 0 || first >= n || last < 0 || last >= n)))
             return wrong(s, WG_RANGE, id, "it reads outside its array, or of no loop");
     }
     return WG_OK;

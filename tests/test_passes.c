@@ -95,7 +95,7 @@ static bool shift_element(wg_program *p) {
             continue;
         int64_t last = e->from + e->step * (times_of(p, id) - 1 - e->fewer), n = p->list[p->list[id].in[0]].shape->dim[0];
         bool room = wg__max(e->from, last) + 1 < n;
-        wg_element_attr off = room ? (wg_element_attr){e->from + 1, e->step, e->fewer} : (wg_element_attr){last, -e->step, e->fewer};
+        wg_element_attr off = room ? (wg_element_attr){e->from + 1, e->step, e->late, e->fewer} : (wg_element_attr){last, -e->step, e->late, e->fewer};
         p->list[id].attr = own_attr(p, &off, sizeof off);
         return true;
     }
