@@ -71,6 +71,7 @@ typedef struct evener {
     uint32_t *alias;   /* by old id that the others read: what the step read there; */
     uint32_t *alias_of; /* 1 + the segment that this was noted for */
     bool lenient;      /* elements need not be the ones expected */
+    bool without;      /* constants that the others add are not there */
     int64_t start;     /* what steps before this one made is not looked at */
 } evener;
 
@@ -188,6 +189,9 @@ static bool source_of(const evener *w, int64_t s, bool near_end, uint32_t k, uin
     entry e;
     bool known = expected_place(w, s, k, n, &p);
     *from = (source){.kind = FROM_NOTHING, .value = -0.0};
+    bool added = old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k))->op == &wg__op_add;
+    if (p.sort == WG_OUTSIDE && w->without && near_end && added && old(w, p.of)->op == &wg__op_constant)
+        return true;
     if (p.sort == WG_OUTSIDE)
         *from = (source){FROM_OLD, .of = p.of, .valid = true};
     else if (p.sort == WG_SAME && s - p.at >= w->start && entry_at(w, s - p.at, p.of, &e))
@@ -385,8 +389,9 @@ static int64_t furthest(const evener *w, int64_t s) {
 }
 
 static bool try_step(evener *w, int64_t s, bool at_start, bool near_end) {
-    for (int k = 0; k < 2 && !w->r.failed; k++) {
-        w->lenient = k;
+    for (int k = 0; k < 4 && !w->r.failed; k++) {
+        w->lenient = k / 2;
+        w->without = k % 2;
         if (compare(w, s, at_start, near_end))
             return true;
     }

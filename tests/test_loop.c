@@ -116,6 +116,23 @@ Test(loop, cells_of_the_zoo_are_one_loop_forward_and_one_back_with_weight_gradie
     }
 }
 
+/* Every cotangent is the constant 1: the last step back, to the initial states, lacks it. */
+Test(loop, a_loss_that_weighs_all_alike_is_one_loop_each_way_too) {
+    static const char *const cells[] = {"rnn", "irnn", "lstm", "gru", "gru_v1"};
+    for (int k = 0; k < WG_LEN(cells); k++) {
+        wg_var y[MOST];
+        unrolled u = unrolled_new(cells[k], &eight);
+        wg_var loss = taped_sum(wg_unroll_output(u.unroll));
+        for (int s = 0; s < wg_cell_states(u.cell); s++)
+            loss = add(loss, taped_sum(wg_unroll_final(u.unroll, wg_cell_state(u.cell, s))));
+        int n = with_gradients(&u, loss, y);
+        structure s = structure_of(n, y, "schedule");
+        cr_expect_str_eq(s.loops, strcmp(cells[k], "gru_v1") == 0 ? "8:2 8:2" : "8:1 8:1", "%s: %s", cells[k], s.loops);
+        agrees(cells[k], n, y);
+        unrolled_free(&u);
+    }
+}
+
 /* As much as op by op; a first or last step that is made like the others may add a little. */
 Test(loop, merged_products_compute_nothing_that_was_not_asked_for) {
     static const char *const cells[] = {"rnn", "irnn", "lstm", "gru", "gru_v1"};
