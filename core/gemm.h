@@ -67,6 +67,10 @@ void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const w
 void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, void *packed, int64_t from, int64_t to);
 enum { WG_PACK_SHARE = 1 << 17 }; /* bytes: less gains nothing from a second thread */
 
+/* C = A B, or C = C + A B where `add`, of a row by two strips of columns. */
+typedef void wg__pair_kernel(int64_t k, int64_t b_row, bool add, const void *a, const void *left, const void *right, void *to_left,
+                             void *to_right);
+
 /* What the products of one form have in common: made once, read by any threads at once. Owns nothing. */
 typedef struct wg_packed_product {
     wg_dtype dtype;
@@ -74,6 +78,8 @@ typedef struct wg_packed_product {
     int64_t m, n, k, a_row, c_row, blocks;
     void (*whole)(const void *b, const void *a, void *c); /* LIBXSMM's kernel for blocks of full width, or NULL */
     void (*any)(const struct wg_panel *p, const void *a, const void *b, void *c);
+    wg__pair_kernel *pair; /* for one row; NULL for more */
+    int64_t strip;         /* of that, in columns */
 } wg_packed_product;
 
 /* C = A B, or C = C + A B if `add`: A is m x k and C m x n, their rows a_row and c_row elements apart and columns adjacent; m
@@ -81,9 +87,10 @@ typedef struct wg_packed_product {
 void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
                              int64_t c_row, bool add);
 
-/* The product, or its columns of blocks [from, to), on this thread alone. C lies apart from A. The bits of a row of C depend on
+/* The product, or its columns of blocks [from, to), on this thread alone. turned: the last blocks first; by turns, a matrix that is read
+ * again and again begins with what is still in the cache. C lies apart from A. The bits of a row of C depend on
  * that row of A, on B and on `most` alone: not on m, on the other rows, nor on the blocks in the call. Without `add`, C is only written. */
-void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c);
+void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned);
 void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from,
                                 int64_t to);
 

@@ -3,14 +3,16 @@
 
 #include <string.h>
 
-wg__panel_kernel *wg__panel_kernel_of(wg_dtype dtype, wg_isa most) {
+const wg__panel_kernels *wg__panel_kernels_of(wg_isa most) {
     static const wg__panel_kernels *const tables[] = {
 #define TABLE(name, needs) &wg__panel_kernels_##name,
         WG__ISA_MAP(TABLE)
 #undef TABLE
     };
-    return tables[wg__isa_within(most)]->multiply[dtype == WG_F64];
+    return tables[wg__isa_within(most)];
 }
+
+wg__panel_kernel *wg__panel_kernel_of(wg_dtype dtype, wg_isa most) { return wg__panel_kernels_of(most)->multiply[dtype == WG_F64]; }
 
 /* ---- copying a panel: 16 bytes square at a time where the axis that is adjacent changes ---- */
 
@@ -128,29 +130,60 @@ void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, 
                              int64_t c_row, bool add) {
     *p = (wg_packed_product){.dtype = dtype, .m = m, .n = n, .k = k, .a_row = a_row, .c_row = c_row, .add = add,
                              .blocks = wg__packed_blocks(dtype, n), .any = wg__panel_kernel_of(dtype, most)};
+    const wg__panel_kernels *kernels = wg__panel_kernels_of(most);
     /* With one row, LIBXSMM gains nothing; but its sums are fused where a compiler without the sets fuses none. */
     if (n >= wg__packed_width(dtype) && (m > 1 || WG__ISAS == 1)) {
         wg_panel whole = panel_of(p, wg__packed_width(dtype));
         p->whole = wg__xsmm_kernel_of(dtype, most, &whole);
     }
+    if (m == 1 && !p->whole)
+        p->pair = kernels->pair[dtype == WG_F64], p->strip = kernels->strip / (int64_t)wg_dtype_size(dtype);
 }
 
-void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from,
-                                int64_t to) {
-    int64_t size = (int64_t)wg_dtype_size(p->dtype), width = wg__packed_width(p->dtype);
-    for (int64_t j = from; j < to; j++) {
-        int64_t columns = columns_of(p->dtype, p->n, j);
-        const void *block = (const char *)packed + j * width * p->k * size;
-        void *out = (char *)c + j * width * size;
-        if (columns == width && p->whole) {
-            p->whole(block, a, out);
-        } else {
-            wg_panel panel = panel_of(p, columns);
-            p->any(&panel, a, block, out);
-        }
+/* Where strip s of the whole blocks begins in B, in elements. */
+static int64_t strip_at(const wg_packed_product *p, int64_t s) {
+    int64_t width = wg__packed_width(p->dtype), column = s * p->strip, block = column / width;
+    return block * width * p->k + column - block * width;
+}
+
+/* One row by whole blocks [from, to), two strips at a time. */
+static void multiply_row(const wg_packed_product *p, const void *a, const char *packed, char *c, int64_t from, int64_t to, bool turned) {
+    int64_t size = (int64_t)wg_dtype_size(p->dtype), width = wg__packed_width(p->dtype), each = width / p->strip;
+    int64_t pairs = (to - from) * each / 2;
+    for (int64_t n = 0; n < pairs; n++) {
+        int64_t s = from * each + 2 * (turned ? pairs - 1 - n : n);
+        p->pair(p->k, width, p->add, a, packed + strip_at(p, s) * size, packed + strip_at(p, s + 1) * size, c + s * p->strip * size,
+                c + (s + 1) * p->strip * size);
     }
 }
 
-void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c) {
-    wg__packed_multiply_blocks(p, a, packed, c, 0, p->blocks);
+static void multiply_block(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t j) {
+    int64_t size = (int64_t)wg_dtype_size(p->dtype), width = wg__packed_width(p->dtype), columns = columns_of(p->dtype, p->n, j);
+    const void *block = (const char *)packed + j * width * p->k * size;
+    void *out = (char *)c + j * width * size;
+    if (columns == width && p->whole) {
+        p->whole(block, a, out);
+    } else {
+        wg_panel panel = panel_of(p, columns);
+        p->any(&panel, a, block, out);
+    }
+}
+
+static void multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to, bool turned) {
+    int64_t full = wg__min(to, p->n / wg__packed_width(p->dtype));
+    if (p->pair && full > from) {
+        full -= (full - from) * (wg__packed_width(p->dtype) / p->strip) % 2; /* an odd strip is a block's */
+        multiply_row(p, a, packed, c, from, full, turned);
+        from = full;
+    }
+    for (int64_t n = 0; n < to - from; n++)
+        multiply_block(p, a, packed, c, turned ? to - 1 - n : from + n);
+}
+
+void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to) {
+    multiply_blocks(p, a, packed, c, from, to, false);
+}
+
+void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned) {
+    multiply_blocks(p, a, packed, c, 0, p->blocks, turned);
 }

@@ -35,13 +35,16 @@ typedef struct wg_panel {
 } wg_panel;
 typedef void wg__panel_kernel(const wg_panel *p, const void *a, const void *b, void *c);
 
-/* One set's kernels, for f32 and f64. */
+/* One set's kernels, for f32 and f64. pair: one row of A, its elements adjacent, by two strips of B of `strip` bytes of columns. */
 typedef struct wg__panel_kernels {
     wg__panel_kernel *multiply[2];
+    wg__pair_kernel *pair[2];
+    int64_t strip;
 } wg__panel_kernels;
 #define WG__PANEL_TABLE(name, needs) extern const wg__panel_kernels wg__panel_kernels_##name;
 WG__ISA_MAP(WG__PANEL_TABLE)
 #undef WG__PANEL_TABLE
+const wg__panel_kernels *wg__panel_kernels_of(wg_isa most);
 wg__panel_kernel *wg__panel_kernel_of(wg_dtype dtype, wg_isa most);
 
 /* out[i*width + j] = x(i,j), for i < rows and j < columns; then zeros up to out[i*width + filled]. */

@@ -11,4 +11,5 @@
 #define ELEMENT double
 #include "packed_kernel.h"
 
-const wg__panel_kernels wg__panel_kernels_baseline = {{multiply_baseline_float, multiply_baseline_double}};
+const wg__panel_kernels wg__panel_kernels_baseline = {{multiply_baseline_float, multiply_baseline_double},
+    {pair_baseline_float, pair_baseline_double}, 32};

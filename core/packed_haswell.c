@@ -13,5 +13,6 @@
 #define ELEMENT double
 #include "packed_kernel.h"
 
-const wg__panel_kernels wg__panel_kernels_haswell = {{multiply_haswell_float, multiply_haswell_double}};
+const wg__panel_kernels wg__panel_kernels_haswell = {{multiply_haswell_float, multiply_haswell_double},
+    {pair_haswell_float, pair_haswell_double}, 64};
 #endif

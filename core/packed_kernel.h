@@ -129,6 +129,29 @@ static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void
         NAME(edge)(p, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
 }
 
+/* One row of A by two strips of B: as many chains of sums as keep the multipliers busy, which one strip has not. */
+static void NAME(pair)(int64_t k, int64_t b_row, bool add, const void *row, const void *left, const void *right, void *to_left, void *to_right) {
+    const ELEMENT *a = row, *b[2] = {left, right};
+    ELEMENT *c[2] = {to_left, to_right};
+    NAME(vector) sum[2][ACROSS];
+    for (int h = 0; h < 2; h++)
+#pragma GCC unroll 4
+        for (int j = 0; j < ACROSS; j++)
+            sum[h][j] = add ? *(const NAME(loose) *)(c[h] + j * LANES) : (NAME(vector)){0};
+    for (int64_t q = 0; q < k; q++) {
+        NAME(vector) x = a[q] - (NAME(vector)){0};
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++)
+#pragma GCC unroll 4
+            for (int j = 0; j < ACROSS; j++)
+                sum[h][j] += x * *(const NAME(loose) *)(b[h] + q * b_row + j * LANES);
+    }
+    for (int h = 0; h < 2; h++)
+#pragma GCC unroll 4
+        for (int j = 0; j < ACROSS; j++)
+            *(NAME(loose) *)(c[h] + j * LANES) = sum[h][j];
+}
+
 #undef TERM
 #undef STRIP
 #undef ACROSS

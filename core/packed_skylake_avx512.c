@@ -13,5 +13,6 @@
 #define ELEMENT double
 #include "packed_kernel.h"
 
-const wg__panel_kernels wg__panel_kernels_skylake_avx512 = {{multiply_skylake_avx512_float, multiply_skylake_avx512_double}};
+const wg__panel_kernels wg__panel_kernels_skylake_avx512 = {{multiply_skylake_avx512_float, multiply_skylake_avx512_double},
+    {pair_skylake_avx512_float, pair_skylake_avx512_double}, 256};
 #endif

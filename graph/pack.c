@@ -64,7 +64,7 @@ static wg_status product_run(wg_call *call) {
     if (call->out.shape->count == 0)
         return WG_OK;
     wg__packed_call_init(&p, call);
-    wg__packed_multiply(&p, call->in[0].data, call->in[1].data, call->out.data);
+    wg__packed_multiply(&p, call->in[0].data, call->in[1].data, call->out.data, false);
     return WG_OK;
 }
 

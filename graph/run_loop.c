@@ -523,8 +523,8 @@ static void run_region(const lane *n, const region *g, int64_t rows) {
     }
 }
 
-/* size: 0 for a whole tile, 1 for the last. */
-static wg_status run_kernel(lane *n, const kernel *k, int size, int64_t rows) {
+/* In iteration t. size: 0 for a whole tile, 1 for the last. */
+static wg_status run_kernel(lane *n, const kernel *k, int64_t t, int size, int64_t rows) {
     const wg_loop_plan *l = n->run->plan;
     if (k->region) {
         run_region(n, &l->regions[k->region - 1], rows);
@@ -534,7 +534,7 @@ static wg_status run_kernel(lane *n, const kernel *k, int size, int64_t rows) {
     if (k->product && l->loop->rows) {
         const operand *o = &l->operands[k->in];
         wg__packed_multiply(&n->products[k->product - 1 + (uint32_t)size], n->at[o[0].slot], n->at[o[1].slot],
-                            n->at[l->operands[k->out].slot]);
+                            n->at[l->operands[k->out].slot], t % 2);
         return WG_OK;
     }
     for (uint32_t a = 0; a < k->n; a++)
@@ -608,7 +608,7 @@ static bool run_tile(lane *n, int64_t row, int64_t rows) {
         if (n->spent)
             n->begun = wg__seconds();
         for (int64_t k = 0; k < l->kernel_count; k++) {
-            wg_status status = run_kernel(n, &l->kernels[k], size, rows);
+            wg_status status = run_kernel(n, &l->kernels[k], t, size, rows);
             if (n->spent)
                 note_time(n, k);
             if (status != WG_OK) {

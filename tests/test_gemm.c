@@ -252,7 +252,7 @@ static double packed_worst(wg_isa isa, wg_dtype dtype, int64_t m, int64_t n, int
         for (int64_t j = 0; j < n; j++)
             put(dtype, c.block, i * c.matrix.row + j, NAN);
     wg__packed_product_init(&p, isa, dtype, m, n, k, a.matrix.row, c.matrix.row, add);
-    wg__packed_multiply(&p, a.block, packed, c.block);
+    wg__packed_multiply(&p, a.block, packed, c.block, false);
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
             long double sum = 0, size = 0, before = add ? c.exact[i * n + j] : 0;
@@ -289,16 +289,16 @@ Test(gemm, packed_products_agree_with_exact_sums_at_every_size) {
 
 Test(gemm, bits_of_a_row_do_not_depend_on_the_rows_in_the_call) {
     enum { M = 40 };
-    const int64_t forms[][2] = {{256, 64}, {1024, 256}, {64, 1000}, {14, 14}, {100, 33}, {72, 20}};
+    const int64_t forms[][2] = {{256, 64}, {1024, 256}, {64, 1000}, {14, 14}, {100, 33}, {72, 20}, {200, 9}};
     for (int set = 0; set < WG_LEN(sets); set++)
         for (int dtype = WG_F32; dtype <= WG_F64; dtype++)
             for (int f = 0; f < WG_LEN(forms); f++) {
                 int64_t n = forms[f][0], k = forms[f][1], size = (int64_t)wg_dtype_size(dtype);
-                filled a = fill(dtype, M, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, M, n, 0, 3), d = fill(dtype, M, n, 0, 3);
+                filled a = fill(dtype, M, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, M, n, 0, 3), d = fill(dtype, M, n, 0, 3), before = fill(dtype, M, n, 0, 3);
                 void *packed = pack(dtype, k, n, &b.matrix, 1);
                 wg_packed_product all, some;
                 wg__packed_product_init(&all, sets[set], dtype, M, n, k, k, n, f % 2);
-                wg__packed_multiply(&all, a.block, packed, c.block);
+                wg__packed_multiply(&all, a.block, packed, c.block, false);
                 for (int64_t m = 1, i = 0; i < M; i += m, m = wg__min(m + 1, M - i)) {
                     wg__packed_product_init(&some, sets[set], dtype, m, n, k, k, n, f % 2);
                     for (int64_t j = all.blocks - 1; j >= 0; j--)
@@ -306,9 +306,16 @@ Test(gemm, bits_of_a_row_do_not_depend_on_the_rows_in_the_call) {
                     cr_assert_eq(memcmp((char *)c.block + i * n * size, (char *)d.block + i * n * size, (size_t)(m * n * size)), 0,
                                  "set %d, %s, %lldx%lld: %lld rows from %lld", set, wg_dtype_name(dtype), (long long)n,
                                  (long long)k, (long long)m, (long long)i);
+                    for (int turned = 0; turned < 2; turned++) {
+                        memcpy((char *)d.block + i * n * size, (char *)before.block + i * n * size, (size_t)(m * n * size));
+                        wg__packed_multiply(&some, (char *)a.block + i * k * size, packed, (char *)d.block + i * n * size, turned);
+                        cr_assert_eq(memcmp((char *)c.block + i * n * size, (char *)d.block + i * n * size, (size_t)(m * n * size)), 0,
+                                     "set %d, %s, %lldx%lld: %lld rows from %lld, all blocks, turned %d", set, wg_dtype_name(dtype), (long long)n,
+                                     (long long)k, (long long)m, (long long)i, turned);
+                    }
                 }
                 free(packed);
-                drop(&a), drop(&b), drop(&c), drop(&d);
+                drop(&a), drop(&b), drop(&c), drop(&d), drop(&before);
             }
 }
 
@@ -346,7 +353,7 @@ Test(gemm, not_a_number_and_infinity_stay_in_their_row_and_column_of_packed_prod
         void *packed = pack(WG_F32, K, N, &(wg_matrix){b, N, 1}, 1);
         wg_packed_product p;
         wg__packed_product_init(&p, sets[set], WG_F32, M, N, K, K, N, false);
-        wg__packed_multiply(&p, a, packed, c);
+        wg__packed_multiply(&p, a, packed, c, false);
         free(packed);
         for (int i = 0; i < M; i++)
             for (int j = 0; j < N; j++) {
