@@ -9,8 +9,6 @@
 
 #include <string.h>
 
-enum { MOST_ENDS = 4 }; /* steps at each end in which loops choose what they read (roll.c) */
-
 /* An operand of an instruction put in. */
 typedef enum source_kind {
     FROM_OLD,     /* of: old id */
@@ -22,6 +20,7 @@ typedef enum source_kind {
 typedef struct source {
     source_kind kind;
     uint32_t of;
+    uint32_t equal; /* FROM_MADE: old id of what that equals; 0: it is not known to be anything */
     int64_t at;
     double value;
     bool valid; /* it is what other steps would read; not: it, or what it is made of, stands for what is not there */
@@ -179,7 +178,7 @@ static bool pairs(evener *w, int64_t s, uint32_t own, uint32_t k) {
 /* ---- what is missing ---- */
 
 static source from_entry(const entry *e) {
-    return e->made ? (source){FROM_MADE, .of = e->made - 1, .valid = e->valid} : (source){FROM_OLD, .of = e->id, .valid = e->valid};
+    return e->made ? (source){FROM_MADE, .of = e->made - 1, .equal = e->id, .valid = e->valid} : (source){FROM_OLD, .of = e->id, .valid = e->valid};
 }
 
 /* What a step would read at operand n of its missing instruction k. False if nothing can stand for it. */
@@ -235,6 +234,20 @@ static entry known_of(const evener *w, int64_t s, uint32_t k, uint32_t n, const 
     return equal_to(w, x);
 }
 
+static bool is_sum(const wg_instruction *i) { return i->op == &wg__op_add && i->dtype != WG_I32; }
+
+/* What is added from outside to what a step makes is left out where the addition is missing: a loop's ends may choose what it is. */
+static void leave_out(const evener *w, int64_t s, uint32_t k, source *from) {
+    wg_operand_place p[2];
+    for (uint32_t n = 0; n < 2; n++)
+        expected_place(w, s, k, n, &p[n]);
+    for (int n = 0; n < 2; n++) {
+        bool outside = p[n].sort == WG_ELEMENT || p[n].sort == WG_OTHER || (p[n].sort == WG_OUTSIDE && old(w, p[n].of)->op == &wg__op_constant);
+        if (outside && is_own(p[1 - n]) && from[1 - n].valid)
+            from[n] = (source){.kind = FROM_NOTHING, .value = -0.0};
+    }
+}
+
 /* What is known of a missing instruction. False if its step cannot be made like the others. */
 static bool judge(const evener *w, int64_t s, bool at_start, uint32_t k, source *from, entry *e) {
     const wg_instruction *i = old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k));
@@ -242,7 +255,7 @@ static bool judge(const evener *w, int64_t s, bool at_start, uint32_t k, source 
     for (uint32_t n = 0; n < i->n; n++)
         valid = valid && from[n].valid;
     *e = (entry){.valid = valid};
-    if (i->op != &wg__op_add || i->dtype == WG_I32)
+    if (!is_sum(i))
         return true;
     bool absent[2], nothing_there[2];
     for (int n = 0; n < 2; n++) {
@@ -269,32 +282,41 @@ static bool can_be_put_in(const wg_instruction *i) {
 }
 
 /* Whether an operand of an instruction put in can be operand `in` of one that is there. */
-static bool can_be(const evener *w, int64_t s, bool at_start, uint32_t k, uint32_t n, const source *from, uint32_t in) {
-    wg_operand_place p, q = wg__place_of(&w->s, in, segment_at(w, s));
-    expected_place(w, s, k, n, &p);
+static bool can_be(const evener *w, int64_t s, const source *from, uint32_t in) {
+    wg_operand_place q = wg__place_of(&w->s, in, segment_at(w, s));
     if (from->kind == FROM_OLD)
         return from->of == in;
     if (from->kind == FROM_ELEMENT)
         return q.sort == WG_ELEMENT && q.of == from->of && q.at == from->at;
-    return from->kind == FROM_NOTHING && at_start && p.sort == WG_SAME && s - p.at < w->start && q.sort != WG_SAME;
+    if (from->kind == FROM_MADE)
+        return from->equal == in;
+    return q.sort != WG_SAME; /* there is nothing: it can be anything from before */
 }
 
-/* An instruction that is there and computes the same, since states that begin alike do: what is missing is another of it. Settles what
- * is not there; 0: there is none. */
-static uint32_t equal_there(evener *w, int64_t s, bool at_start, uint32_t k, const wg_instruction *i, source *from) {
-    for (uint32_t j = k; j > 0; j--) {
-        const entry *e = &w->entries[w->evened[s] - 1 + j - 1];
-        if (e->made || !e->id || !wg__same_op(old(w, e->id), i))
-            continue;
-        const uint32_t *in = wg__reads_const(old(w, e->id));
-        bool equal = true;
-        for (uint32_t n = 0; n < i->n && equal; n++)
-            equal = can_be(w, s, at_start, k, n, &from[n], in[n]) && old(w, in[n])->shape == old(w, operand_of_others(w, s, k, n))->shape;
-        for (uint32_t n = 0; n < i->n && equal; n++)
+/* Whether an instruction that is there computes what is missing at position k; then what is not there is settled to be what it reads. */
+static bool computes(const evener *w, int64_t s, uint32_t k, const wg_instruction *i, source *from, uint32_t id) {
+    const uint32_t *in = wg__reads_const(old(w, id));
+    if (!wg__same_op(old(w, id), i))
+        return false;
+    for (uint32_t n = 0; n < i->n; n++)
+        if (!can_be(w, s, &from[n], in[n]) || old(w, in[n])->shape != old(w, operand_of_others(w, s, k, n))->shape)
+            return false;
+    for (uint32_t n = 0; n < i->n; n++)
+        if (from[n].kind == FROM_NOTHING)
             from[n] = (source){FROM_OLD, .of = in[n], .valid = true};
-        if (equal)
-            return e->id;
-    }
+    return true;
+}
+
+/* An instruction that is there, in the step or at the same position of the ones before, and computes the same, since states that begin
+ * alike do: what is missing is another of it. 0: there is none. */
+static uint32_t equal_there(const evener *w, int64_t s, uint32_t k, const wg_instruction *i, source *from) {
+    entry e;
+    for (uint32_t j = k; j > 0; j--)
+        if (entry_at(w, s, j - 1, &e) && !e.made && e.id && computes(w, s, k, i, from, e.id))
+            return e.id;
+    for (int64_t before = s - 1; before >= w->start && before >= s - WG_MOST_ENDS; before--)
+        if (entry_at(w, before, k, &e) && !e.made && e.id && computes(w, s, k, i, from, e.id))
+            return e.id;
     return 0;
 }
 
@@ -316,7 +338,9 @@ static bool put_in(evener *w, int64_t s, bool at_start, bool near_end, uint32_t 
         if (!source_of(w, s, near_end, k, n, from) || !precedes(w, from, before))
             return false;
     }
-    uint32_t equal = i->op == &wg__op_add ? 0 : equal_there(w, s, at_start, k, i, w->sources + first);
+    if (near_end && is_sum(i))
+        leave_out(w, s, k, w->sources + first);
+    uint32_t equal = i->op == &wg__op_add ? 0 : equal_there(w, s, k, i, w->sources + first);
     if (!judge(w, s, at_start, k, w->sources + first, e))
         return false;
     if (equal)
@@ -403,7 +427,7 @@ static void even_start(evener *w, int64_t first, int64_t end) {
     const int64_t from = w->count;
     w->start = first;
     for (int64_t s = first; s < end && !w->r.failed; s++) {
-        if (w->evened[s] == 0 || try_step(w, s, true, s < w->start + MOST_ENDS))
+        if (w->evened[s] == 0 || try_step(w, s, true, s < w->start + WG_MOST_ENDS))
             continue;
         for (int64_t before = w->start; before < s; before++)
             w->evened[before] = -1;
@@ -420,7 +444,7 @@ static void even_end(evener *w, int64_t first, int64_t from, int64_t end) {
     for (int64_t s = from; s < end && !w->r.failed; s++) {
         if (w->evened[s] == 0)
             continue;
-        if (!try_step(w, s, false, s >= end - MOST_ENDS))
+        if (!try_step(w, s, false, s >= end - WG_MOST_ENDS))
             return;
         redirect(w, s);
     }

@@ -32,8 +32,6 @@ typedef struct special {
     uint32_t next; /* 1 + index of the one of the slot noted before */
 } special;
 
-enum { MOST_ENDS = 4 }; /* steps at each end of a loop with such operands */
-
 typedef struct roller {
     wg_rewrite r;
     wg_steps s;
@@ -250,34 +248,68 @@ static uint32_t picked(roller *w, uint32_t id) {
     return w->failed ? 0 : add_reshape(w, one, old(w, id)->shape);
 }
 
-/* The longest run of a concat's operands, from `k` on, that are neighbouring iterations of one value: how many, and the
- * slice of its stack. */
-static uint32_t neighbours(roller *w, const wg_instruction *c, uint32_t k, uint32_t *count) {
-    const uint32_t *in = wg__reads_const(c);
-    const rolled *l = NULL;
-    uint32_t position = 0;
-    int64_t first = 0;
-    for (*count = 0; k + *count < c->n; ++*count) {
-        const wg_instruction *part = old(w, in[k + *count]);
-        uint32_t v = part->op == &wg__op_reshape ? part->in[0] : 0;
-        const wg_shape *s = part->shape;
-        if (!v || !wg__in_body(&w->s, v) || s->rank != old(w, v)->shape->rank + 1 || s->dim[0] != 1 ||
-            memcmp(s->dim + 1, old(w, v)->shape->dim, sizeof *s->dim * (size_t)(s->rank - 1)) != 0)
-            break;
-        const rolled *of = &w->loops[w->s.segments[w->s.in_segment[v] - 1].loop - 1];
-        int64_t at = index_in_stack(w, of, w->s.in_segment[v] - 1);
-        if (*count == 0)
-            l = of, position = w->s.position[v], first = at;
-        else if (of != l || w->s.position[v] != position || at != first + *count)
-            break;
-    }
-    if (*count < 2)
-        return *count = 0;
-    uint32_t all = stacked_of(w, l, position);
-    return w->failed ? 0 : add_slice(w, all, first, *count);
+static uint32_t outside(roller *w, uint32_t id);
+
+/* An operand of a concat as one of a sequence: iteration `at` of a loop's value, or element `at` of an array outside. */
+typedef struct part {
+    const rolled *of; /* NULL: of the array */
+    uint32_t position, array;
+    int64_t at;
+    bool flat; /* its first axis is the value's own; else one more, of size 1 */
+} part;
+
+static bool is_iteration(const roller *w, uint32_t id, part *made) {
+    if (!wg__in_body(&w->s, id))
+        return false;
+    int64_t segment = w->s.in_segment[id] - 1;
+    const rolled *of = &w->loops[w->s.segments[segment].loop - 1];
+    made->of = of;
+    made->position = w->s.position[id];
+    made->at = index_in_stack(w, of, segment);
+    return true;
 }
 
-static uint32_t outside(roller *w, uint32_t id);
+static bool part_of(const roller *w, uint32_t id, part *made) {
+    const wg_instruction *i = old(w, id);
+    const wg_shape *s = i->shape;
+    *made = (part){0};
+    const wg_shape *v = i->op == &wg__op_reshape ? old(w, i->in[0])->shape : NULL;
+    bool one_more = v && s->rank == v->rank + 1 && s->dim[0] == 1 && memcmp(s->dim + 1, v->dim, sizeof *s->dim * (size_t)v->rank) == 0;
+    if (one_more && is_iteration(w, i->in[0], made))
+        return true;
+    made->flat = true;
+    if (!w->s.array[id])
+        return s->rank > 0 && is_iteration(w, id, made);
+    made->array = w->s.array[id];
+    made->at = w->s.element[id];
+    return s->rank > 0;
+}
+
+static bool follows(const part *first, const part *next, int64_t count) {
+    return next->of == first->of && next->position == first->position && next->array == first->array && next->flat == first->flat &&
+           next->at == first->at + count;
+}
+
+/* The longest run of a concat's operands, from `k` on, that are neighbouring iterations of one value, or neighbouring elements of one
+ * array: how many, and the slice of its stack, or of the array. */
+static uint32_t neighbours(roller *w, const wg_instruction *c, uint32_t k, uint32_t *count) {
+    const uint32_t *in = wg__reads_const(c);
+    part first, next;
+    *count = part_of(w, in[k], &first);
+    while (*count && k + *count < c->n && part_of(w, in[k + *count], &next) && follows(&first, &next, *count))
+        ++*count;
+    if (*count < 2)
+        return *count = 0;
+    uint32_t all = first.of ? stacked_of(w, first.of, first.position) : outside(w, first.array);
+    uint32_t made = w->failed ? 0 : add_slice(w, all, first.at, *count);
+    if (w->failed || !first.flat)
+        return made;
+    wg_shape shape = *old(w, in[k])->shape;
+    shape.dim[0] *= *count;
+    wg__shape_set(&shape, shape.rank, shape.dim);
+    const wg_shape *kept = wg__program_shape(w->r.program, &shape);
+    return kept ? add_reshape(w, made, kept) : checked(w, 0);
+}
 
 /* Whether it is made in a loop, and no view of that. */
 static bool is_picked(const roller *w, uint32_t id) { return wg__in_body(&w->s, id) && !old(w, id)->op->view; }
@@ -347,6 +379,8 @@ static uint32_t waits_for(const roller *w, uint32_t id, uint32_t *next) {
     const wg_instruction *i = old(w, id);
     for (; !is_picked(w, id) && *next < i->n; ++*next) {
         uint32_t in = wg__reads_const(i)[*next];
+        if (w->s.array[in] && !w->outer[w->s.array[in]])
+            return w->s.array[in];
         bool part = old(w, in)->op == &wg__op_reshape && is_picked(w, old(w, in)->in[0]);
         if (!w->outer[in] && !is_picked(w, in) && !part)
             return in;
@@ -595,14 +629,14 @@ static bool begins(roller *w, int64_t first, int64_t learnt) {
 /* Where the loop that begins with segment `first` of its run ends, and the segment that sees its pattern. */
 static int64_t longest(roller *w, int64_t first, int64_t end, int64_t *learnt) {
     segment *g = w->s.segments;
-    for (int64_t at = first + 1; at <= first + MOST_ENDS && at + 1 < end && !w->failed; at++) {
+    for (int64_t at = first + 1; at <= first + WG_MOST_ENDS && at + 1 < end && !w->failed; at++) {
         drop_specials(w, 0);
         if (!same_ops(w, first, at) || !same_ops(w, at, at + 1) || !learn(w, g + at, g + at + 1) || !begins(w, first, at))
             continue;
         int64_t to = at + 2;
         while (to < end && same_ops(w, at, to) && fits(w, g + to, to - at))
             to++;
-        for (int64_t last = to + MOST_ENDS; to < wg__min(last, end) && same_ops(w, at, to) && fits_as_end(w, g + to, to - at, false);)
+        for (int64_t last = to + WG_MOST_ENDS; to < wg__min(last, end) && same_ops(w, at, to) && fits_as_end(w, g + to, to - at, false);)
             to++;
         *learnt = at;
         return to;

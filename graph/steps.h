@@ -33,6 +33,9 @@ typedef struct wg_operand_place {
 
 #define WG_IN_NO_BODY UINT32_MAX
 
+/* Steps at each end of a loop that may read other things than the rest, chosen by iteration. */
+enum { WG_MOST_ENDS = 16 };
+
 typedef struct wg_steps {
     const wg_program *program;
     wg_segment *segments;

@@ -71,7 +71,7 @@ static uint32_t part_of_stack(mover *m, uint32_t id, bool backward) {
     return wg__make_slice(&m->r, all, c->shape->rank, part_from(m, id), old(m, id)->shape->dim[c->shape->rank - 1], 0);
 }
 
-enum { MOST_ENDS = 8 };
+enum { MOST_ENDS = 32 };
 
 /* The stack of elements that are something else in some of the first and last iterations: those, and a slice of the array. 0 if it
  * is no such slice. */

@@ -208,6 +208,8 @@ static void expression(writer *w, const char *length, int depth) {
         gate(w, length, depth - 1);
     else if (chance(w, 0.15))
         row_function(w, length, depth - 1);
+    else if (chance(w, 0.06))
+        put(w, "dropout("), expression(w, length, depth - 1), put(w, ", 0.3)");
     else if (chance(w, 0.3))
         put(w, "%s(", chance(w, 0.05) ? "stop_gradient" : activation(w)), expression(w, length, depth - 1), put(w, ")");
     else
@@ -237,7 +239,7 @@ static void write_next(writer *w, const value *s) {
     const char *length = s->length;
     put(w, "%s' = ", s->name);
     value *a = pick(w, length), *b = pick(w, length);
-    switch (below(w, 9)) {
+    switch (below(w, 10)) {
     case 0:
     case 1: put(w, "(1 - sigmoid(%s))*%s + sigmoid(%s)*%s", a->name, b->name, a->name, s->name); break;
     case 2: put(w, "%s*tanh(%s)", a->name, b->name); break;
@@ -245,6 +247,7 @@ static void write_next(writer *w, const value *s) {
     case 4: put(w, "0.5*%s + ", s->name), gate(w, length, 1); break;
     case 5: put(w, "tanh("), expression(w, length, 3), put(w, ")"); break;
     case 6: row_function(w, length, 2); break;
+    case 7: put(w, "dropout("), gate(w, length, 1), put(w, ", 0.4)"); break;
     default: gate(w, length, 1);
     }
 }
@@ -424,7 +427,12 @@ static wg_unroll *unroll_layer(maker *m, const wg_cell *cell, int64_t input, wg_
         if (wg_cell_shape(cell, name, input, m->hidden, &s, NULL) == WG_OK && chance(&m->w, 0.4))
             given[n++] = (wg_named){name, variable(m, 2, (const int64_t[]){m->batch, s.dim[0]}, 1)};
     }
-    return wg_unroll_new(m->tape, cell, input, m->hidden, n, given, &(wg_unroll_options){.lengths = m->lengths});
+    wg_tensor *key = wg_key_new(m->tape->memory, (uint64_t)below(&m->w, 1000));
+    wg_unroll_options options = {.lengths = m->lengths, .training = chance(&m->w, 0.7)};
+    if (key && options.training)
+        options.key = wg_leaf(m->tape, key);
+    wg_tensor_free(key);
+    return wg_unroll_new(m->tape, cell, input, m->hidden, n, given, &options);
 }
 
 static wg_var plus(wg_var a, wg_var b) { return wg_valid(a) ? wg_add(a, b) : b; }
@@ -637,6 +645,7 @@ void random_cell_cover(random_cell_coverage *c, const wg_program *p) {
             cover_loop(c, p, &p->loops[k], &several);
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
+        c->drawn += i->op == &wg__op_draws;
         c->stacked += i->op == &wg__op_stacked;
         c->over += i->op == &wg__op_stacked && p->values[id].over;
         c->over_parts += i->op == &wg__op_stacked && p->values[id].over && p->list[i->in[0]].op == &wg__op_concat;

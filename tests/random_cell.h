@@ -32,7 +32,7 @@ void random_cell_free(random_cell *made);
     _(straight, "cells left without a loop of several steps") _(tiled, "loops in tiles of rows")                               \
     _(whole, "loops whose steps run whole") _(ragged, "loops with a smaller last tile") _(carried, "carries") _(ending, "endings")                  \
     _(moving, "elements of outside arrays") _(stacked, "stacks") _(in_stack, "values made in their stack")                     \
-    _(last, "values taken from the last step") _(twice, "values with two places") _(regions, "regions")                        \
+    _(drawn, "draws of all steps") _(last, "values taken from the last step") _(twice, "values with two places") _(regions, "regions")                        \
     _(local, "values that stay in their region") _(spread, "operands of a region that are one element a row")                  \
     _(packed, "packed products") _(merged, "slices of merged products") _(joined, "products of operands side by side")         \
     _(in_parts, "concats made in parts") _(before, "products of all steps at once, before or after a loop")                    \
