@@ -243,7 +243,7 @@ static void leave_out(const evener *w, int64_t s, uint32_t k, source *from) {
         expected_place(w, s, k, n, &p[n]);
     for (int n = 0; n < 2; n++) {
         bool outside = p[n].sort == WG_ELEMENT || p[n].sort == WG_OTHER || (p[n].sort == WG_OUTSIDE && old(w, p[n].of)->op == &wg__op_constant);
-        if (outside && is_own(p[1 - n]) && from[1 - n].valid)
+        if (outside && p[1 - n].sort == WG_SAME && from[1 - n].valid)
             from[n] = (source){.kind = FROM_NOTHING, .value = -0.0};
     }
 }
