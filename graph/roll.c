@@ -650,7 +650,7 @@ static int64_t longest(roller *w, int64_t first, int64_t end, int64_t *learnt) {
 /* All loops of one run. What is the same in all steps comes first. */
 static void roll_run(roller *w, int64_t first, int64_t end) {
     for (uint32_t id = w->s.segments[first].from; id < w->s.segments[end - 1].to; id++)
-        if (w->s.in_segment[id] && w->s.position[id] == WG_IN_NO_BODY && !w->s.array[id])
+        if (w->s.in_segment[id] && w->s.position[id] == WG_IN_NO_BODY && !w->s.array[id] && old(w, id)->op->kind != WG_EFFECT)
             outside(w, id);
     for (int64_t at = first; at < end && !w->failed;) {
         int64_t learnt, to = longest(w, at, end, &learnt);

@@ -146,12 +146,21 @@ static void find_shared(const wg_steps *w, sharing *s) {
     }
 }
 
-/* Stores and guards stay outside of loops, so runs that have some are not rolled; nor are those with values that have no room for
- * one axis more, the steps'. */
+static bool has_effect(const wg_steps *w, uint32_t id) { return old(w, id)->op->kind == WG_EFFECT; }
+
+/* Stores and guards stay outside of loops, so runs where steps read what they give are not rolled; nor are those with values that have
+ * no room for one axis more, the steps'. */
 static void find_plain(wg_steps *w) {
-    for (uint32_t id = 1; id < w->program->count; id++)
-        if (w->in_segment[id] && (old(w, id)->op->kind == WG_EFFECT || old(w, id)->shape->rank == WG_MAX_RANK))
+    for (uint32_t id = 1; id < w->program->count; id++) {
+        bool plain = old(w, id)->shape->rank == WG_MAX_RANK;
+        for (uint32_t k = 0; k < old(w, id)->n; k++) {
+            uint32_t in = wg__reads_const(old(w, id))[k], s = w->in_segment[in];
+            if (w->in_segment[id] && s && has_effect(w, in))
+                w->segments[s - 1].plain = plain = true;
+        }
+        if (w->in_segment[id] && plain)
             w->segments[w->in_segment[id] - 1].plain = true;
+    }
     for (int64_t s = 1; s < w->count; s++)
         if (w->segments[s].run == w->segments[s - 1].run)
             w->segments[s].plain = w->segments[s].plain || w->segments[s - 1].plain;
@@ -160,7 +169,7 @@ static void find_plain(wg_steps *w) {
             w->segments[s - 1].plain = w->segments[s].plain;
 }
 
-/* What of a step is its body: not what is the same in all steps, nor what only picks elements. */
+/* What of a step is its body: not what is the same in all steps, nor what only picks elements, nor effects. */
 static bool find_bodies(wg_steps *w) {
     const wg_program *p = w->program;
     sharing *shared = wg__take0(p->memory, wg__size((size_t)p->count, sizeof *shared, 0));
@@ -184,7 +193,7 @@ static bool find_bodies(wg_steps *w) {
             w->segments[s].first = filled;
         }
         wg_segment *g = &w->segments[s];
-        if (g->plain || shared[id].shared || w->array[id])
+        if (g->plain || shared[id].shared || w->array[id] || has_effect(w, id))
             continue;
         w->position[id] = g->count++;
         w->body[filled++] = id;

@@ -12,7 +12,7 @@ typedef struct wg_segment {
     int64_t step;
     uint32_t first, count; /* in wg_steps.body */
     uint32_t run;          /* segments of one run follow each other, by one step each */
-    bool plain;            /* has effects: its run stays as it is */
+    bool plain;            /* its run stays as it is */
     uint32_t loop;         /* for `roll`: 1 + the loop that it became */
 } wg_segment;
 
