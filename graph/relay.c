@@ -99,7 +99,7 @@ static uint32_t chain_for(relayer *w, const run *r, uint32_t k, uint32_t n, uint
         known = read_from_before(w, r, r->first + back - d, k, n);
     uint32_t at = 0;
     for (int64_t d = 1; d < back && !w->r.failed; d++)
-        at = relay_for(w, r, (relay){of, d, at, known ? read_from_before(w, r, r->first + back - d, k, n) : 0});
+        at = relay_for(w, r, (relay){.of = of, .back = d, .from = at, .init = known ? read_from_before(w, r, r->first + back - d, k, n) : 0});
     return at;
 }
 

@@ -261,11 +261,11 @@ typedef struct part {
 static bool is_iteration(const roller *w, uint32_t id, part *made) {
     if (!wg__in_body(&w->s, id))
         return false;
-    int64_t segment = w->s.in_segment[id] - 1;
-    const rolled *of = &w->loops[w->s.segments[segment].loop - 1];
+    int64_t number = w->s.in_segment[id] - 1;
+    const rolled *of = &w->loops[w->s.segments[number].loop - 1];
     made->of = of;
     made->position = w->s.position[id];
-    made->at = index_in_stack(w, of, segment);
+    made->at = index_in_stack(w, of, number);
     return true;
 }
 
@@ -381,8 +381,8 @@ static uint32_t waits_for(const roller *w, uint32_t id, uint32_t *next) {
         uint32_t in = wg__reads_const(i)[*next];
         if (w->s.array[in] && !w->outer[w->s.array[in]])
             return w->s.array[in];
-        bool part = old(w, in)->op == &wg__op_reshape && is_picked(w, old(w, in)->in[0]);
-        if (!w->outer[in] && !is_picked(w, in) && !part)
+        bool raised = old(w, in)->op == &wg__op_reshape && is_picked(w, old(w, in)->in[0]);
+        if (!w->outer[in] && !is_picked(w, in) && !raised)
             return in;
     }
     return 0;
@@ -435,9 +435,9 @@ static uint32_t array_of(roller *w, place p, int64_t first, int64_t times, wg_el
     return all;
 }
 
-static bool is_special(const roller *w, int64_t slot, int64_t segment) {
+static bool is_special(const roller *w, int64_t slot, int64_t number) {
     uint32_t s = w->special[slot];
-    while (s && w->specials[s - 1].segment != segment)
+    while (s && w->specials[s - 1].segment != number)
         s = w->specials[s - 1].next;
     return s;
 }
@@ -475,8 +475,8 @@ static uint64_t hash_of(uint32_t of, wg_element_attr at) {
 
 /* The place in the table of what there is of these, or would be. */
 static uint32_t *head_place(const head *h, uint32_t of, wg_element_attr at) {
-    for (uint64_t place = hash_of(of, at);; place++) {
-        uint32_t *found = &h->table[place & (h->size - 1)];
+    for (uint64_t hash = hash_of(of, at);; hash++) {
+        uint32_t *found = &h->table[hash & (h->size - 1)];
         const entry *e = *found ? &h->list[*found - 1] : NULL;
         if (!e || (e->of == of && e->at.from == at.from && e->at.step == at.step && e->at.late == at.late && e->at.fewer == at.fewer))
             return found;
@@ -504,14 +504,14 @@ static void head_free(roller *w, head *h) {
 static uint32_t add_head(roller *w, head *h, uint32_t of, wg_element_attr at, const wg_instruction *i) {
     if (2 * (uint64_t)h->count >= h->size && !head_grow(w, h))
         return checked(w, 0);
-    uint32_t *place = head_place(h, of, at);
-    if (*place)
-        return h->list[*place - 1].id;
+    uint32_t *found = head_place(h, of, at);
+    if (*found)
+        return h->list[*found - 1].id;
     if (!wg__room(w->r.program->memory, (void **)&h->list, h->count, &h->room, sizeof *h->list))
         return checked(w, 0);
     uint32_t id = checked(w, wg__rewrite_add(&w->r, i));
     h->list[h->count++] = (entry){of, id, at};
-    *place = (uint32_t)h->count;
+    *found = (uint32_t)h->count;
     return id;
 }
 

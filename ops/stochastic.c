@@ -207,8 +207,8 @@ typedef struct draws_attr {
     int64_t apart, times;
 } draws_attr;
 
-bool wg__draws_apart(const wg_op *draw, const void *a, const void *b, int64_t *apart) {
-    if (draw->attr_size != sizeof(draw_attr))
+bool wg__draws_apart(const wg_op *op, const void *a, const void *b, int64_t *apart) {
+    if (op->attr_size != sizeof(draw_attr))
         return false;
     draw_attr one = *(const draw_attr *)a, other = *(const draw_attr *)b;
     *apart = (int64_t)(other.stream - one.stream);
@@ -216,10 +216,10 @@ bool wg__draws_apart(const wg_op *draw, const void *a, const void *b, int64_t *a
     return memcmp(&one, &other, sizeof one) == 0;
 }
 
-void wg__draws_set(void *attr, const wg_op *draw, const void *first, int64_t apart, int64_t times) {
+void wg__draws_set(void *attr, const wg_op *op, const void *first, int64_t apart, int64_t times) {
     draws_attr d;
     memset(&d, 0, sizeof d);
-    d.draw = draw;
+    d.draw = op;
     d.first = *(const draw_attr *)first;
     d.apart = apart;
     d.times = times;
@@ -246,7 +246,7 @@ static wg_status draws_shape(wg_infer *q) {
 static void draws_range(void *user, int64_t from, int64_t to) {
     const wg_call *all = user;
     const draws_attr *d = all->attr;
-    const wg_team alone = {.threads = 1};
+    wg_team alone = {.threads = 1};
     draw_attr own = d->first;
     wg_shape shape;
     wg__shape_set(&shape, all->out.shape->rank - 1, all->out.shape->dim + 1);

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "drawn_cell.h"
 #include "plan.h"
@@ -329,17 +328,12 @@ typedef struct compilation {
     const wg_var *y;
     const char *without;
     wg_plan *plan;
-    double seconds; /* of processor time */
     wg_error error;
 } compilation;
 
 static void *compile_here(void *user) {
     compilation *c = user;
-    struct timespec from, to;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
     c->plan = wg_compile(c->n, c->y, &(wg_compile_options){.without = c->without}, &c->error);
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
-    c->seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
     return NULL;
 }
 
@@ -375,13 +369,12 @@ static wg_var through_views(wg_tape *tape, int64_t views, bool of_input) {
     return add(weighed(last, 2), weighed(h, 3));
 }
 
-Test(rolling, chains_of_views_take_no_stack_and_linear_time) {
+Test(rolling, chains_of_views_take_no_stack) {
     for (int k = 0; k < 2; k++) {
         wg_tape *tape = wg_tape_new(NULL);
         wg_var y = through_views(tape, 50000, k);
         wg_tensor *want = taped_value(y);
         compilation c = compiled_on_a_small_stack(1, &y, "simplify"); /* which leaves no chain */
-        cr_expect_lt(c.seconds, 4, "%g s", c.seconds);
         cr_assert_eq(wg_run(c.plan, NULL), WG_OK);
         cr_expect(close_to(want, wg_plan_output(c.plan, 0)));
         wg_tensor_free(want);
@@ -390,13 +383,12 @@ Test(rolling, chains_of_views_take_no_stack_and_linear_time) {
     }
 }
 
-Test(rolling, long_sequences_take_no_stack_and_linear_time) {
+Test(rolling, long_sequences_take_no_stack) {
     static const char *const text = "cell c\ninput x\nstate h, d\nh' = tanh(W @ x + U @ h + 0.5*d)\nd' = h\n";
     wg_var y[MOST];
     unrolled u;
     int n = record(&u, text, 50000, 1, OUTPUTS, PARAMS_FROM_ZERO, y);
     compilation c = compiled_on_a_small_stack(n, y, NULL);
-    cr_expect_lt(c.seconds, 20, "%g s", c.seconds);
     cr_expect_lt(wg_plan_measure(c.plan).instructions, 300);
     wg_tensor *want = taped_value(y[0]);
     cr_assert_eq(wg_run(c.plan, NULL), WG_OK);
