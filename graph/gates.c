@@ -33,6 +33,7 @@ typedef struct merger {
     uint32_t member_count;
     uint32_t *group_of; /* by old id of a product or of a sum: 1 + its group; 0: none */
     bool *inner;        /* by old id: a sum that is part of another */
+    bool *kept;         /* by old id: what is made of it is stacked and read by nothing else, so that it may leave the loop (time.c) */
     uint32_t *chain;    /* by old id of a left operand: the last candidate that reads it; by candidate: the one before */
     group *groups;
     int64_t group_count, group_room;
@@ -122,9 +123,12 @@ static void find_sums(merger *m) {
     wg__give(m->p->memory, depth);
 }
 
-/* Products left over that read one left operand in one way. */
+/* Products left over that read one left operand in one way, and stay in the loop or leave it together. */
 static void find_readers(merger *m) {
     uint32_t *last = m->chain, *before = m->chain + m->p->count;
+    for (uint32_t id = 1; id < m->p->count; id++)
+        if (m->p->list[id].op == &wg__op_stacked)
+            m->kept[m->p->list[id].in[0]] = m->reads[m->p->list[id].in[0]] == 1;
     for (uint32_t id = 1; id < m->p->count; id++)
         if (is_candidate(m, id) && !m->group_of[id]) {
             before[id] = last[m->p->list[id].in[0]];
@@ -135,7 +139,7 @@ static void find_readers(merger *m) {
             continue;
         group g = {.first = m->member_count, .loop = m->p->list[id].loop};
         for (uint32_t other = id; other && g.count < MOST_MEMBERS; other = before[other])
-            if (!m->group_of[other] && transposed_b(&m->p->list[other]) == transposed_b(&m->p->list[id]))
+            if (!m->group_of[other] && m->kept[other] == m->kept[id] && transposed_b(&m->p->list[other]) == transposed_b(&m->p->list[id]))
                 add_member(m, &g, other);
         if (g.count < 2)
             continue;
@@ -224,12 +228,14 @@ wg_status wg__pass_gates(wg_program *p, wg_error *error) {
     m.reads = wg__count_reads(p);
     m.members = wg__take(p->memory, wg__size(n, sizeof *m.members, 0));
     m.group_of = wg__take0(p->memory, wg__size(n, sizeof *m.group_of, 0));
-    m.inner = wg__take0(p->memory, n);
+    m.inner = wg__take0(p->memory, wg__size(n, 2, 0));
     m.chain = wg__take0(p->memory, wg__size(n, 2 * sizeof *m.chain, 0));
     m.of_loop = wg__take0(p->memory, wg__size((size_t)p->loop_count + 1, sizeof *m.of_loop, 0));
     bool good = m.of_loop && m.reads && m.members && m.group_of && m.inner && m.chain && wg__rewrite_begin(&m.r, p);
-    if (good)
+    if (good) {
+        m.kept = m.inner + n;
         find_sums(&m);
+    }
     if (good && !m.r.failed)
         find_readers(&m);
     for (uint32_t id = 1; good && !m.r.failed && id < p->count; id++) {
