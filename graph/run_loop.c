@@ -7,6 +7,7 @@
 #include "pointwise.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Where a value is found in an iteration. */
@@ -48,7 +49,8 @@ typedef struct reference {
 
 typedef struct step {
     const wg_op *op;
-    uint32_t n, map; /* map: index into the lane's maps */
+    uint16_t n, ahead; /* ahead: bit k: operand k is asked of memory a block before it is read (3: the result) */
+    uint32_t map;      /* index into the lane's maps */
     reference in[3], out;
 } step;
 
@@ -92,7 +94,8 @@ struct wg_loop_plan {
     size_t scratch; /* of the kernels */
 };
 
-enum { BLOCK = 256 };
+/* BLOCK: elements. FAR: bytes of all iterations of a value from where it is no longer in a cache when it is read. */
+enum { BLOCK = 256, FAR = 1 << 20 };
 
 /* ---- making ---- */
 
@@ -241,6 +244,18 @@ static reference reference_to(maker *m, blocks *b, uint32_t id, const uint32_t *
     return r;
 }
 
+/* Whether a region's operand comes from far away, and no step before this one has asked for it. */
+static bool is_far(const wg_loop_plan *l, const region *g, const reference *r) {
+    const slot *t = &l->slots[r->slot];
+    if (!r->is_slot || r->spread || t->kind != SLOT_OUTSIDE || t->row == 0 || llabs(t->step) < FAR / l->loop->times)
+        return false;
+    for (const step *s = l->steps + g->first; s < l->steps + l->step_count; s++)
+        for (uint32_t k = 0; k < 4; k++)
+            if (s->ahead >> k & 1 && (k == 3 ? s->out : s->in[k]).slot == r->slot)
+                return false;
+    return true;
+}
+
 /* The region that begins at `from`; returns one past it. Blocks for operands that are repeated stay theirs. */
 static uint32_t add_region(maker *m, uint32_t from, uint32_t *block_of, blocks *b) {
     wg_program *p = m->program;
@@ -252,7 +267,7 @@ static uint32_t add_region(maker *m, uint32_t from, uint32_t *block_of, blocks *
     for (; to < l->loop->to && p->list[to].region == p->list[from].region && !m->failed; to++) {
         const wg_instruction *i = &p->list[to];
         step *s = &l->steps[l->step_count];
-        *s = (step){.op = i->op, .n = i->n, .map = (uint32_t)l->step_count};
+        *s = (step){.op = i->op, .n = (uint16_t)i->n, .map = (uint32_t)l->step_count};
         l->step_count++;
         for (uint32_t k = 0; k < i->n; k++)
             s->in[k] = reference_to(m, b, wg__reads_const(i)[k], block_of, &g);
@@ -269,6 +284,9 @@ static uint32_t add_region(maker *m, uint32_t from, uint32_t *block_of, blocks *
         s->out = reference_to(m, b, to, block_of, &g);
         if (p->values[to].local && p->values[to].last == to) /* never read */
             b->free[b->free_count++] = s->out.block;
+        for (uint32_t k = 0; k < 4 && !m->failed; k++)
+            if ((k == 3 || k < s->n) && is_far(l, &g, k == 3 ? &s->out : &s->in[k]))
+                s->ahead |= (uint16_t)(1u << k);
     }
     g.count = (uint32_t)l->step_count - g.first;
     g.flat = g.flat && !g.spreads;
@@ -502,6 +520,20 @@ static inline char *found(const lane *n, const reference *r, const slot *slots, 
     return r->is_slot && !r->spread ? n->at[r->slot] + row * slots[r->slot].row + byte : block_at(n, r->block);
 }
 
+/* Asks memory for what a step will read and write in the next block: further on in the row, in the next row, or in the next iteration. */
+static void ask_ahead(const lane *n, const step *s, int64_t row, int64_t byte, int64_t bytes, bool same_row, bool last_row) {
+    const wg_loop_plan *l = n->run->plan;
+    for (uint32_t k = 0; k < 4; k++) {
+        const reference *r = k == 3 ? &s->out : &s->in[k];
+        if (!(s->ahead >> k & 1))
+            continue;
+        const slot *t = &l->slots[r->slot];
+        const char *next = n->at[r->slot] + (same_row ? row * t->row + byte + bytes : last_row ? t->step : (row + 1) * t->row);
+        for (int64_t at = 0; at < bytes; at += 64)
+            k == 3 ? __builtin_prefetch(next + at, 1) : __builtin_prefetch(next + at);
+    }
+}
+
 static void run_region(const lane *n, const region *g, int64_t rows) {
     const wg_loop_plan *l = n->run->plan;
     const slot *slots = l->slots;
@@ -515,6 +547,8 @@ static void run_region(const lane *n, const region *g, int64_t rows) {
             int64_t count = wg__min(BLOCK, columns - from), byte = from * (int64_t)size;
             for (const step *s = l->steps + g->first, *end = s + g->count; s < end; s++) {
                 const void *in[3];
+                if (s->ahead)
+                    ask_ahead(n, s, row, byte, count * (int64_t)size, from + BLOCK < columns, row + 1 == rows);
                 for (uint32_t k = 0; k < s->n; k++)
                     in[k] = found(n, &s->in[k], slots, row, byte);
                 n->maps[s->map](count, in, found(n, &s->out, slots, row, byte));
