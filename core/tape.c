@@ -90,6 +90,9 @@ void wg_tape_rewind(wg_tape *tape, wg_mark mark) {
     for (int i = 0; i < WG_CONSTANT_SLOTS; i++)
         if (tape->constants[i].id >= mark.nodes)
             tape->constants[i].shape = NULL;
+    for (int i = 0; i < WG_MEMO_SLOTS; i++)
+        if (tape->memo[i].id >= mark.nodes)
+            tape->memo[i].op = NULL;
     wg__arena_rewind(&tape->arena, mark.bytes);
     tape->count = mark.nodes;
     tape->streams = mark.streams;
@@ -320,8 +323,8 @@ static bool settle_operands(wg_tape *tape, const wg_op *op, int n, const wg_var 
 /* What an op makes follows from its attributes and its operands' shapes and types alone: the shape and type that its rule gave for
  * a node still on the tape are those of every node made of the same. This is looked for where there are one or two operands. */
 
-/* The slot of such a node. Of no address but the op's within this library: one program finds the same every time. */
-static inline uint32_t *memo_slot(wg_tape *tape, const wg_op *op, const wg_node *a, const wg_node *b, const char *attr) {
+/* The slot of such a rule's result. Of no address but the op's within this library: one program finds the same every time. */
+static inline wg_memo *memo_slot(wg_tape *tape, const wg_op *op, const wg_node *a, const wg_node *b, const char *attr) {
     enum { SEEN = 32 }; /* bytes of the attributes: what is behind them is compared and not hashed */
     uint64_t hash = (uintptr_t)op - (uintptr_t)&wg__op_leaf, word;
     hash = ((hash ^ wg__shape_hash(a->shape)) * WG_HASH_PRIME) ^ wg__shape_hash(b->shape);
@@ -414,18 +417,20 @@ wg_var wg_apply(const wg_op *op, int n, const wg_var *in, const void *attr) {
         return apply_any(op, n, in, attr);
     wg_tape *tape = x.tape;
     const wg_node *a = wg__of(x), *b = wg__of(y);
-    uint32_t *slot = memo_slot(tape, op, a, b, attr);
-    const wg_node *made = wg__node(tape, *slot < tape->count ? *slot : 0); /* node 0 is no op's */
-    if (made->op == op && alike(wg__node(tape, made->in[0]), a) && alike(wg__node(tape, made->in[n - 1]), b) &&
-        same_bytes(made->attr, attr, op->attr_size)) {
-        wg_var again = wg__fill(tape, op, (wg_dtype)made->dtype, made->shape, n, (uint32_t)x.as.id, (uint32_t)y.as.id);
-        wg__of(again)->attr = op->attr_size ? made->attr : NULL;
+    wg_memo *memo = memo_slot(tape, op, a, b, attr);
+    const uint32_t types = a->dtype | (uint32_t)b->dtype << 8;
+    if (memo->op == op && memo->first == a->shape && memo->last == b->shape && memo->types == types &&
+        same_bytes(memo->attr, attr, op->attr_size)) {
+        wg_var again = wg__fill(tape, op, (wg_dtype)memo->dtype, memo->shape, n, (uint32_t)x.as.id, (uint32_t)y.as.id);
+        wg__of(again)->attr = memo->attr;
         return again;
     }
-    wg_var first = apply_by_rule(tape, op, n, in, (const wg_shape *const[]){a->shape, b->shape},
-                                 (const wg_dtype[]){a->dtype, b->dtype}, attr);
-    if (first.as.id)
-        *slot = (uint32_t)first.as.id;
+    const wg_shape *const shapes[] = {a->shape, b->shape};
+    wg_var first = apply_by_rule(tape, op, n, in, shapes, (const wg_dtype[]){a->dtype, b->dtype}, attr);
+    if (first.as.id) {
+        const wg_node *made = wg__of(first);
+        *memo = (wg_memo){op, shapes[0], shapes[1], made->shape, op->attr_size ? made->attr : NULL, types, made->dtype, first.as.id};
+    }
     return first;
 }
 

@@ -53,6 +53,16 @@ typedef struct wg_constant_slot {
     uint32_t dtype;
 } wg_constant_slot;
 
+/* What an op's rule made of operands: see wg_apply. */
+typedef struct wg_memo {
+    const wg_op *op; /* NULL: empty */
+    const wg_shape *first, *last, *shape;
+    const char *attr;
+    uint32_t types; /* of the operands, 8 bits each */
+    uint32_t dtype; /* of the result */
+    int64_t id;     /* of the node, whose attributes these are */
+} wg_memo;
+
 enum { WG_CONSTANT_SLOTS = 256, WG_MEMO_SLOTS = 256 };
 
 struct wg_tape {
@@ -79,7 +89,7 @@ struct wg_tape {
     void *spare; /* a block of spare_bytes that wg__borrow may hand out again */
     size_t spare_bytes;
     wg_constant_slot constants[WG_CONSTANT_SLOTS]; /* last constants made, so that they are recorded once */
-    uint32_t memo[WG_MEMO_SLOTS]; /* ids of nodes that wg_apply recorded lately, by what they were made of */
+    wg_memo memo[WG_MEMO_SLOTS]; /* what wg_apply recorded lately */
     char message[1024];
 };
 

@@ -50,6 +50,7 @@ typedef struct work {
     wg_optimiser *optimiser;
     wg_params *arrays; /* leaves that no model owns */
     wg_tape *tape;
+    bool lent; /* the tape is not the work's own */
     wg_plan *plan;
     int touched;
     wg_tensor **touch; /* every weight, and x: changed before each run */
@@ -59,6 +60,8 @@ typedef struct work {
 } work;
 
 int work_make(work *k, const bench_arguments *a, const workload *w, int threads);
+/* Recorded alone, not compiled, on a tape that stays the caller's, who rewinds it when the work is freed. */
+int work_make_on(work *k, const bench_arguments *a, const workload *w, int threads, wg_tape *tape);
 void work_free(work *k);
 /* Changes one element of every weight and of x, and runs the plan. */
 int work_run(work *k);

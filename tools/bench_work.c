@@ -193,6 +193,8 @@ static int compile(work *k, int n, const wg_var *y) {
     if (wg_tape_status(k->tape) != WG_OK)
         return fail(common_of(k), "%s: %s", k->w->name, wg_tape_message(k->tape));
     k->nodes = wg_tape_count(k->tape);
+    if (k->lent)
+        return 0;
     k->flops = k->a->compile ? 0 : count_products(n, y);
     double start = seconds();
     k->plan = wg_compile(n, y, &(wg_compile_options){.run = k->run}, &error);
@@ -283,20 +285,26 @@ static int make_characters(work *k) {
     return status;
 }
 
-int work_make(work *k, const bench_arguments *a, const workload *w, int threads) {
+int work_make_on(work *k, const bench_arguments *a, const workload *w, int threads, wg_tape *tape) {
     *k = (work){.a = a, .w = w, .run = a->common.run, .dtype = a->type == 0 ? WG_F32 : WG_F64};
     k->run.threads = threads;
     k->arrays = wg_params_new(a->common.memory);
-    k->tape = wg_tape_new(a->common.memory);
+    k->lent = tape;
+    k->tape = tape ? tape : wg_tape_new(a->common.memory);
     if (!k->arrays || !k->tape)
         return no_memory(k);
     return w->kind == WORK_CELL ? make_cell(k) : make_characters(k);
 }
 
+int work_make(work *k, const bench_arguments *a, const workload *w, int threads) {
+    return work_make_on(k, a, w, threads, NULL);
+}
+
 void work_free(work *k) {
     wg_plan_free(k->plan);
     wg_optimiser_free(k->optimiser);
-    wg_tape_free(k->tape);
+    if (!k->lent)
+        wg_tape_free(k->tape);
     wg_params_free(k->arrays);
     wg_model_free(k->model);
     wg_cell_free(k->cell);
