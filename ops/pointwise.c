@@ -143,7 +143,18 @@ enum {
  * through any_pointwise; and so does a node that needs room or a constant first, so that these builders call nothing else. */
 static wg_var any_pointwise(const wg_op *op, int n, const wg_var *in);
 static __attribute__((noinline)) wg_var any1(const wg_op *op, wg_var x) { return any_pointwise(op, 1, &x); }
+
+/* Floats of one type, one of which broadcasts to the other's shape: a bias. */
 static __attribute__((noinline)) wg_var any2(const wg_op *op, wg_var a, wg_var b) {
+    if (a.tape == b.tape && wg__recordable(a) && wg__recordable(b) && wg__of(a)->dtype == wg__of(b)->dtype && wg__of(a)->dtype != WG_I32) {
+        const wg_shape *first = wg__of(a)->shape, *second = wg__of(b)->shape;
+        bool right = wg__broadcasts(second, first);
+        if (right || wg__broadcasts(first, second)) {
+            const wg_shape *shape = right ? first : second;
+            wg_var x = wg__broadcast_to(a, shape), y = wg__broadcast_to(b, shape);
+            return wg__recordable(x) && wg__recordable(y) ? wg__record_small(a.tape, op, (wg_dtype)wg__of(a)->dtype, shape, 2, x, y) : wg__var(a.tape, 0);
+        }
+    }
     return any_pointwise(op, 2, (const wg_var[]){a, b});
 }
 
