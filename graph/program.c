@@ -1,5 +1,6 @@
 /* program.c: a program from the part of a tape that the outputs need, and the rewriting that passes share. Decides nothing:
  * the meaning is the tape's. */
+#include "known.h"
 #include "loop.h"
 
 #include "effect.h"
@@ -13,15 +14,10 @@ wg_status wg__program_no_memory(const wg_program *program, wg_error *error) {
 
 /* ---- shapes ---- */
 
-static uint64_t mix(uint64_t hash, uint64_t word) {
-    hash = (hash ^ word) * 0xff51afd7ed558ccdu;
-    return hash ^ hash >> 32;
-}
-
 static uint64_t shape_hash(const wg_shape *shape) {
     uint64_t hash = (uint64_t)shape->rank + 0x9e3779b97f4a7c15u;
     for (int i = 0; i < shape->rank; i++)
-        hash = mix(hash, (uint64_t)shape->dim[i]);
+        hash = wg__mix(hash, (uint64_t)shape->dim[i]);
     return hash;
 }
 
@@ -84,7 +80,7 @@ typedef struct build {
 } build;
 
 static tensor_slot *slot_place(tensor_slot *table, int64_t room, const wg_tensor *tensor) {
-    uint64_t at = mix(0, (uint64_t)(uintptr_t)tensor), wrap = (uint64_t)(room - 1);
+    uint64_t at = wg__mix(0, (uint64_t)(uintptr_t)tensor), wrap = (uint64_t)(room - 1);
     while (table[at & wrap].tensor && table[at & wrap].tensor != tensor)
         at++;
     return &table[at & wrap];

@@ -1,7 +1,7 @@
 /* simplify.c: views that are another value's own elements in its own shape give way to it; views of constants are
  * constants; and an instruction equal to an earlier one (op, attributes, type, shape, inputs) gives way to that. Exact:
  * equal kernels on equal inputs give equal bits. What is random or has effects is never merged. */
-#include "program.h"
+#include "known.h"
 
 #include <string.h>
 
@@ -13,28 +13,23 @@ typedef struct table {
     uint64_t wrap;
 } table;
 
-static uint64_t mix(uint64_t hash, uint64_t word) {
-    hash = (hash ^ word) * 0xff51afd7ed558ccdu;
-    return hash ^ hash >> 32;
-}
-
 static bool constant(const wg_instruction *i) { return i->op == &wg__op_constant; }
 
 static size_t attr_size(const wg_instruction *i) { return i->attr && !constant(i) ? i->op->attr_size : 0; }
 
 static uint64_t hash_of(const wg_instruction *i) {
-    uint64_t hash = mix((uintptr_t)i->op, (uintptr_t)i->shape), word;
-    hash = mix(hash, i->dtype);
+    uint64_t hash = wg__mix((uintptr_t)i->op, (uintptr_t)i->shape), word;
+    hash = wg__mix(hash, i->dtype);
     if (constant(i)) {
         memcpy(&word, &i->value, sizeof word);
-        return mix(hash, word);
+        return wg__mix(hash, word);
     }
     for (uint32_t k = 0; k < i->n; k++)
-        hash = mix(hash, wg__reads_const(i)[k]);
+        hash = wg__mix(hash, wg__reads_const(i)[k]);
     for (size_t at = 0; at < attr_size(i); at += sizeof word) {
         word = 0;
         memcpy(&word, (const char *)i->attr + at, attr_size(i) - at < sizeof word ? attr_size(i) - at : sizeof word);
-        hash = mix(hash, word);
+        hash = wg__mix(hash, word);
     }
     return hash;
 }
@@ -68,11 +63,11 @@ static uint32_t first_equal(table *t, uint32_t id) {
 /* Where a dense value's elements lie: `offset` elements into those of `root`, which is no dense view. */
 typedef struct source {
     uint32_t root;
-    bool uniform; /* of operands side by side along axis 0: all of one size */
     int64_t offset;
+    const int64_t *parts; /* of operands side by side: where each begins, and where the last ends; else NULL */
 } source;
 
-/* A result whose elements are those of its operands, one operand after the other. */
+/* Whether a result's elements are those of its operands, one operand after the other. */
 static bool side_by_side(const wg_instruction *i) {
     if (i->op != &wg__op_concat || i->shape->count == 0)
         return false;
@@ -83,34 +78,43 @@ static bool side_by_side(const wg_instruction *i) {
     return true;
 }
 
-static bool is_uniform(const wg_program *p, const wg_instruction *i) {
-    for (uint32_t k = 1; k < i->n; k++)
-        if (p->list[wg__reads_const(i)[k]].shape->count != p->list[wg__reads_const(i)[0]].shape->count)
-            return false;
-    return true;
+/* NULL when out of memory. */
+static const int64_t *parts_of(const wg_program *p, wg_arena *arena, const wg_instruction *i) {
+    int64_t *from = wg__arena_take(arena, wg__size((size_t)i->n + 1, sizeof *from, 0));
+    if (!from)
+        return NULL;
+    from[0] = 0;
+    for (uint32_t k = 0; k < i->n; k++)
+        from[k + 1] = from[k] + p->list[wg__reads_const(i)[k]].shape->count;
+    return from;
 }
 
-/* Follows the source into the operand of a concat that holds all `count` elements, if one does. */
-static source into_operand(const wg_program *p, const source *of, source from, int64_t count) {
-    const wg_instruction *i = &p->list[from.root];
-    const uint32_t *in = wg__reads_const(i);
-    uint32_t k = 0;
-    int64_t at = from.offset;
-    if (!side_by_side(i) || count == 0)
-        return from;
-    if (of[from.root].uniform && i->n > 1) {
-        int64_t size = p->list[in[0]].shape->count;
-        k = (uint32_t)(at / size);
-        at %= size;
-    } else {
-        while (k < i->n && at >= p->list[in[k]].shape->count)
-            at -= p->list[in[k++]].shape->count;
+/* The last of n parts that begins at `at` or before: the one that holds it, since those before it that begin there are empty. */
+static uint32_t part_at(const int64_t *parts, uint32_t n, int64_t at) {
+    uint32_t low = 0, high = n;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (parts[middle] <= at)
+            low = middle;
+        else
+            high = middle;
     }
-    if (k >= i->n || at + count > p->list[in[k]].shape->count)
-        return from;
-    source part = of[in[k]];
-    part.offset += at;
-    return into_operand(p, of, part, count);
+    return low;
+}
+
+/* Follows the source into the operands of concats, as deep as one holds all `count` elements. */
+static source into_operand(const wg_program *p, const source *of, source from, int64_t count) {
+    while (count && of[from.root].parts) {
+        const wg_instruction *i = &p->list[from.root];
+        const int64_t *parts = of[from.root].parts;
+        uint32_t k = part_at(parts, i->n, from.offset);
+        if (from.offset + count > parts[k + 1])
+            break;
+        int64_t at = from.offset - parts[k];
+        from = of[wg__reads_const(i)[k]];
+        from.offset += at;
+    }
+    return from;
 }
 
 /* Notes the source of a view; what else it may be replaced by: itself, if nothing. */
@@ -134,8 +138,9 @@ static uint32_t see_through(wg_program *p, source *of, uint32_t id) {
             return id;
     source s = of[i->in[0]];
     s.offset += offset;
-    of[id] = into_operand(p, of, s, i->shape->count);
-    return of[id].offset == 0 && p->list[of[id].root].shape == i->shape ? of[id].root : id;
+    s = into_operand(p, of, s, i->shape->count);
+    of[id] = (source){.root = s.root, .offset = s.offset};
+    return s.offset == 0 && p->list[s.root].shape == i->shape ? s.root : id;
 }
 
 wg_status wg__pass_simplify(wg_program *p, wg_error *error) {
@@ -145,12 +150,16 @@ wg_status wg__pass_simplify(wg_program *p, wg_error *error) {
     table t = {p, wg__take0(p->memory, wg__size(room, sizeof *t.slot, 0)), room - 1};
     uint32_t *to = wg__take0(p->memory, wg__size((size_t)p->count, sizeof *to, 0));
     source *of = wg__take(p->memory, wg__size((size_t)p->count, sizeof *of, 0));
+    wg_arena parts = {.memory = p->memory};
     wg_status status = t.slot && to && of ? WG_OK : wg__program_no_memory(p, error);
     for (uint32_t id = 1; status == WG_OK && id < p->count; id++) {
         uint32_t *in = wg__reads(&p->list[id]);
         for (uint32_t k = 0; k < p->list[id].n; k++)
             in[k] = to[in[k]];
-        of[id] = (source){.root = id, .uniform = side_by_side(&p->list[id]) && is_uniform(p, &p->list[id])};
+        bool joins = side_by_side(&p->list[id]);
+        of[id] = (source){.root = id, .parts = joins ? parts_of(p, &parts, &p->list[id]) : NULL};
+        if (joins && !of[id].parts)
+            status = wg__program_no_memory(p, error);
         uint32_t seen = p->list[id].op->view && p->list[id].shape->count ? see_through(p, of, id) : id;
         to[id] = seen != id ? seen : merges(&p->list[id]) ? first_equal(&t, id) : id;
     }
@@ -159,5 +168,6 @@ wg_status wg__pass_simplify(wg_program *p, wg_error *error) {
     wg__give(p->memory, t.slot);
     wg__give(p->memory, to);
     wg__give(p->memory, of);
+    wg__arena_free(&parts);
     return status == WG_OK ? wg__prune(p, error) : status;
 }

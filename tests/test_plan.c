@@ -323,6 +323,33 @@ Test(plan, memory_and_calls_of_a_compilation_are_linear_in_the_tape) {
     cr_expect_lt(calls[2], 2 * calls[1], "blocks grow geometrically");
 }
 
+/* Parts of 3, 0, 1, 2 and 0 elements side by side: slice [from, to) is one of them, or is not. */
+Test(plan, slice_that_is_one_of_several_parts_gives_way_to_it) {
+    static const int64_t size[] = {3, 0, 1, 2, 0}, first[] = {0, 3, 3, 4, 6};
+    for (int64_t from = 0; from < 6; from++)
+        for (int64_t to = from + 1; to <= 6; to++) {
+            wg_tape *tape = wg_tape_new(NULL);
+            wg_var part[WG_LEN(size)];
+            bool whole = false;
+            for (int k = 0; k < WG_LEN(size); k++) {
+                wg_tensor *t = taped_random(NULL, WG_F32, 1, &size[k], 7 + (uint64_t)k);
+                part[k] = wg_leaf(tape, t);
+                wg_tensor_free(t);
+                whole = whole || (from == first[k] && to == first[k] + size[k]);
+            }
+            wg_var y = tanh(slice(concat(WG_LEN(size), part, 0), 0, from, to - from));
+            wg_program *p = wg__compile(NULL, "simplify", 1, &y, NULL);
+            cr_assert_eq(wg__validate(p, NULL), WG_OK);
+            bool joined = false;
+            for (int64_t id = 1; id < p->count; id++)
+                joined = joined || strcmp(p->list[id].op->name, "concat") == 0;
+            cr_expect_eq(joined, !whole, "[%lld, %lld)", (long long)from, (long long)to);
+            wg__program_free(p);
+            agrees(1, &y, NULL);
+            wg_tape_free(tape);
+        }
+}
+
 /* Where values are so large that their alignment does not count. */
 Test(plan, workspace_is_close_to_what_is_live_at_once) {
     size_t arena = 0, live = 0;
