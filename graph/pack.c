@@ -75,46 +75,48 @@ const wg_op wg__op_packed_product = {.name = "packed_product", .arity = 2, .kind
 
 /* ---- the pass ---- */
 
-typedef struct packed {
-    uint32_t matrix, made; /* old id; new one */
-    bool transposed;
-} packed;
-
 typedef struct packer {
     wg_rewrite r;
     const wg_program *p;
-    packed *list;
-    int64_t count, room;
+    uint32_t *made[2];       /* by old id of a matrix: it packed as it is, and transposed; 0: not yet */
+    const int64_t **strides; /* by old id: those that it will have once views are strides; NULL: dense */
+    wg_arena arena;          /* of strides */
 } packer;
 
-/* The strides that a value will have once views are strides; false if it is a constant, which repeats one element. */
-static bool strides_of(const wg_program *p, uint32_t id, int64_t *stride) {
-    const wg_instruction *i = &p->list[id];
-    int64_t in[WG_MAX_RANK], offset;
+static const int64_t repeated[WG_MAX_RANK]; /* a constant is one element */
+
+/* Notes the strides of one value, whose operands' are known; false when out of memory. */
+static bool find_strides(packer *m, uint32_t id) {
+    const wg_instruction *i = &m->p->list[id];
+    int64_t in[WG_MAX_RANK], out[WG_MAX_RANK] = {0}, dense[WG_MAX_RANK], offset;
     if (i->op->kind == WG_EFFECT)
-        return strides_of(p, i->in[0], stride);
-    wg__dense_strides(i->shape, stride);
+        m->strides[id] = m->strides[i->in[0]];
+    if (i->op->kind == WG_LEAF && !i->slot)
+        m->strides[id] = repeated;
     if (!i->op->view)
-        return i->op->kind != WG_LEAF || i->slot;
-    if (!strides_of(p, i->in[0], in))
-        return false;
-    if (!i->op->view(i->attr, p->list[i->in[0]].shape, in, i->shape, stride, &offset))
-        wg__dense_strides(i->shape, stride); /* a copy */
-    return true;
+        return true;
+    const wg_shape *from = m->p->list[i->in[0]].shape;
+    wg__dense_strides(from, in);
+    wg__dense_strides(i->shape, dense);
+    if (!i->op->view(i->attr, from, m->strides[i->in[0]] ? m->strides[i->in[0]] : in, i->shape, out, &offset) ||
+        memcmp(out, dense, sizeof *out * (size_t)i->shape->rank) == 0)
+        return true; /* a copy, or dense */
+    int64_t *kept = wg__arena_take(&m->arena, sizeof out);
+    if (kept)
+        memcpy(kept, out, sizeof out);
+    m->strides[id] = kept;
+    return kept;
 }
 
-/* Whether the columns of a value lie side by side. */
-static bool has_dense_rows(const wg_program *p, uint32_t id) {
-    int64_t stride[WG_MAX_RANK];
-    return strides_of(p, id, stride) && stride[p->list[id].shape->rank - 1] == 1;
-}
+/* Whether the columns of a matrix lie side by side. */
+static bool has_dense_rows(const packer *m, uint32_t id) { return !m->strides[id] || m->strides[id][m->p->list[id].shape->rank - 1] == 1; }
 
 static bool is_packable(const packer *m, uint32_t id) {
     const wg_instruction *i = &m->p->list[id];
     if (i->op != &wg__op_matmul || !i->loop || i->shape->rank != 2 || ((const wg_matmul_attr *)i->attr)->a || i->shape->count == 0)
         return false;
     const wg_instruction *a = &m->p->list[i->in[0]];
-    return a->shape->count > 0 && !m->p->list[i->in[1]].loop && has_dense_rows(m->p, i->in[0]) &&
+    return a->shape->count > 0 && !m->p->list[i->in[1]].loop && has_dense_rows(m, i->in[0]) &&
            m->p->loops[i->loop - 1].times * i->shape->dim[0] >= FEW_ROWS;
 }
 
@@ -126,19 +128,26 @@ static pack_attr attr_of(const packer *m, uint32_t id) {
 static uint32_t packed_of(packer *m, uint32_t id) {
     const wg_instruction *i = &m->p->list[id];
     pack_attr a = attr_of(m, id);
-    for (int64_t k = 0; k < m->count; k++)
-        if (m->list[k].matrix == i->in[1] && m->list[k].transposed == a.transposed)
-            return m->list[k].made;
-    if (!wg__room(m->p->memory, (void **)&m->list, m->count, &m->room, sizeof *m->list))
-        return !(m->r.failed = true);
-    uint32_t made = wg__make(&m->r, &pack, &a, 1, &m->r.to[i->in[1]], 0, m->p->list[i->in[1]].origin);
-    m->list[m->count++] = (packed){i->in[1], made, a.transposed};
-    return made;
+    uint32_t *made = &m->made[a.transposed][i->in[1]];
+    if (!*made)
+        *made = wg__make(&m->r, &pack, &a, 1, &m->r.to[i->in[1]], 0, m->p->list[i->in[1]].origin);
+    return *made;
+}
+
+static bool begin(packer *m, wg_program *p) {
+    size_t n = (size_t)p->count;
+    m->made[0] = wg__take0(p->memory, wg__size(n, 2 * sizeof *m->made[0], 0));
+    m->strides = wg__take0(p->memory, wg__size(n, sizeof *m->strides, 0));
+    bool good = m->made[0] && m->strides;
+    m->made[1] = good ? m->made[0] + n : NULL;
+    for (uint32_t id = 1; good && id < p->count; id++)
+        good = find_strides(m, id);
+    return good && wg__rewrite_begin(&m->r, p);
 }
 
 wg_status wg__pass_pack(wg_program *p, wg_error *error) {
-    packer m = {.r.program = p, .p = p};
-    bool good = wg__rewrite_begin(&m.r, p);
+    packer m = {.r.program = p, .p = p, .arena.memory = p->memory};
+    bool good = begin(&m, p);
     for (uint32_t id = 1; good && !m.r.failed && id < p->count; id++) {
         const wg_loop *loop = p->list[id].loop ? &p->loops[p->list[id].loop - 1] : NULL;
         for (uint32_t k = id; loop && loop->from == id && k < loop->to && !m.r.failed; k++)
@@ -157,6 +166,8 @@ wg_status wg__pass_pack(wg_program *p, wg_error *error) {
     good = good && !m.r.failed;
     wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
     wg__rewrite_end(&m.r, good);
-    wg__give(p->memory, m.list);
+    wg__give(p->memory, m.made[0]);
+    wg__give(p->memory, m.strides);
+    wg__arena_free(&m.arena);
     return status;
 }
