@@ -1,6 +1,7 @@
 /* gates.c: in a loop, products of one left operand with several matrices from outside become one product with the matrices
  * side by side; and products that are only added up become one product of their left operands side by side with the
  * matrices under each other. Changes the order of sums, nothing else. Names matmul, whose products these are, and add. */
+#include "known.h"
 #include "loop.h"
 #include "make.h"
 
@@ -39,7 +40,8 @@ typedef struct merger {
     int64_t group_count, group_room;
     int64_t *of_loop; /* by number: 1 + the first group */
     joined *joints;
-    int64_t joint_count, joint_room;
+    int64_t joint_room;
+    wg_known known; /* of joints */
 } merger;
 
 static bool transposed_b(const wg_instruction *i) { return ((const wg_matmul_attr *)i->attr)->b; }
@@ -150,6 +152,17 @@ static void find_readers(merger *m) {
 
 /* ---- making ---- */
 
+static uint64_t hash_of(const joined *j) {
+    uint64_t hash = wg__mix((uint64_t)j->axis, j->loop);
+    for (uint32_t k = 0; k < j->count; k++)
+        hash = wg__mix(hash, j->of[k]);
+    return hash;
+}
+
+static bool same_parts(const joined *a, const joined *b) {
+    return a->count == b->count && a->axis == b->axis && a->loop == b->loop && memcmp(a->of, b->of, a->count * sizeof *a->of) == 0;
+}
+
 /* Operand `which` of a group's products, joined along an axis; in a loop, or before it (0). */
 static uint32_t joint_of(merger *m, const group *g, int which, int axis, uint32_t loop) {
     uint32_t *of = wg__arena_take(&m->r.program->arena, 2 * g->count * sizeof *of), *now = of + g->count;
@@ -159,18 +172,17 @@ static uint32_t joint_of(merger *m, const group *g, int which, int axis, uint32_
         of[k] = m->p->list[m->members[g->first + k]].in[which];
         now[k] = m->r.to[of[k]];
     }
-    for (int64_t k = m->joint_count; k > 0; k--) {
-        const joined *j = &m->joints[k - 1];
-        if (j->loop && j->loop != loop && loop)
-            break; /* of an earlier loop */
-        if (j->count == g->count && j->axis == axis && j->loop == loop && memcmp(j->of, of, g->count * sizeof *of) == 0)
-            return j->made;
-    }
-    if (!wg__room(m->p->memory, (void **)&m->joints, m->joint_count, &m->joint_room, sizeof *m->joints))
+    joined j = {.of = of, .count = g->count, .loop = loop, .axis = axis};
+    uint64_t hash = hash_of(&j), probe = 0;
+    for (int64_t k; (k = wg__known_next(&m->known, hash, &probe)) >= 0;)
+        if (same_parts(&m->joints[k], &j))
+            return m->joints[k].made;
+    if (!wg__room(m->p->memory, (void **)&m->joints, m->known.count, &m->joint_room, sizeof *m->joints))
         return !(m->r.failed = true);
-    uint32_t made = wg__make_concat(&m->r, g->count, now, axis, loop);
-    m->joints[m->joint_count++] = (joined){of, g->count, made, loop, axis};
-    return made;
+    j.made = wg__make_concat(&m->r, g->count, now, axis, loop);
+    m->joints[m->known.count] = j;
+    m->r.failed = m->r.failed || !wg__known_enter(&m->known, hash);
+    return j.made;
 }
 
 /* The axis of the matrices along which they are joined. */
@@ -224,7 +236,7 @@ static void enter_loop(merger *m, uint32_t loop) {
 
 wg_status wg__pass_gates(wg_program *p, wg_error *error) {
     size_t n = (size_t)p->count;
-    merger m = {.r.program = p, .p = p};
+    merger m = {.r.program = p, .p = p, .known.memory = p->memory};
     m.reads = wg__count_reads(p);
     m.members = wg__take(p->memory, wg__size(n, sizeof *m.members, 0));
     m.group_of = wg__take0(p->memory, wg__size(n, sizeof *m.group_of, 0));
@@ -249,5 +261,6 @@ wg_status wg__pass_gates(wg_program *p, wg_error *error) {
     void *const taken[] = {m.reads, m.members, m.group_of, m.inner, m.chain, m.groups, m.joints, m.of_loop};
     for (int k = 0; k < WG_LEN(taken); k++)
         wg__give(p->memory, taken[k]);
+    wg__known_free(&m.known);
     return status == WG_OK ? wg__prune(p, error) : status;
 }
