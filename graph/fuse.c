@@ -1,6 +1,7 @@
 /* fuse.c: in a loop, pointwise instructions of one shape and type that can run back to back become a region: a run walks it block
  * by block, and what only the region reads never reaches memory. Instructions are reordered for that: what waits for the same
  * other computations stands together. */
+#include "known.h"
 #include "loop.h"
 #include "ops.h"
 
@@ -12,6 +13,10 @@ typedef struct fuser {
     uint32_t *stage;  /* by old id: the stage in which it runs; within it, pointwise ones come last */
     uint32_t *order;  /* a loop's ids, sorted */
     uint32_t *counts;
+    wg_known known;    /* of domains: of one shape and type; the ids of one stage form a list for each */
+    uint32_t *sample;  /* by domain: an instruction of it */
+    uint32_t *first, *last; /* by domain: of its list in this stage; first 0: none */
+    uint32_t *next;    /* by old id */
     uint32_t regions;
 } fuser;
 
@@ -43,7 +48,7 @@ static uint32_t find_stages(fuser *f, const wg_loop *loop) {
     return most;
 }
 
-/* Within a stage: what is no part of a region in its old order, then regions by shape, each in its old order. */
+/* By stage, and in each what is no part of a region before what is: both in their old order. */
 static void sort_loop(fuser *f, const wg_loop *loop, uint32_t most) {
     uint32_t *count = f->counts;
     memset(count, 0, (2 * (size_t)most + 3) * sizeof *count);
@@ -57,24 +62,40 @@ static void sort_loop(fuser *f, const wg_loop *loop, uint32_t most) {
 
 static bool same_domain(const wg_instruction *a, const wg_instruction *b) { return a->shape == b->shape && a->dtype == b->dtype; }
 
-/* Puts the members of one stage's regions, order[from, to), shape by shape, and numbers them. */
+/* The number of an instruction's domain; -1 when out of memory. */
+static int64_t domain_of(fuser *f, uint32_t id) {
+    const wg_instruction *i = &f->p->list[id];
+    uint64_t hash = wg__mix(i->dtype, (uintptr_t)i->shape), probe = 0;
+    for (int64_t k; (k = wg__known_next(&f->known, hash, &probe)) >= 0;)
+        if (same_domain(&f->p->list[f->sample[k]], i))
+            return k;
+    f->sample[f->known.count] = id;
+    return wg__known_enter(&f->known, hash) ? f->known.count - 1 : -1;
+}
+
+/* Puts the members of one stage's regions, order[from, to), domain by domain as they first come, and numbers them. */
 static bool add_regions(fuser *f, uint32_t from, uint32_t to) {
-    uint32_t left = to - from, *todo = f->order + from;
-    while (left) {
-        const wg_instruction *first = &f->p->list[todo[0]];
-        uint32_t kept = 0;
+    uint32_t count = 0, *heads = f->order + from; /* what was read there is in a list */
+    for (uint32_t k = from; k < to; k++) {
+        uint32_t id = f->order[k];
+        int64_t domain = domain_of(f, id);
+        if (domain < 0)
+            return false;
+        f->next[id] = 0;
+        if (f->first[domain])
+            f->next[f->last[domain]] = id;
+        else
+            heads[count++] = f->first[domain] = id;
+        f->last[domain] = id;
+    }
+    for (uint32_t k = 0; k < count; k++) {
         f->regions++;
-        for (uint32_t k = 0; k < left; k++) {
-            uint32_t id = todo[k];
-            if (!same_domain(&f->p->list[id], first)) {
-                todo[kept++] = id;
-                continue;
-            }
+        f->first[domain_of(f, heads[k])] = 0;
+        for (uint32_t id = heads[k]; id; id = f->next[id]) {
             if (!wg__rewrite_keep(&f->r, id))
                 return false;
             f->r.list[f->r.to[id]].region = f->regions;
         }
-        left = kept;
     }
     return true;
 }
@@ -100,11 +121,11 @@ static bool fuse_loop(fuser *f, const wg_loop *loop) {
 
 wg_status wg__pass_fuse(wg_program *p, wg_error *error) {
     size_t n = (size_t)p->count;
-    fuser f = {.r.program = p, .p = p};
-    f.stage = wg__take0(p->memory, wg__size(n, 4 * sizeof *f.stage, 16 * sizeof *f.stage));
+    fuser f = {.r.program = p, .p = p, .known.memory = p->memory};
+    f.stage = wg__take0(p->memory, wg__size(n, 8 * sizeof *f.stage, 16 * sizeof *f.stage));
     bool good = f.stage && wg__rewrite_begin(&f.r, p);
     if (good)
-        f.order = f.stage + n, f.counts = f.order + n;
+        f.order = f.stage + n, f.sample = f.order + n, f.first = f.sample + n, f.last = f.first + n, f.next = f.last + n, f.counts = f.next + n;
     for (uint32_t id = 1; good && id < p->count;) {
         const wg_loop *loop = p->list[id].loop ? &p->loops[p->list[id].loop - 1] : NULL;
         good = loop ? fuse_loop(&f, loop) : wg__rewrite_keep(&f.r, id);
@@ -113,5 +134,6 @@ wg_status wg__pass_fuse(wg_program *p, wg_error *error) {
     wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
     wg__rewrite_end(&f.r, good);
     wg__give(p->memory, f.stage);
+    wg__known_free(&f.known);
     return status;
 }
