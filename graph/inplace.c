@@ -106,17 +106,23 @@ bool wg__stacks_over(const wg_program *p, uint32_t stack, uint32_t array) {
     return true;
 }
 
-/* The arrays that a loop reads by elements are tried for each of its stacks: few, for each try walks the loop. */
-static void take_arrays(wg_program *p, const wg_loop *loop, bool *taken) {
-    enum { MOST_TRIES = 8 };
+/* The arrays that a loop reads by elements are tried for each of its stacks: few for each, and few in all, for each try walks the
+ * loop. `elements`: room for as many as the loop has instructions. */
+static void take_arrays(wg_program *p, const wg_loop *loop, bool *taken, uint32_t *elements) {
+    enum { MOST_TRIES = 8, MOST_WALKS = 64 };
+    uint32_t count = 0;
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        if (p->list[id].op == &wg__op_element)
+            elements[count++] = id;
+    int64_t walk = loop->to - loop->from, left = MOST_WALKS * walk;
     for (uint32_t stack = loop->edges; stack; stack = p->values[stack].edge) {
-        int tries = 0;
-        for (uint32_t id = loop->from; id < loop->to && p->list[stack].op == &wg__op_stacked && tries < MOST_TRIES && !p->values[stack].over; id++) {
-            uint32_t array = p->values[id].base;
-            if (p->list[id].op != &wg__op_element || taken[array] ||
-                wg__instruction_bytes(&p->list[array]) != wg__instruction_bytes(&p->list[stack]))
+        int tries = p->list[stack].op == &wg__op_stacked ? 0 : MOST_TRIES;
+        for (uint32_t k = 0; k < count && tries < MOST_TRIES && left > 0 && !p->values[stack].over; k++, left--) {
+            uint32_t array = p->values[elements[k]].base;
+            if (taken[array] || wg__instruction_bytes(&p->list[array]) != wg__instruction_bytes(&p->list[stack]))
                 continue;
             tries++;
+            left -= walk;
             if (wg__stacks_over(p, stack, array))
                 p->values[stack].over = array, taken[array] = true;
         }
@@ -125,11 +131,14 @@ static void take_arrays(wg_program *p, const wg_loop *loop, bool *taken) {
 
 wg_status wg__pass_inplace(wg_program *p, wg_error *error) {
     bool *taken = wg__take0(p->memory, (size_t)p->count);
-    for (uint32_t id = 1; taken && id < p->count; id++)
+    uint32_t *elements = wg__take(p->memory, wg__size((size_t)p->count, sizeof *elements, 0));
+    bool good = taken && elements;
+    for (uint32_t id = 1; good && id < p->count; id++)
         take_operand(p, id);
-    for (int64_t k = 0; taken && k < p->loop_count; k++)
+    for (int64_t k = 0; good && k < p->loop_count; k++)
         if (p->loops[k].to)
-            take_arrays(p, &p->loops[k], taken);
+            take_arrays(p, &p->loops[k], taken, elements);
     wg__give(p->memory, taken);
-    return taken ? WG_OK : wg__program_no_memory(p, error);
+    wg__give(p->memory, elements);
+    return good ? WG_OK : wg__program_no_memory(p, error);
 }
