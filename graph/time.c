@@ -3,6 +3,7 @@
  * the stack of its left operand; and a sum over steps of products A^T B, or of sums over rows, is one product of the stacks
  * of A and B, or one sum of a stack. Changes the order of sums, nothing else. Names the ops that it is about: matmul, sum_to
  * and add; and concat, whose parts are found again in its stack. */
+#include "known.h"
 #include "loop.h"
 #include "make.h"
 
@@ -14,7 +15,6 @@
 typedef struct whole {
     uint32_t right, made;
     int64_t from, count;
-    int64_t next; /* of the same joint: 1 + index */
 } whole;
 
 typedef struct mover {
@@ -25,7 +25,11 @@ typedef struct mover {
     uint32_t *joint;   /* by old id of a loop's value: the concat along the last axis, of the same loop, that it is part of; of several
                           the first whose stack is wanted, or else the first */
     uint32_t *by_left, *before; /* by old id: the last product over rows with this left operand; of a product: the one before */
-    int64_t *of_joint; /* by old id of a joint: 1 + its first whole */
+    wg_known known;    /* of products over rows, by their operands: numbers in `products` */
+    uint32_t *products;
+    uint32_t *place;   /* by old id of a part of a joint: which operand it is of that, the first time; */
+    int64_t *begin;    /* and the column where it begins */
+    uint32_t *whole_of; /* by old id of a product: 1 + its whole */
     bool *kept;        /* by old id: it is stacked anyway */
     uint32_t *adder;   /* by old id of a sum over rows that a loop adds up row by row: not 0; then, new ids: before the loop what it
                           begins from, after it the sum over steps */
@@ -62,13 +66,12 @@ static bool over_rows(const mover *m, uint32_t id) {
 
 /* All iterations of a loop's value, (times, ...), as an instruction outside. */
 static uint32_t stack_of(mover *m, uint32_t id, bool backward);
-static int64_t part_from(const mover *m, uint32_t id);
 
 /* A part of what stands side by side is part of the stack of that. */
 static uint32_t part_of_stack(mover *m, uint32_t id, bool backward) {
     uint32_t joint = m->joint[id], all = stack_of(m, joint, backward);
     const wg_instruction *c = old(m, joint);
-    return wg__make_slice(&m->r, all, c->shape->rank, part_from(m, id), old(m, id)->shape->dim[c->shape->rank - 1], 0);
+    return wg__make_slice(&m->r, all, c->shape->rank, m->begin[id], old(m, id)->shape->dim[c->shape->rank - 1], 0);
 }
 
 enum { MOST_ENDS = 32 };
@@ -185,69 +188,65 @@ static bool waits_for_nothing(const mover *m, uint32_t id) {
            old(m, old(m, id)->in[0])->loop && !comes_before(m, id);
 }
 
-/* Where a part begins in what it stands side by side in. */
-static int64_t part_from(const mover *m, uint32_t id) {
-    const wg_instruction *c = old(m, m->joint[id]);
-    int64_t from = 0;
-    for (uint32_t k = 0; wg__reads_const(c)[k] != id; k++)
-        from += old(m, wg__reads_const(c)[k])->shape->dim[c->shape->rank - 1];
-    return from;
+static uint64_t hash_of(uint32_t left, uint32_t right) { return wg__mix(wg__mix(0, left), right); }
+
+/* The product of a joint's part with `right` over rows; 0 if none is wanted. */
+static uint32_t wanted(const mover *m, uint32_t joint, uint32_t part, uint32_t right) {
+    uint64_t hash = hash_of(part, right), probe = 0;
+    if (m->joint[part] != joint)
+        return 0;
+    for (int64_t k; (k = wg__known_next(&m->known, hash, &probe)) >= 0;)
+        if (old(m, m->products[k])->in[0] == part && old(m, m->products[k])->in[1] == right)
+            return m->products[k];
+    return 0;
 }
 
-/* Whether the product of a joint's part with `right` over rows is wanted too. */
-static bool is_wanted(const mover *m, uint32_t joint, uint32_t part, uint32_t right) {
-    uint32_t id = m->joint[part] == joint ? m->by_left[part] : 0;
-    while (id && old(m, id)->in[1] != right)
-        id = m->before[id];
-    return id;
+/* Takes operand k of a joint into a whole, if its product with the whole's right operand is wanted. */
+static bool take_neighbour(mover *m, uint32_t joint, uint32_t k, whole *w) {
+    uint32_t part = wg__reads_const(old(m, joint))[k], product = wanted(m, joint, part, w->right);
+    if (!product)
+        return false;
+    w->count += old(m, part)->shape->dim[1];
+    if (m->place[part] == k) /* not again, further on */
+        m->whole_of[product] = (uint32_t)m->whole_count + 1;
+    return true;
 }
 
-/* The columns of the joint, around those of the product's left operand, whose products with the same right operand are wanted. */
-static void find_neighbours(const mover *m, uint32_t id, whole *w) {
-    uint32_t part = old(m, id)->in[0], joint = m->joint[part];
-    const wg_instruction *c = old(m, joint);
-    int64_t at = 0;
-    bool met = false;
-    for (uint32_t k = 0; k < c->n; k++) {
-        uint32_t other = wg__reads_const(c)[k];
-        int64_t count = old(m, other)->shape->dim[1];
-        bool wanted = is_wanted(m, joint, other, w->right);
-        if (!wanted && met)
-            return;
-        if (!wanted)
-            w->from = at + count, w->count = 0;
-        else
-            w->count += count;
-        met = met || other == part;
-        at += count;
-    }
+/* The whole of a product: the columns of the joint, around those of its left operand, whose products with the same right
+ * operand are wanted. */
+static whole whole_around(mover *m, uint32_t id) {
+    const wg_instruction *i = old(m, id);
+    uint32_t joint = m->joint[i->in[0]], low = m->place[i->in[0]], high = low + 1;
+    whole w = {.right = i->in[1], .from = m->begin[i->in[0]]};
+    while (low > 0 && take_neighbour(m, joint, low - 1, &w))
+        low--;
+    w.from -= w.count;
+    w.count += i->shape->dim[0];
+    while (high < old(m, joint)->n && take_neighbour(m, joint, high, &w))
+        high++;
+    m->whole_of[id] = (uint32_t)m->whole_count + 1;
+    return w;
 }
 
 /* A^T B of all steps and rows, where A stands side by side with others: with its neighbours', their product is one, of which
  * this is some rows. */
 static uint32_t part_of_product(mover *m, uint32_t id) {
     const wg_instruction *i = old(m, id);
-    uint32_t joint = m->joint[i->in[0]], right = i->in[1];
-    int64_t at = part_from(m, i->in[0]), found = m->of_joint[joint];
-    while (found && (m->wholes[found - 1].right != right || at < m->wholes[found - 1].from ||
-                     at >= m->wholes[found - 1].from + m->wholes[found - 1].count))
-        found = m->wholes[found - 1].next;
-    if (!found) {
+    uint32_t joint = m->joint[i->in[0]];
+    if (!m->whole_of[id]) {
         bool backward = is_backward(m, id);
-        whole w = {.right = right, .next = m->of_joint[joint]};
-        find_neighbours(m, id, &w);
         if (!wg__room(m->p->memory, (void **)&m->wholes, m->whole_count, &m->whole_room, sizeof *m->wholes))
             return !(m->r.failed = true);
+        whole w = whole_around(m, id);
         bool alone = w.count == i->shape->dim[0] && w.count < old(m, joint)->shape->dim[1];
-        uint32_t a = matrix_of(m, alone ? i->in[0] : joint, backward), b = matrix_of(m, right, backward);
+        uint32_t a = matrix_of(m, alone ? i->in[0] : joint, backward), b = matrix_of(m, w.right, backward);
         if (!alone)
             a = wg__make_slice(&m->r, a, 1, w.from, w.count, 0);
         w.made = wg__make_matmul(&m->r, a, b, true, false, 0, i->origin);
         m->wholes[m->whole_count++] = w;
-        found = m->of_joint[joint] = m->whole_count;
     }
-    const whole *w = &m->wholes[found - 1];
-    return wg__make_slice(&m->r, w->made, 0, at - w->from, i->shape->dim[0], 0);
+    const whole *w = &m->wholes[m->whole_of[id] - 1];
+    return wg__make_slice(&m->r, w->made, 0, m->begin[i->in[0]] - w->from, i->shape->dim[0], 0);
 }
 
 /* The same of a sum over rows, into one axis. */
@@ -260,7 +259,7 @@ static uint32_t part_of_sum(mover *m, uint32_t id) {
         wg_dims to = wg__dims(1, &columns);
         m->sums[joint] = wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, i->origin);
     }
-    return wg__make_slice(&m->r, m->sums[joint], 0, part_from(m, i->in[0]), i->shape->dim[0], 0);
+    return wg__make_slice(&m->r, m->sums[joint], 0, m->begin[i->in[0]], i->shape->dim[0], 0);
 }
 
 /* The sum over rows of what the loop has added up over the steps, row by row. */
@@ -409,10 +408,12 @@ static void find_stacked(mover *m) {
 
 static void note_joint(mover *m, uint32_t id) {
     const wg_instruction *c = old(m, id);
+    int64_t at = 0;
     for (uint32_t k = 0; k < c->n; k++) {
         uint32_t part = wg__reads_const(c)[k];
         if (old(m, part)->loop == c->loop && (!m->joint[part] || (m->stacked[id] && !m->stacked[m->joint[part]])))
-            m->joint[part] = id;
+            m->joint[part] = id, m->place[part] = k, m->begin[part] = at;
+        at += old(m, part)->shape->dim[c->shape->rank - 1];
     }
 }
 
@@ -424,7 +425,7 @@ static void find_whole(mover *m) {
         for (uint32_t first = joint ? m->by_left[wg__reads_const(c)[0]] : 0; first && !m->stacked[id]; first = m->before[first]) {
             bool all = true;
             for (uint32_t k = 1; k < c->n && all; k++)
-                all = is_wanted(m, id, wg__reads_const(c)[k], old(m, first)->in[1]);
+                all = wanted(m, id, wg__reads_const(c)[k], old(m, first)->in[1]);
             m->stacked[id] = all;
         }
     }
@@ -442,23 +443,25 @@ static void find_edges(mover *m) {
         if (over_rows(m, id) && i->op == &wg__op_matmul) {
             m->before[id] = m->by_left[i->in[0]];
             m->by_left[i->in[0]] = id;
+            m->products[m->known.count] = id;
+            m->r.failed = m->r.failed || !wg__known_enter(&m->known, hash_of(i->in[0], i->in[1]));
         }
     }
 }
 
 wg_status wg__pass_time(wg_program *p, wg_error *error) {
     size_t n = (size_t)p->count;
-    mover m = {.r.program = p, .p = p};
+    mover m = {.r.program = p, .p = p, .known.memory = p->memory};
     m.reads = wg__count_reads(p);
-    m.joint = wg__take0(p->memory, wg__size(n, 7 * sizeof *m.joint, 0));
-    m.of_joint = wg__take0(p->memory, wg__size(n, sizeof *m.of_joint, 0));
+    m.joint = wg__take0(p->memory, wg__size(n, 10 * sizeof *m.joint, 0));
+    m.begin = wg__take(p->memory, wg__size(n, sizeof *m.begin, 0));
     m.stacked = wg__take0(p->memory, wg__size(n, 2, 0));
     m.backward = wg__take0(p->memory, (size_t)p->loop_count + 1);
-    bool good = m.reads && m.joint && m.of_joint && m.stacked && m.backward && wg__rewrite_begin(&m.r, p);
+    bool good = m.reads && m.joint && m.begin && m.stacked && m.backward && wg__rewrite_begin(&m.r, p);
     if (good) {
         m.kept = m.stacked + n;
         m.made[0] = m.joint + n, m.made[1] = m.made[0] + n, m.sums = m.made[1] + n;
-        m.by_left = m.sums + n, m.before = m.by_left + n, m.adder = m.before + n;
+        m.by_left = m.sums + n, m.before = m.by_left + n, m.adder = m.before + n, m.products = m.adder + n, m.place = m.products + n, m.whole_of = m.place + n;
         find_stacked(&m);
         find_edges(&m);
         find_whole(&m);
@@ -488,7 +491,8 @@ wg_status wg__pass_time(wg_program *p, wg_error *error) {
     wg__give(p->memory, m.joint);
     wg__give(p->memory, m.backward);
     wg__give(p->memory, m.wholes);
-    wg__give(p->memory, m.of_joint);
+    wg__give(p->memory, m.begin);
+    wg__known_free(&m.known);
     wg__give(p->memory, m.stacked);
     return status == WG_OK ? wg__prune(p, error) : status;
 }
