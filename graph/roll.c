@@ -414,8 +414,9 @@ static uint32_t outside(roller *w, uint32_t id) {
 
 /* The stack that holds a value's iterations in segments [low, high], and where `low` is in it; 0 if no one stack does. */
 static uint32_t stack_over(roller *w, uint32_t position, int64_t low, int64_t high, int64_t *from, int64_t *step) {
-    const rolled *l = &w->loops[w->s.segments[low].loop - 1];
-    if (high >= l->end || !w->s.segments[low].loop)
+    const uint32_t number = w->s.segments[low].loop;
+    const rolled *l = number ? &w->loops[number - 1] : NULL;
+    if (!l || high >= l->end)
         return 0;
     *from = index_in_stack(w, l, low);
     *step = w->s.segments[l->first].step < 0 ? -1 : 1;
