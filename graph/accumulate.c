@@ -1,20 +1,7 @@
 /* accumulate.c: a product that is only ever added to something becomes a product that adds to it, in its buffer: the weight
  * gradients of an unrolled recurrence are such a sum over its steps. Changes the order of the sum, nothing else. Names one
  * op, add, for that is its subject; what products there are it reads from the records. */
-#include "program.h"
-
-extern const wg_op wg__op_add;
-
-/* How often each value is read, by instructions and as an output. */
-static uint32_t *count_reads(const wg_program *p) {
-    uint32_t *reads = wg__take0(p->memory, wg__size((size_t)p->count, sizeof *reads, 0));
-    for (int64_t id = 1; reads && id < p->count; id++)
-        for (uint32_t k = 0; k < p->list[id].n; k++)
-            reads[wg__reads_const(&p->list[id])[k]]++;
-    for (int i = 0; reads && i < p->output_count; i++)
-        reads[p->outputs[i]]++;
-    return reads;
-}
+#include "make.h"
 
 /* Whether a value has a buffer of its own that nothing else reads. */
 static bool expendable(const wg_instruction *i, uint32_t reads) {
@@ -44,7 +31,7 @@ static bool take_in(wg_program *p, wg_instruction *sum, const uint32_t *reads, b
 }
 
 wg_status wg__pass_accumulate(wg_program *p, wg_error *error) {
-    uint32_t *reads = count_reads(p);
+    uint32_t *reads = wg__count_reads(p);
     bool memory = reads;
     for (int64_t id = 1; memory && id < p->count; id++)
         if (p->list[id].op == &wg__op_add)
