@@ -15,7 +15,7 @@ extern const wg_op wg__op_element;
  * only kind of operand that may stand behind its reader) was in the iteration before. */
 extern const wg_op wg__op_carry;
 
-/* In a loop: the first operand (an element, or such a choice), but in iteration `at`, one of the last or the first, the second, from
+/* In a loop: the first operand (an element, a value from outside, or such a choice), but in iteration `at`, one of the last or the first, the second, from
  * outside. */
 typedef struct wg_ending_attr {
     int64_t at;

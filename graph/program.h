@@ -157,6 +157,9 @@ wg_status wg__prune(wg_program *program, wg_error *error);
 /* The mask of wg_op.rows for an instruction (0 too when out of memory), and a bit of it. */
 uint32_t wg__instruction_rows(const wg_program *program, const wg_instruction *instruction);
 bool wg__is_cut(uint32_t mask, uint32_t operand);
+/* Bytes of a value's place in a tile of its loop (or, where an iteration runs whole, of all of it): whole lines, and more
+ * than the value has, so that an empty one has a place too. */
+size_t wg__tile_place(const wg_program *program, const wg_loop *loop, uint32_t id);
 /* How the elements of one row of a value lie: 1 side by side, 0 all in one place, -1 in no such order. */
 int wg__column_stride(const wg_program *program, uint32_t id);
 

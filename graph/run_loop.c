@@ -27,6 +27,7 @@ typedef struct slot {
     int64_t when;
     int64_t twice;       /* SLOT_TILE: bytes between the places of even and odd iterations, or 0 */
     uint32_t first, next;
+    uint32_t spread_in, block; /* 1 + the region that had it repeated last, and in which block */
     size_t memo; /* where wg__loop_plan_new noted it */
 } slot;
 
@@ -47,6 +48,11 @@ typedef struct reference {
     uint32_t slot, block;
 } reference;
 
+/* A slot's one element of the row and the block that it is repeated in. */
+typedef struct repeated {
+    uint32_t slot, block;
+} repeated;
+
 typedef struct step {
     const wg_op *op;
     uint16_t n, ahead; /* ahead: bit k: operand k is asked of memory a block before it is read (3: the result) */
@@ -60,7 +66,7 @@ typedef struct region {
     wg_dtype dtype;
     int64_t columns;  /* elements of a row */
     bool flat;        /* rows lie one after the other in every operand: they are walked as one */
-    uint32_t spreads; /* whether any step has a spread operand: their blocks are made for every row */
+    uint32_t first_spread, spreads; /* of the plan's: what is repeated, for every row */
 } region;
 
 /* An array of a kernel's: its slot; its shape for a whole tile and for the last, smaller one. */
@@ -89,6 +95,8 @@ struct wg_loop_plan {
     int64_t region_count;
     step *steps;
     int64_t step_count;
+    repeated *spreads;
+    int64_t spread_count;
     uint32_t products, blocks; /* that a lane needs */
     uint32_t most_operands;
     size_t scratch; /* of the kernels */
@@ -128,7 +136,8 @@ static uint32_t new_slot(maker *m, const uint32_t *memo, slot s) {
     return (uint32_t)l->slot_count++;
 }
 
-/* The slot of a value, cut by rows or whole. */
+/* The slot of a value, cut by rows or whole. Calls itself a few times at most: what a carry brings is no carry (`layout` copies
+ * such), what an `ending` chooses from comes from outside or is one of 2 * WG_MOST_ENDS such choices (`roll`). */
 static uint32_t slot_for(maker *m, uint32_t id, bool cut) {
     wg_program *p = m->program;
     uint32_t *memo = &m->slot_of[2 * (size_t)id + cut];
@@ -156,11 +165,9 @@ static uint32_t slot_for(maker *m, uint32_t id, bool cut) {
         return *memo - 1;
     }
     if (base->space == WG_IN_TILE) {
-        size_t bytes = wg__instruction_bytes(&p->list[v->base]), tile = (size_t)m->plan->loop->tile;
-        bytes = m->plan->loop->rows ? bytes / (size_t)m->plan->loop->rows * tile : bytes;
         s.kind = SLOT_TILE;
         s.shift += (int64_t)base->offset;
-        s.twice = base->twice ? (int64_t)((bytes + 64) / 64 * 64) : 0;
+        s.twice = base->twice ? (int64_t)wg__tile_place(p, m->plan->loop, v->base) : 0;
     } else if (base->space == WG_IN_STACK) {
         const wg_stacked_attr *a = p->list[base->index].attr;
         int64_t bytes = (int64_t)wg__instruction_bytes(&p->list[v->base]);
@@ -228,6 +235,19 @@ typedef struct blocks {
 
 static uint32_t take_block(blocks *b) { return b->free_count ? b->free[--b->free_count] : b->most++; }
 
+/* The block in which a region has a slot repeated. It is filled before all steps: no block that a step has had. */
+static uint32_t spread_block(maker *m, blocks *b, uint32_t number, region *g) {
+    wg_loop_plan *l = m->plan;
+    slot *s = &l->slots[number];
+    if (s->spread_in != l->region_count + 1) {
+        s->spread_in = (uint32_t)l->region_count + 1;
+        s->block = b->most++;
+        l->spreads[l->spread_count++] = (repeated){number, s->block};
+        g->spreads++;
+    }
+    return s->block;
+}
+
 static reference reference_to(maker *m, blocks *b, uint32_t id, const uint32_t *block_of, region *g) {
     const wg_program *p = m->program;
     const wg_loop *loop = m->plan->loop;
@@ -238,7 +258,7 @@ static reference reference_to(maker *m, blocks *b, uint32_t id, const uint32_t *
         return r;
     r.spread = wg__column_stride(p, id) == 0 && g->columns > 1;
     if (r.spread)
-        r.block = b->most++, g->spreads++; /* filled before all steps: no block that a step has had */
+        r.block = spread_block(m, b, r.slot, g);
     else
         g->flat = g->flat && m->plan->slots[r.slot].row == g->columns * size_of(p, id);
     return r;
@@ -261,7 +281,7 @@ static uint32_t add_region(maker *m, uint32_t from, uint32_t *block_of, blocks *
     wg_program *p = m->program;
     wg_loop_plan *l = m->plan;
     const wg_shape *shape = p->list[from].shape;
-    region g = {.first = (uint32_t)l->step_count, .dtype = p->list[from].dtype, .columns = shape->count / shape->dim[0], .flat = true};
+    region g = {.first = (uint32_t)l->step_count, .first_spread = (uint32_t)l->spread_count, .dtype = p->list[from].dtype, .columns = shape->count / shape->dim[0], .flat = true};
     uint32_t to = from;
     b->free_count = b->most = 0;
     for (; to < l->loop->to && p->list[to].region == p->list[from].region && !m->failed; to++) {
@@ -341,7 +361,8 @@ static bool make_room(maker *m) {
     l->results = wg__take(p->memory, wg__size((size_t)results, sizeof *l->results, 1));
     l->regions = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->regions, 1));
     l->steps = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->steps, 1));
-    return l->regions && l->steps && l->kernels && l->operands && l->results;
+    l->spreads = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->spreads, 1));
+    return l->regions && l->steps && l->spreads && l->kernels && l->operands && l->results;
 }
 
 wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *memo) {
@@ -373,6 +394,7 @@ void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
     wg__give(memory, l->results);
     wg__give(memory, l->regions);
     wg__give(memory, l->steps);
+    wg__give(memory, l->spreads);
     wg__give(memory, l);
 }
 
@@ -466,7 +488,7 @@ static void first_iteration(lane *n, int64_t row) {
 
 static void next_iteration(lane *n, int64_t t) {
     const wg_loop_plan *l = n->run->plan;
-    char **before = n->start; /* what carried slots become; restored by find_starts */
+    char **before = n->start; /* what carried slots become: they have no start */
     for (int64_t s = 0; s < l->slot_count; s++)
         if (l->slots[s].kind == SLOT_CARRIED)
             before[s] = n->at[l->slots[s].next] + l->slots[s].shift;
@@ -508,12 +530,9 @@ static void spread(char *to, const char *from, size_t size, int64_t count) {
 /* The blocks of operands that are one element of the row. */
 static void spread_row(const lane *n, const region *g, int64_t row, size_t size) {
     const wg_loop_plan *l = n->run->plan;
-    for (uint32_t s = g->first; s < g->first + g->count; s++)
-        for (uint32_t k = 0; k < l->steps[s].n; k++) {
-            const reference *r = &l->steps[s].in[k];
-            if (r->spread && (row == 0 || l->slots[r->slot].row))
-                spread(block_at(n, r->block), n->at[r->slot] + row * l->slots[r->slot].row, size, wg__min(BLOCK, g->columns));
-        }
+    for (const repeated *r = l->spreads + g->first_spread, *end = r + g->spreads; r < end; r++)
+        if (row == 0 || l->slots[r->slot].row)
+            spread(block_at(n, r->block), n->at[r->slot] + row * l->slots[r->slot].row, size, wg__min(BLOCK, g->columns));
 }
 
 static inline char *found(const lane *n, const reference *r, const slot *slots, int64_t row, int64_t byte) {

@@ -67,13 +67,11 @@ static int64_t tile_of(int64_t rows) {
     return wg__min(tile, MOST_TILE);
 }
 
-/* Bytes of a value in one tile (or, where an iteration runs whole, all of it). */
-static size_t tile_bytes(const wg_program *p, const wg_loop *loop, uint32_t id) {
+size_t wg__tile_place(const wg_program *p, const wg_loop *loop, uint32_t id) {
     size_t bytes = wg__instruction_bytes(&p->list[id]);
-    return loop->rows ? bytes / (size_t)loop->rows * (size_t)loop->tile : bytes;
+    bytes = loop->rows ? bytes / (size_t)loop->rows * (size_t)loop->tile : bytes;
+    return (bytes + LINE) / LINE * LINE;
 }
-
-static size_t lines(size_t bytes) { return (bytes + LINE) / LINE * LINE; }
 
 /* The buffer that an instruction writes, if it is the tile's own and has no place yet; else 0. */
 static uint32_t private_buffer(const wg_program *p, uint32_t id) {
@@ -83,7 +81,7 @@ static uint32_t private_buffer(const wg_program *p, uint32_t id) {
 
 static bool take_place(wg_program *p, const wg_loop *loop, wg_blocks *free, uint32_t id) {
     p->values[id].space = WG_IN_TILE;
-    return wg__blocks_take(free, lines(tile_bytes(p, loop, id)) << p->values[id].twice, &p->values[id].offset);
+    return wg__blocks_take(free, wg__tile_place(p, loop, id) << p->values[id].twice, &p->values[id].offset);
 }
 
 /* One past the region (or the one instruction) that begins at `from`. */
@@ -117,7 +115,7 @@ static bool place_tile(wg_program *p, wg_loop *loop) {
         }
         for (uint32_t id = from; good && id < to; id++)
             for (uint32_t dead = dies[id - loop->from]; good && dead; dead = next[dead - loop->from])
-                good = wg__blocks_give(&free, p->values[dead].offset, lines(tile_bytes(p, loop, dead)));
+                good = wg__blocks_give(&free, p->values[dead].offset, wg__tile_place(p, loop, dead));
     }
     loop->scratch = free.most;
     wg__blocks_free(&free);

@@ -498,6 +498,22 @@ Test(loop, every_failing_allocation_is_survived) {
     unrolled_free(&u);
 }
 
+Test(loop, a_number_that_a_region_reads_often_is_repeated_once) {
+    static const char *const cells[] = {"cell c\ninput x\nstate h\nparam a[1]\nh' = tanh(a*h + W @ x)\n",
+                                        "cell c\ninput x\nstate h\nparam a[1]\nh' = tanh(a*(a*(a*(a*(a*h)))) + W @ x)\n"};
+    size_t bytes[2];
+    for (int k = 0; k < 2; k++) {
+        unrolled u = unrolled_new(cells[k], &(unrolled_sizes){.steps = 6, .batch = 3, .input = 4, .hidden = 4});
+        wg_var y = wg_unroll_output(u.unroll);
+        agrees(cells[k], 1, &y);
+        wg_plan *plan = wg_compile(1, &y, NULL, NULL);
+        bytes[k] = plan->lane_bytes;
+        wg_plan_free(plan);
+        unrolled_free(&u);
+    }
+    cr_expect_lt(bytes[1], bytes[0] + 256 * sizeof(double), "%zu bytes, and %zu with four uses more", bytes[0], bytes[1]);
+}
+
 Test(loop, a_run_allocates_nothing) {
     wg_var y[MOST];
     unrolled u = unrolled_new("lstm", &eight);
