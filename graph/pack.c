@@ -59,11 +59,26 @@ void wg__packed_call_init(wg_packed_product *p, const wg_call *call) {
                             x->stride ? x->stride[0] : a->k, call->out.stride ? call->out.stride[0] : a->n, false);
 }
 
+typedef struct multiplying {
+    const wg_packed_product *product;
+    const wg_call *call;
+} multiplying;
+
+static void multiply_some(void *user, int64_t from, int64_t to) {
+    const multiplying *m = user;
+    wg__packed_multiply_blocks(m->product, m->call->in[0].data, m->call->in[1].data, m->call->out.data, from, to);
+}
+
+/* Of a loop that has no tiles: what threads share is columns. */
 static wg_status product_run(wg_call *call) {
     wg_packed_product p;
     if (call->out.shape->count == 0)
         return WG_OK;
     wg__packed_call_init(&p, call);
+    if (call->team->threads > 1 && wg__gemm_work(&(wg_gemm){.m = p.m, .n = p.n, .k = p.k}) >= WG_GEMM_SHARE) {
+        wg__rows(call->team, p.blocks, 1, multiply_some, &(multiplying){&p, call});
+        return WG_OK;
+    }
     wg__packed_multiply(&p, call->in[0].data, call->in[1].data, call->out.data, false);
     return WG_OK;
 }
