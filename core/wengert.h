@@ -733,7 +733,9 @@ WG_API int64_t wg_plan_cache_compiled(const wg_plan_cache *cache); /* how many h
 typedef struct wg_plan_size {
     int64_t instructions;   /* in the program, leaves, constants and views included */
     int64_t kernels;        /* run at each run */
-    size_t workspace_bytes; /* of intermediate values and scratch; outputs not included */
+    size_t workspace_bytes; /* of a workspace: the arena of intermediate values and of kernels' scratch, the scratch of loops for
+                               each thread that the plan was compiled for, the lists of kernels, their arguments, and of tensors.
+                               Not the outputs, nor what the plan keeps for all its workspaces (program, constants) */
     size_t live_bytes;      /* the most that is alive across one instruction: the least a workspace could do with */
     size_t output_bytes;
     double flops;   /* of a run: 2 K for each element of a product over K, 1 for each element of what is pointwise or reduced */

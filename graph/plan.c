@@ -228,20 +228,44 @@ static bool take_tensors(wg_workspace *w) {
     return true;
 }
 
-wg_workspace *wg_workspace_new(const wg_plan *plan) {
+/* What a workspace is made of, besides its outputs; the first few need not begin as zeros. */
+enum { ARENA, LANES, TASKS, CALLS, ARRAYS, BOUND, OUTPUTS, PIECES, FIRST_ZEROED = TASKS };
+
+static void sizes_of(const wg_plan *plan, size_t bytes[PIECES]) {
     const wg_program *p = plan->program;
+    bytes[ARENA] = wg__size(p->arena_bytes, 1, 64);
+    bytes[LANES] = wg__size((size_t)plan->lanes, plan->lane_bytes, 64);
+    bytes[TASKS] = wg__size((size_t)plan->task_count, sizeof(wg_task), 0);
+    bytes[CALLS] = wg__size((size_t)plan->call_count, sizeof(wg_call), 0);
+    bytes[ARRAYS] = wg__size((size_t)plan->array_count, sizeof(wg_array), 0);
+    bytes[BOUND] = wg__size((size_t)p->tensor_count, sizeof(wg_tensor *), 0);
+    bytes[OUTPUTS] = wg__size((size_t)p->output_count, sizeof(wg_tensor *), 0);
+}
+
+static size_t workspace_bytes(const wg_plan *plan) {
+    size_t bytes[PIECES], sum = sizeof(wg_workspace);
+    sizes_of(plan, bytes);
+    for (int i = 0; i < PIECES; i++)
+        sum += bytes[i];
+    return sum;
+}
+
+wg_workspace *wg_workspace_new(const wg_plan *plan) {
+    size_t bytes[PIECES];
+    void *piece[PIECES];
     wg_workspace *w = wg__take0(plan->memory, sizeof *w);
+    bool good = w;
     if (!w)
         return NULL;
     w->plan = plan;
-    w->arena = wg__take(plan->memory, wg__size(p->arena_bytes, 1, 64));
-    w->tasks = wg__take0(plan->memory, wg__size((size_t)plan->task_count, sizeof *w->tasks, 0));
-    w->calls = wg__take0(plan->memory, wg__size((size_t)plan->call_count, sizeof *w->calls, 0));
-    w->arrays = wg__take0(plan->memory, wg__size((size_t)plan->array_count, sizeof *w->arrays, 0));
-    w->bound = wg__take0(plan->memory, wg__size((size_t)p->tensor_count, sizeof(wg_tensor *), 0));
-    w->outputs = wg__take0(plan->memory, wg__size((size_t)p->output_count, sizeof(wg_tensor *), 0));
-    w->lanes = wg__take(plan->memory, wg__size((size_t)plan->lanes, plan->lane_bytes, 64));
-    if (w->lanes && w->arena && w->tasks && w->calls && w->arrays && w->bound && w->outputs && take_tensors(w)) {
+    sizes_of(plan, bytes);
+    for (int i = 0; i < PIECES; i++) {
+        piece[i] = good ? (i < FIRST_ZEROED ? wg__take : wg__take0)(plan->memory, bytes[i]) : NULL;
+        good = piece[i];
+    }
+    w->arena = piece[ARENA], w->lanes = piece[LANES], w->tasks = piece[TASKS], w->calls = piece[CALLS];
+    w->arrays = piece[ARRAYS], w->bound = piece[BOUND], w->outputs = piece[OUTPUTS];
+    if (good && take_tensors(w)) {
         settle(w);
         return w;
     }
@@ -480,7 +504,7 @@ wg_workspace *wg_plan_workspace(wg_plan *plan) { return plan->own; }
 
 wg_plan_size wg_plan_measure(const wg_plan *plan) {
     const wg_program *p = plan->program;
-    wg_plan_size size = {p->count - 1, plan->task_count, p->arena_bytes, p->live_bytes, 0,
+    wg_plan_size size = {p->count - 1, plan->task_count, workspace_bytes(plan), p->live_bytes, 0,
                          wg__program_flops(p), wg__program_traffic(p)};
     for (int i = 0; i < p->output_count; i++)
         size.output_bytes += wg_tensor_bytes(plan->own->outputs[i]);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "drawn_cell.h"
 #include "failing.h"
 #include "plan.h"
 #include "random_graph.h"
@@ -367,6 +368,42 @@ Test(plan, workspace_is_close_to_what_is_live_at_once) {
     }
     cr_assert_gt(live, 100000);
     cr_expect_leq((double)arena, 1.15 * (double)live, "%zu bytes for %zu live", arena, live);
+}
+
+/* The bytes that new tensors like the outputs take. */
+static size_t outputs_like(wg_memory *memory, const wg_plan *plan) {
+    size_t before = wg_memory_used(memory), bytes = 0;
+    for (int i = 0; i < wg_plan_output_count(plan); i++) {
+        const wg_tensor *y = wg_plan_output(plan, i);
+        wg_tensor *t = wg_tensor_new(memory, wg_tensor_dtype(y), wg_tensor_shape(y)->rank, wg_tensor_shape(y)->dim);
+        bytes += wg_memory_used(memory) - before;
+        wg_tensor_free(t);
+    }
+    return bytes;
+}
+
+Test(plan, measure_says_what_a_workspace_takes_and_loops_take_more_for_more_threads) {
+    size_t bytes[2];
+    for (int k = 0; k < 2; k++) {
+        unrolled u = unrolled_new("lstm", &(unrolled_sizes){.steps = 6, .batch = 40, .input = 3, .hidden = 20});
+        wg_memory *memory = wg_memory_new(NULL, 0), *own = u.tape->memory;
+        wg_var y[2] = {wg_unroll_output(u.unroll), sum_to(exp(wg_unroll_output(u.unroll)), 0, NULL)};
+        u.tape->memory = memory;
+        wg_plan *plan = wg_compile(2, y, &(wg_compile_options){.run.threads = k ? 4 : 1}, NULL);
+        u.tape->memory = own;
+        cr_assert_gt(plan->lane_bytes, 1000);
+        size_t before = wg_memory_used(memory), outputs = outputs_like(memory, plan);
+        wg_workspace *w = wg_workspace_new(plan);
+        cr_assert_eq(wg_run_in(plan, w, NULL, NULL), WG_OK);
+        bytes[k] = wg_plan_measure(plan).workspace_bytes;
+        cr_expect_eq(wg_memory_used(memory) - before, bytes[k] + outputs, "%zu bytes, of them %zu of outputs; %zu said",
+                     wg_memory_used(memory) - before, outputs, bytes[k]);
+        cr_expect(k == 0 || bytes[1] == bytes[0] + 3 * plan->lane_bytes, "%zu and %zu", bytes[0], bytes[1]);
+        wg_workspace_free(w);
+        wg_plan_free(plan);
+        wg_memory_free(memory);
+        unrolled_free(&u);
+    }
 }
 
 /* A tanh recurrence with a loss at every step and all its gradients: y[0..4). The leaves hold f32 numbers in both types. */
