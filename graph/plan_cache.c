@@ -60,7 +60,8 @@ static void add_instruction(key *k, const wg_program *p, int64_t id) {
         add(k, &i->value, sizeof i->value);
     else if (i->attr)
         add(k, i->attr, i->op->attr_size);
-    int64_t step[2] = {p->steps[i->step].step, i->step && p->steps[i->step].unroll == p->steps[i->step - 1].unroll};
+    int64_t step[3] = {i->step, p->steps[i->step].step, /* an unroll's number is of its tape, not of the structure */
+                       i->step > 1 && p->steps[i->step].unroll == p->steps[i->step - 1].unroll};
     add(k, step, sizeof step);
 }
 

@@ -642,6 +642,37 @@ Test(plan, cache_tells_structures_apart) {
     wg_tensor_free(b);
 }
 
+/* Four times tanh, the first in step `first` or in none, the others in steps 1, 2, 3 of an unroll. */
+static wg_var stepped(wg_tape *tape, wg_tensor *a, uint32_t unroll, int64_t first) {
+    wg_var x = wg_leaf(tape, a);
+    for (int64_t t = 0; t < 4; t++) {
+        if (t || first != WG_NO_STEP)
+            wg__step_mark(tape, unroll, t ? t : first);
+        x = tanh(x);
+    }
+    wg__step_mark(tape, unroll, WG_NO_STEP);
+    return x;
+}
+
+Test(plan, cache_tells_a_first_step_from_none_and_not_one_unroll_from_another) {
+    static const struct {
+        uint32_t unroll;
+        int64_t first;
+        int compiled; /* by then */
+    } asked[] = {{0, 0, 1}, {1, 0, 1}, {7, 0, 1}, {1, WG_NO_STEP, 2}, {0, WG_NO_STEP, 2}, {1, 0, 2}};
+    wg_plan_cache *cache = wg_plan_cache_new(NULL, NULL, 4);
+    wg_tensor *a = taped_random(NULL, WG_F64, 2, (const int64_t[]){4, 4}, 1);
+    for (int i = 0; i < WG_LEN(asked); i++) {
+        wg_tape *tape = wg_tape_new(NULL);
+        wg_var y = stepped(tape, a, asked[i].unroll, asked[i].first);
+        cr_assert_not_null(wg_plan_cache_get(cache, 1, &y, NULL));
+        cr_expect_eq(wg_plan_cache_compiled(cache), asked[i].compiled, "%d: %d compiled", i, (int)wg_plan_cache_compiled(cache));
+        wg_tape_free(tape);
+    }
+    wg_plan_cache_free(cache);
+    wg_tensor_free(a);
+}
+
 Test(plan, cache_forgets_what_was_not_asked_for_longest) {
     wg_tape *tape = wg_tape_new(NULL);
     char without[] = "inplace,simplify";
