@@ -292,7 +292,12 @@ WG_API wg_status wg_infer_fail(wg_infer *infer, wg_status status, const char *fo
 
 typedef struct wg_team wg_team; /* the threads of a run */
 
-/* What a kernel gets. out is dense. Inputs are dense unless the op takes strides. */
+/* What a kernel gets. out is dense. Inputs are dense unless the op takes strides.
+ * A run with several threads has them stand by in one OpenMP parallel region: in it kernels are called, so that omp_in_parallel()
+ * is true and omp_get_num_threads() that of the run, though most kernels are called on one of its threads alone, and those in the
+ * tiles of a loop on several at once, each on its own rows. With one thread, and by wg_eval, they are called outside of any region.
+ * So a kernel must not take for granted that it can open a team of its own: a parallel region of its own has one thread, unless
+ * nested ones are allowed. */
 typedef struct wg_call {
     const wg_op *op;
     const void *attr;

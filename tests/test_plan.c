@@ -2,6 +2,7 @@
 #include "suite.h"
 
 #include <math.h>
+#include <omp.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -803,6 +804,40 @@ static void halves(int64_t n, const void *const *in, void *out) {
 static const wg_op half = {.name = "half", .arity = 1, .kind = WG_POINTWISE, .map = {halves}};
 static const wg_op four = {.name = "four", .arity = 4, .kind = WG_POINTWISE, .map = {halves}};
 static const wg_op no_way = {.name = "no_way", .arity = 1, .kind = WG_MOVE, .shape = mirror_shape};
+
+static int regions_seen, team_seen;
+
+static wg_status look_around(wg_call *call) {
+    regions_seen = omp_in_parallel();
+    team_seen = omp_get_num_threads();
+    memcpy(call->out.data, call->in[0].data, (size_t)call->out.shape->count * sizeof(double));
+    return WG_OK;
+}
+
+static wg_status as_it_is(wg_infer *infer) {
+    infer->out = *infer->in[0];
+    infer->dtype = infer->in_dtype[0];
+    return WG_OK;
+}
+
+static const wg_op looking = {.name = "looking", .arity = 1, .kind = WG_MOVE, .shape = as_it_is, .run = look_around};
+
+Test(plan, kernel_of_ones_own_is_called_in_the_region_of_a_run_with_several_threads) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *t = taped_random(NULL, WG_F64, 1, (const int64_t[]){300000}, 1); /* enough to share */
+    wg_var x = wg_leaf(tape, t), y = wg_apply(&looking, 1, &x, NULL);
+    wg_plan *plan = wg_compile(1, &y, NULL, NULL);
+    for (int threads = 1; threads <= 3; threads++) {
+        cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads}, NULL), WG_OK);
+        cr_expect_eq(regions_seen, threads > 1);
+        cr_expect_eq(team_seen, threads);
+    }
+    wg_tensor_free(taped_value(y));
+    cr_expect_eq(regions_seen, 0, "evaluation opens none around a kernel");
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+    wg_tensor_free(t);
+}
 
 Test(plan, pointwise_op_of_ones_own_needs_only_its_map) {
     wg_tape *tape = wg_tape_new(NULL);
