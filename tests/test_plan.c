@@ -886,6 +886,30 @@ static void same_as_evaluation(int n, const wg_var *y, const char *what) {
     wg_plan_free(plan);
 }
 
+/* A guarded value has the strides of what is guarded: here of a transpose, whose columns are not adjacent. */
+Test(plan, loops_multiply_what_is_guarded_as_evaluation_does) {
+    enum { T = 6, B = 30, N = 4 };
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *tensor[4] = {taped_random(NULL, WG_F64, 3, (const int64_t[]){2 * T, N, B}, 1), taped_random(NULL, WG_F64, 2, (const int64_t[]){N, N}, 2),
+                            taped_random(NULL, WG_F64, 2, (const int64_t[]){B, N}, 3), taped_random(NULL, WG_F64, 2, (const int64_t[]){N, B}, 4)};
+    wg_var w = wg_leaf(tape, tensor[1]), h = wg_leaf(tape, tensor[2]), y[2];
+    wg_var columns = wg_guard(transpose(wg_leaf(tape, tensor[0]))), one = wg_guard(transpose(wg_leaf(tape, tensor[3])));
+    for (int t = 0; t < T; t++) { /* every other one: the products stay in the loop */
+        wg__step_mark(tape, 7, t);
+        h = tanh(add(wg_matmul(wg_reshape(slice(columns, 0, 2 * t, 1), 2, (const int64_t[]){B, N}), w, false, false), h));
+    }
+    y[0] = h;
+    wg__step_mark(tape, 8, 0); /* a loop of one iteration, with all from outside */
+    y[1] = tanh(wg_matmul(one, w, false, false));
+    wg__step_mark(tape, 8, WG_NO_STEP);
+    cr_assert_eq(wg_tape_status(tape), WG_OK, "%s", wg_tape_message(tape));
+    for (int k = 0; k < 2; k++)
+        same_as_evaluation(1, &y[k], k ? "one step" : "steps");
+    wg_tape_free(tape);
+    for (int k = 0; k < 4; k++)
+        wg_tensor_free(tensor[k]);
+}
+
 Test(plan, loops_read_columns_reversed_steps_parts_of_rank_3_and_two_steps_back_as_evaluation_does) {
     enum { T = 6, B = 30, N = 4 };
     wg_tape *tape = wg_tape_new(NULL);
