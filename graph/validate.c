@@ -144,43 +144,124 @@ wg_status wg_tape_validate(const wg_tape *tape, wg_error *error) {
 
 /* ---- loops ---- */
 
-/* A loop's instructions stand together; what is in a loop reads of that loop or of none, and is read from outside by
- * `stacked` and `last` only. */
-static wg_status check_loop(const subject *s, int64_t id) {
+static int64_t times_of(const wg_program *p, const wg_instruction *i) { return i->loop ? p->loops[i->loop - 1].times : 0; }
+
+/* A loop's instructions stand together. */
+static wg_status check_extent(const subject *s, int64_t id) {
     const wg_program *p = s->program;
     const wg_instruction *i = &p->list[id];
+    uint32_t before = p->list[id - 1].loop;
     if (i->loop > p->loop_count || (i->loop && (id < p->loops[i->loop - 1].from || id >= p->loops[i->loop - 1].to)))
         return wrong(s, WG_CONFLICT, id, "it is in loop %u, which is not here", i->loop);
-    if (!i->loop && p->list[id - 1].loop && p->loops[p->list[id - 1].loop - 1].to != id)
-        return wrong(s, WG_CONFLICT, id, "it stands between the instructions of loop %u", p->list[id - 1].loop);
-    bool edge = wg__is_edge(i);
-    if (wg__is_choice(i) && !i->loop)
-        return wrong(s, WG_CONFLICT, id, "it chooses by iteration outside of a loop");
-    for (uint32_t k = 0; k < i->n; k++) {
-        uint32_t of = p->list[wg__reads_const(i)[k]].loop;
-        bool back = wg__reads_back(i, k);
-        if (edge ? !of || i->loop : back ? of != i->loop : of && (of != i->loop || wg__is_carry(i)))
-            return wrong(s, WG_CONFLICT, id, "it reads %%%u of loop %u", wg__reads_const(i)[k], of);
+    if (before && i->loop != before && p->loops[before - 1].to != id)
+        return wrong(s, WG_CONFLICT, id, "it stands between the instructions of loop %u", before);
+    if (i->loop && i->loop != before && p->loops[i->loop - 1].from != id)
+        return wrong(s, WG_CONFLICT, id, "it is not where loop %u begins", i->loop);
+    if (i->loop && times_of(p, i) < 1)
+        return wrong(s, WG_RANGE, id, "loop %u runs %lld times", i->loop, (long long)times_of(p, i));
+    if (i->loop && (wg__is_edge(i) || i->op->kind == WG_EFFECT))
+        return wrong(s, WG_CONFLICT, id, "it stands in loop %u, but belongs outside of any", i->loop);
+    if (!i->loop && (wg__is_choice(i) || i->op == &wg__op_element))
+        return wrong(s, WG_CONFLICT, id, "it goes by iterations, outside of a loop");
+    return WG_OK;
+}
+
+/* Whether operand k comes from where it may: what is in a loop reads of that loop or of none, and is read from outside by `stacked`
+ * and `last` only; an array, and what is read in single iterations, is from outside. */
+static bool may_read(const wg_program *p, const wg_instruction *i, uint32_t k) {
+    uint32_t of = p->list[wg__reads_const(i)[k]].loop;
+    if (wg__is_edge(i))
+        return of;
+    if (wg__reads_back(i, k))
+        return of == i->loop;
+    bool outside = wg__is_carry(i) || i->op == &wg__op_element || (i->op == &wg__op_ending && k == 1);
+    return !of || (of == i->loop && !outside);
+}
+
+static wg_status check_element(const subject *s, int64_t id) {
+    const wg_program *p = s->program;
+    const wg_instruction *i = &p->list[id];
+    const wg_element_attr *e = i->attr;
+    int64_t times = times_of(p, i), n = p->list[i->in[0]].shape->dim[0];
+    int64_t first = e->from + e->step * e->late, last = e->from + e->step * (times - 1 - e->fewer);
+    if (e->late < 0 || e->fewer < 0 || (e->late + e->fewer < times && (first < 0 || first >= n || last < 0 || last >= n)))
+        return wrong(s, WG_RANGE, id, "it reads outside its array");
+    return WG_OK;
+}
+
+/* What chooses by iteration chooses from an element, from outside or from such a choice, and there is an iteration `at`. */
+static wg_status check_ending(const subject *s, int64_t id) {
+    const wg_program *p = s->program;
+    const wg_instruction *i = &p->list[id], *usual = &p->list[i->in[0]];
+    int64_t at = ((const wg_ending_attr *)i->attr)->at;
+    if (at < 0 || at >= times_of(p, i))
+        return wrong(s, WG_RANGE, id, "there is no iteration %lld", (long long)at);
+    if (usual->loop && usual->op != &wg__op_element && usual->op != &wg__op_ending)
+        return wrong(s, WG_CONFLICT, id, "it chooses %%%u, which is neither an element nor from outside", i->in[0]);
+    return WG_OK;
+}
+
+/* The iterations for which an element is missing are all given by the choices on the way to a reader. */
+static wg_status check_missing(const subject *s, int64_t id, uint32_t value) {
+    const wg_program *p = s->program;
+    uint32_t element = value;
+    while (p->list[element].op == &wg__op_ending)
+        element = p->list[element].in[0];
+    const wg_element_attr *e = p->list[element].op == &wg__op_element ? p->list[element].attr : NULL;
+    int64_t times = times_of(p, &p->list[element]);
+    for (int64_t k = 0; e && k < e->late + e->fewer; k++) {
+        int64_t t = k < e->late ? k : times - 1 - (k - e->late);
+        uint32_t choice = value;
+        while (choice != element && ((const wg_ending_attr *)p->list[choice].attr)->at != t)
+            choice = p->list[choice].in[0];
+        if (choice == element)
+            return wrong(s, WG_RANGE, id, "there is no element %%%u in iteration %lld for it", element, (long long)t);
     }
-    if (i->op == &wg__op_stacked && ((const wg_stacked_attr *)i->attr)->times != p->loops[p->list[i->in[0]].loop - 1].times)
+    return WG_OK;
+}
+
+/* stacked: by id: the `stacked` of a value, once seen. */
+static wg_status check_loop(const subject *s, int64_t id, uint32_t *stacked) {
+    const wg_program *p = s->program;
+    const wg_instruction *i = &p->list[id];
+    wg_status status = check_extent(s, id);
+    for (uint32_t k = 0; k < i->n && status == WG_OK; k++) {
+        uint32_t in = wg__reads_const(i)[k];
+        if (!may_read(p, i, k))
+            return wrong(s, WG_CONFLICT, id, "it reads %%%u of loop %u", in, p->list[in].loop);
+        if (i->op != &wg__op_ending && !wg__reads_back(i, k))
+            status = check_missing(s, id, in);
+    }
+    if (status != WG_OK)
+        return status;
+    if (i->op == &wg__op_element)
+        return check_element(s, id);
+    if (i->op == &wg__op_ending)
+        return check_ending(s, id);
+    if (i->op != &wg__op_stacked)
+        return WG_OK;
+    if (((const wg_stacked_attr *)i->attr)->times != times_of(p, &p->list[i->in[0]]))
         return wrong(s, WG_CONFLICT, id, "it stacks another number of iterations");
-    if (i->op == &wg__op_element) {
-        const wg_element_attr *e = i->attr;
-        int64_t times = i->loop ? p->loops[i->loop - 1].times : 1, n = p->list[i->in[0]].shape->dim[0];
-        int64_t first = e->from + e->step * e->late, last = e->from + e->step * (times - 1 - e->fewer);
-        if (!i->loop || e->late < 0 || e->fewer < 0 || (e->late + e->fewer < times && (first < 0 || first >= n || last < 0 || last >= n)))
-            return wrong(s, WG_RANGE, id, "it reads outside its array, or of no loop");
-    }
+    if (stacked[i->in[0]])
+        return wrong(s, WG_CONFLICT, id, "it stacks %%%u, as %%%u does", i->in[0], stacked[i->in[0]]);
+    stacked[i->in[0]] = (uint32_t)id;
     return WG_OK;
 }
 
 /* ---- layout ---- */
 
-/* The elements that a value touches lie within its base's buffer. */
+/* The elements that a value touches, in all iterations if it is in a loop, lie within its base's buffer. */
 static bool within_base(const wg_program *p, int64_t id) {
     const wg_value *v = &p->values[id], *base = &p->values[v->base];
     const wg_shape *shape = p->list[id].shape;
-    int64_t dense[WG_MAX_RANK], low = v->shift, high = v->shift;
+    int64_t dense[WG_MAX_RANK], low = v->shift, high = v->shift, times = p->list[id].loop ? p->loops[p->list[id].loop - 1].times : 1;
+    int64_t late = 0, fewer = 0;
+    if (p->list[id].op == &wg__op_element)
+        late = ((const wg_element_attr *)p->list[id].attr)->late, fewer = ((const wg_element_attr *)p->list[id].attr)->fewer;
+    if (late + fewer >= times)
+        return true; /* nothing is read */
+    low += wg__min(late * v->step, (times - 1 - fewer) * v->step);
+    high += wg__max(late * v->step, (times - 1 - fewer) * v->step);
     int64_t room = base->space == WG_IN_CONSTANTS ? 1 : p->list[v->base].shape->count;
     wg__dense_strides(shape, dense);
     for (int k = 0; k < shape->rank && shape->count; k++) {
@@ -196,12 +277,15 @@ static bool view_agrees(const wg_program *p, int64_t id) {
     const wg_instruction *i = &p->list[id], *from = &p->list[wg__reads_const(i)[0]];
     const wg_value *v = &p->values[id], *in = &p->values[wg__reads_const(i)[0]];
     int64_t dense[WG_MAX_RANK], stride[WG_MAX_RANK], offset = 0;
+    int64_t step = i->op == &wg__op_element ? ((const wg_element_attr *)i->attr)->step : 0;
     if (v->base != in->base)
         return false;
     wg__dense_strides(from->shape, dense);
     if (i->op->kind == WG_EFFECT)
         return v->shift == in->shift && v->stride == in->stride;
     if (!i->op->view || !i->op->view(i->attr, from->shape, in->stride ? in->stride : dense, i->shape, stride, &offset))
+        return false;
+    if (v->step != in->step + (step ? step * (in->stride ? in->stride : dense)[0] : 0))
         return false;
     wg__dense_strides(i->shape, dense);
     return v->shift == in->shift + offset &&
@@ -212,19 +296,19 @@ static wg_status check_layout(const subject *s, int64_t id) {
     const wg_program *p = s->program;
     const wg_instruction *i = &p->list[id];
     const wg_value *v = &p->values[id];
-    if (i->loop)
-        return WG_OK; /* what a loop keeps is looked at by its results */
-    if (v->base == 0 || v->base > id || p->values[v->base].base != v->base)
+    bool part = i->loop && v->task && v->base != id; /* made in its place beside others */
+    if (v->base == 0 || v->base >= p->count || (part ? p->list[v->base].loop != i->loop : v->base > id && p->list[v->base].loop != i->loop) ||
+        p->values[v->base].base != v->base)
         return wrong(s, WG_CONFLICT, id, "its base %%%u is no buffer made before it", v->base);
     if (p->list[v->base].dtype != i->dtype)
         return wrong(s, WG_DTYPE, id, "its base %%%u is of another type", v->base);
-    if (v->base != id && !view_agrees(p, id))
+    if (v->base != id && !part && !view_agrees(p, id))
         return wrong(s, WG_CONFLICT, id, "its strides are not what its op makes of its operand's");
     if (!within_base(p, id))
         return wrong(s, WG_RANGE, id, "it reaches outside the buffer of %%%u", v->base);
-    if (!wg__computes(p, id))
+    if (!v->task)
         return WG_OK;
-    if (v->stride || v->shift)
+    if (!part && (v->stride || v->shift))
         return wrong(s, WG_CONFLICT, id, "its result is not dense");
     for (uint32_t k = 0; k < i->n; k++)
         if (p->values[wg__reads_const(i)[k]].stride && !(i->op->traits & WG_TAKES_STRIDES))
@@ -362,16 +446,24 @@ static wg_status check_places(const subject *s) {
 
 wg_status wg__validate(const wg_program *p, wg_error *error) {
     subject s = {.program = p, .memory = p->memory, .error = error};
-    wg_status status = WG_OK;
+    uint32_t *stacked = wg__take0(p->memory, wg__size((size_t)p->count, sizeof *stacked, 0));
+    wg_status status = stacked ? WG_OK : wrong(&s, wg__refusal(p->memory), 0, "no memory to check it");
     for (int64_t id = 1; id < p->count && status == WG_OK; id++) {
         status = check(&s, id);
         if (status == WG_OK)
-            status = check_loop(&s, id);
+            status = check_loop(&s, id, stacked);
         if (status == WG_OK && p->values)
             status = check_layout(&s, id);
     }
-    for (int i = 0; i < p->output_count && status == WG_OK; i++)
+    wg__give(p->memory, stacked);
+    for (int64_t id = 1; id < p->count && status == WG_OK; id++)
+        if (wg__is_carry(&p->list[id])) /* what stands behind it has been looked at by now */
+            status = check_missing(&s, id, p->list[id].in[1]);
+    for (int i = 0; i < p->output_count && status == WG_OK; i++) {
         if (p->outputs[i] == 0 || p->outputs[i] >= p->count)
             status = wrong(&s, WG_RANGE, 0, "output %d is no instruction", i + 1);
+        else if (p->list[p->outputs[i]].loop)
+            status = wrong(&s, WG_CONFLICT, p->outputs[i], "output %d is in loop %u", i + 1, p->list[p->outputs[i]].loop);
+    }
     return status == WG_OK && p->placed ? check_places(&s) : status;
 }

@@ -1,11 +1,11 @@
 /* The validator: accepts what the library makes, and names each fault that is planted. */
+#include "drawn_cell.h"
 #include "random_graph.h"
-#include "taped.h"
 
 #include <string.h>
 
 #include "effect.h"
-#include "program.h"
+#include "loop.h"
 #include "wengert/notation.h"
 
 /* A program with views, an in-place result and several buffers, after the pass `after`. */
@@ -102,6 +102,93 @@ Test(validate, catches_a_buffer_taken_over_too_early) {
     wg__program_free(p);
     wg_tape_free(tape);
     wg_tensor_free(t);
+}
+
+/* ---- loops ---- */
+
+/* A recurrence and its gradient by everything, 6 steps of 4 rows: elements, carries, endings, stacks, last values. */
+static wg_program *recurrence(const char *after) {
+    unrolled u = unrolled_new("lstm", &(unrolled_sizes){.steps = 6, .batch = 4, .input = 3, .hidden = 5});
+    wg_var y[UNROLLED_NAMES], by[UNROLLED_NAMES];
+    wg_error error = {0};
+    for (int k = 0; k < u.n; k++)
+        by[k] = u.given[k].var;
+    y[0] = sum_to(square(wg_unroll_output(u.unroll)), 0, NULL);
+    cr_assert_eq(wg_grad(y[0], u.n, by, y + 1), WG_OK);
+    wg_program *p = wg__compile(NULL, after, u.n + 1, y, &error);
+    cr_assert_not_null(p, "%s", error.text);
+    cr_assert_eq(wg__validate(p, &error), WG_OK, "%s", error.text);
+    unrolled_free(&u);
+    return p;
+}
+
+/* The first instruction of this op in a loop. */
+static uint32_t inner(const wg_program *p, const char *op) {
+    uint32_t id = find(p, op, 1);
+    while (!p->list[id].loop)
+        id = find(p, op, id + 1);
+    return id;
+}
+
+/* The element of an ending. */
+static uint32_t chosen(const wg_program *p) {
+    uint32_t id = inner(p, "ending");
+    while (p->list[id].op == &wg__op_ending)
+        id = p->list[id].in[0];
+    cr_assert_eq(p->list[id].op, &wg__op_element);
+    return id;
+}
+
+static void *changed(wg_program *p, uint32_t id) {
+    void *attr = wg__arena_take(&p->arena, p->list[id].op->attr_size);
+    memcpy(attr, p->list[id].attr, p->list[id].op->attr_size);
+    p->list[id].attr = attr;
+    return attr;
+}
+
+#define PLANT_IN_LOOP(after, fault, status, word)                                                  \
+    do {                                                                                           \
+        wg_program *p = recurrence(after);                                                         \
+        fault;                                                                                     \
+        caught(p, status, word);                                                                   \
+        wg__program_free(p);                                                                       \
+    } while (0)
+
+Test(validate, catches_faults_of_loops) {
+    const wg_shape wrong = {.rank = 2, .count = 20, .dim = {5, 4}};
+    /* where instructions stand */
+    PLANT_IN_LOOP("roll", p->list[inner(p, "tanh")].loop = 9, WG_CONFLICT, "not here");
+    PLANT_IN_LOOP("roll", p->list[inner(p, "tanh")].loop = 0, WG_CONFLICT, "stands between");
+    PLANT_IN_LOOP("roll", p->loops[0].from--, WG_CONFLICT, "is not where loop 1 begins");
+    PLANT_IN_LOOP("roll", p->loops[0].to++, WG_CONFLICT, "stands between");
+    PLANT_IN_LOOP("roll", p->loops[0].times = 0, WG_RANGE, "0 times");
+    PLANT_IN_LOOP("roll", p->list[inner(p, "tanh")].op = &wg__op_guard, WG_CONFLICT, "outside of any");
+    /* what they read */
+    PLANT_IN_LOOP("roll", p->list[inner(p, "tanh")].in[0] = inner(p, "tanh") + 1, WG_CONFLICT, "does not precede");
+    PLANT_IN_LOOP("roll", p->list[find(p, "stacked", 1)].in[0] = 1, WG_CONFLICT, "of loop 0");
+    PLANT_IN_LOOP("roll", p->list[find(p, "sum_to", p->loops[0].to)].in[0] = inner(p, "tanh"), WG_CONFLICT, "of loop 1");
+    PLANT_IN_LOOP("roll", p->outputs[2] = inner(p, "tanh"), WG_CONFLICT, "output 3 is in loop");
+    PLANT_IN_LOOP("roll", p->list[inner(p, "tanh")].shape = &wrong, WG_SHAPE, "not (5,4)");
+    PLANT_IN_LOOP("roll", p->list[inner(p, "tanh")].dtype = WG_F32, WG_DTYPE, "f64, not f32");
+    /* carries */
+    PLANT_IN_LOOP("roll", p->list[inner(p, "carry")].in[1] = inner(p, "element"), WG_SHAPE, "(4,5) and (4,3)");
+    PLANT_IN_LOOP("roll", p->list[inner(p, "carry")].in[1] = p->list[inner(p, "carry")].in[0], WG_CONFLICT, "of loop 0");
+    PLANT_IN_LOOP("roll", p->list[inner(p, "carry") + 1].in[0] = inner(p, "carry"), WG_CONFLICT, "of loop 1");
+    /* elements, and what is chosen in their place */
+    PLANT_IN_LOOP("roll", ((wg_element_attr *)changed(p, inner(p, "element")))->from++, WG_RANGE, "outside its array");
+    PLANT_IN_LOOP("roll", ((wg_element_attr *)changed(p, inner(p, "element")))->step = 2, WG_RANGE, "outside its array");
+    PLANT_IN_LOOP("roll", ((wg_element_attr *)changed(p, chosen(p)))->late++, WG_RANGE, "there is no element");
+    PLANT_IN_LOOP("roll", ((wg_ending_attr *)changed(p, inner(p, "ending")))->at = 6, WG_RANGE, "no iteration 6");
+    PLANT_IN_LOOP("roll", ((wg_ending_attr *)changed(p, inner(p, "ending")))->at = 2, WG_RANGE, "there is no element");
+    PLANT_IN_LOOP("roll", p->list[inner(p, "ending")].in[1] = chosen(p), WG_CONFLICT, "it reads");
+    /* stacks */
+    PLANT_IN_LOOP("roll", ((wg_stacked_attr *)changed(p, find(p, "stacked", 1)))->times = 5, WG_SHAPE, "(5,4,5)");
+    PLANT_IN_LOOP("roll", p->list[find(p, "stacked", find(p, "stacked", 1) + 1)].in[0] = p->list[find(p, "stacked", 1)].in[0], WG_CONFLICT, "it stacks");
+    /* storage */
+    PLANT_IN_LOOP("layout", p->values[inner(p, "slice")].shift++, WG_CONFLICT, "strides are not");
+    PLANT_IN_LOOP("layout", p->values[inner(p, "element")].step *= 2, WG_CONFLICT, "strides are not");
+    PLANT_IN_LOOP("layout", p->values[inner(p, "tanh")].shift = 1, WG_RANGE, "outside the buffer");
+    PLANT_IN_LOOP("layout", p->values[inner(p, "tanh")].base = 0, WG_CONFLICT, "no buffer");
 }
 
 Test(validate, accepts_random_tapes_and_catches_a_damaged_one) {
