@@ -470,7 +470,9 @@ WG_API bool wg_isa_runs(wg_isa isa);
 /* How to run. A zeroed struct is the default. */
 typedef struct wg_run_options {
     int threads;          /* 0: as many as OpenMP would use */
-    bool keep_subnormals; /* false: numbers below the normal range count as zero, here and in the workers */
+    bool keep_subnormals; /* false: numbers below the normal range count as zero, here and in the workers: as operands and as results
+                             of arithmetic. One that is only moved (sliced, put side by side, negated) on its way from a leaf to
+                             an output may stay what it is, or be zero: plans and evaluation may differ in that */
     wg_isa isa;           /* the most that pointwise kernels, the exponentials of softmax and products use */
 } wg_run_options;
 

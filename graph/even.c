@@ -1,7 +1,8 @@
 /* even.c: the steps at the ends of a run become like the others. A derivative's first steps begin sums that later ones go on
  * with, its last lack what only earlier steps would read, and so do the last steps of what is differentiated: where such a step is
  * the others' program but for some instructions, these are put in. An addition whose other operand is not there adds -0, which
- * changes no value (x + -0 is x, also of -0 and NaN); anything else is computed and read by nothing. So `roll` makes one loop of
+ * changes no value (x + -0 is x, also of -0 and NaN; of a subnormal number that was only moved so far it is zero where runs flush
+ * such, see wg_run_options); anything else is computed and read by nothing. So `roll` makes one loop of
  * all. Names add, and what elements and constants are made of. */
 #include "loop.h"
 #include "make.h"
