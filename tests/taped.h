@@ -40,6 +40,20 @@ static inline double taped_number(wg_var y) {
     return value;
 }
 
+/* Whether two f64 arrays are the same but for rounding, by the largest element. A scalar is a loss, whose terms, of about 1, may cancel.
+ * NaN agrees with NaN. */
+static inline bool taped_close(const wg_tensor *want, const wg_tensor *got) {
+    double worst = 0, scale = wg_tensor_shape(want)->rank ? 0 : 1;
+    for (int64_t i = 0; i < wg_tensor_shape(want)->count; i++) {
+        double w = wg_tensor_get(want, i), g = wg_tensor_get(got, i);
+        if (isnan(w) && isnan(g))
+            continue;
+        worst = fmax(worst, isnan(w - g) ? INFINITY : fabs(w - g));
+        scale = fmax(scale, fabs(w));
+    }
+    return worst <= 1e-12 * scale + 1e-300;
+}
+
 static inline wg_var taped_sum(wg_var x) { return wg_sum_to(x, 0, NULL); }
 
 /* The largest difference of two values, relative to the largest element (at least 1). NaN agrees with NaN. */

@@ -12,6 +12,7 @@
 #include "failing.h"
 #include "plan.h"
 #include "print_structure.h"
+#include "taped.h"
 
 #include "wengert/notation.h"
 
@@ -53,18 +54,6 @@ static int all_gradients(unrolled *u, wg_var *y) {
     return with_gradients(u, loss, y);
 }
 
-static bool close_to(const wg_tensor *want, const wg_tensor *got) {
-    double worst = 0, scale = 0;
-    for (int64_t i = 0; i < wg_tensor_shape(want)->count; i++) {
-        double w = wg_tensor_get(want, i), g = wg_tensor_get(got, i);
-        if (isnan(w) && isnan(g))
-            continue;
-        worst = fmax(worst, isnan(w - g) ? INFINITY : fabs(w - g));
-        scale = fmax(scale, fabs(w));
-    }
-    return worst <= 1e-12 * scale + 1e-300;
-}
-
 /* The plan gives what evaluation gives, and the same bits on any number of threads. */
 static void agrees(const char *what, int n, const wg_var *y) {
     static const int threads[] = {1, 2, 3, 4, 5, 6, 7, 8};
@@ -77,7 +66,7 @@ static void agrees(const char *what, int n, const wg_var *y) {
         cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads[k]}, &error), WG_OK, "%s: %s", what, error.text);
         for (int i = 0; i < n; i++) {
             const wg_tensor *got = wg_plan_output(plan, i);
-            cr_expect(close_to(want[i], got), "%s: output %d on %d threads", what, i, threads[k]);
+            cr_expect(taped_close(want[i], got), "%s: output %d on %d threads", what, i, threads[k]);
             if (!first[i])
                 first[i] = wg_tensor_copy(NULL, got);
             cr_expect(memcmp(wg_tensor_data(first[i]), wg_tensor_data(got), wg_tensor_bytes(got)) == 0, "%s: bits of output %d on %d threads",
@@ -259,7 +248,7 @@ Test(loop, programs_do_not_grow_with_steps_and_compiling_is_linear_in_them) {
         peak[k] = wg_memory_peak(memory), calls[k] = wg_memory_calls(memory);
         cr_assert_eq(wg_run(plan, NULL), WG_OK);
         wg_tensor *want = taped_value(y[0]);
-        cr_expect(close_to(want, wg_plan_output(plan, 0)));
+        cr_expect(taped_close(want, wg_plan_output(plan, 0)));
         wg_tensor_free(want);
         wg_plan_free(plan);
         cr_assert_eq(wg_memory_used(memory), 0);
@@ -342,9 +331,9 @@ Test(loop, stores_in_steps_are_made) {
         wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true}, &error);
         cr_assert_not_null(plan, "%s", error.text);
         cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
-        cr_expect(close_to(want, kept), "store in step %lld", (long long)at);
+        cr_expect(taped_close(want, kept), "store in step %lld", (long long)at);
         wg_tensor *loss = taped_value(y[0]);
-        cr_expect(close_to(loss, wg_plan_output(plan, 0)));
+        cr_expect(taped_close(loss, wg_plan_output(plan, 0)));
         wg_tensor_free(loss);
         wg_tensor_free(want);
         wg_plan_free(plan);
@@ -455,7 +444,7 @@ Test(loop, a_failing_kernel_names_its_line_and_leaves_the_plan_usable) {
             cr_expect_not_null(strstr(error.text, "a.cell:7"), "%s", error.text);
             wg_tensor_set(index, at, before);
             cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads}, &error), WG_OK, "%s", error.text);
-            cr_expect(close_to(want, wg_plan_output(plan, 0)));
+            cr_expect(taped_close(want, wg_plan_output(plan, 0)));
         }
     }
     wg_tensor_free(want);
@@ -486,7 +475,7 @@ Test(loop, every_failing_allocation_is_survived) {
         cr_assert(plan || error.status == WG_MEMORY, "refusal %ld: %s", k, error.text);
         if (plan) {
             cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
-            cr_assert(close_to(want, wg_plan_output(plan, 1)));
+            cr_assert(taped_close(want, wg_plan_output(plan, 1)));
         }
         wg_workspace_free(more);
         wg_plan_free(plan);

@@ -10,6 +10,7 @@
 #include "drawn_cell.h"
 #include "plan.h"
 #include "print_structure.h"
+#include "taped.h"
 
 #include "wengert/notation.h"
 
@@ -147,16 +148,6 @@ static int record(unrolled *u, const char *text, int64_t steps, int64_t batch, o
     return n + 1;
 }
 
-static bool close_to(const wg_tensor *want, const wg_tensor *got) {
-    double worst = 0, scale = 0;
-    for (int64_t i = 0; i < wg_tensor_shape(want)->count; i++) {
-        double w = wg_tensor_get(want, i), g = wg_tensor_get(got, i);
-        worst = fmax(worst, isnan(w - g) ? INFINITY : fabs(w - g));
-        scale = fmax(scale, fabs(w));
-    }
-    return worst <= 1e-12 * scale + 1e-300;
-}
-
 static void agrees(const char *what, int n, const wg_var *y) {
     wg_tensor *want[MOST];
     wg_error error = {0};
@@ -165,7 +156,7 @@ static void agrees(const char *what, int n, const wg_var *y) {
     cr_assert_eq(wg_eval(n, y, want, &error), WG_OK, "%s: %s", what, error.text);
     cr_assert_eq(wg_run(plan, &error), WG_OK, "%s: %s", what, error.text);
     for (int i = 0; i < n; i++) {
-        cr_expect(close_to(want[i], wg_plan_output(plan, i)), "%s: output %d", what, i);
+        cr_expect(taped_close(want[i], wg_plan_output(plan, i)), "%s: output %d", what, i);
         wg_tensor_free(want[i]);
     }
     wg_plan_free(plan);
@@ -310,7 +301,7 @@ Test(rolling, steps_with_stores_and_guards_roll_around_them) {
         cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
         for (int t = 0; t < 16; t++) {
             wg_tensor *want = taped_value(square(wg_at(u.unroll, t, "h")));
-            cr_expect(close_to(want, guards ? wg_plan_output(plan, n + t) : k.kept[t]), "step %d", t);
+            cr_expect(taped_close(want, guards ? wg_plan_output(plan, n + t) : k.kept[t]), "step %d", t);
             wg_tensor_free(want);
             wg_tensor_free(k.kept[t]);
         }
@@ -376,7 +367,7 @@ Test(rolling, chains_of_views_take_no_stack) {
         wg_tensor *want = taped_value(y);
         compilation c = compiled_on_a_small_stack(1, &y, "simplify"); /* which leaves no chain */
         cr_assert_eq(wg_run(c.plan, NULL), WG_OK);
-        cr_expect(close_to(want, wg_plan_output(c.plan, 0)));
+        cr_expect(taped_close(want, wg_plan_output(c.plan, 0)));
         wg_tensor_free(want);
         wg_plan_free(c.plan);
         wg_tape_free(tape);
@@ -392,7 +383,7 @@ Test(rolling, long_sequences_take_no_stack) {
     cr_expect_lt(wg_plan_measure(c.plan).instructions, 300);
     wg_tensor *want = taped_value(y[0]);
     cr_assert_eq(wg_run(c.plan, NULL), WG_OK);
-    cr_expect(close_to(want, wg_plan_output(c.plan, 0)));
+    cr_expect(taped_close(want, wg_plan_output(c.plan, 0)));
     wg_tensor_free(want);
     wg_plan_free(c.plan);
     unrolled_free(&u);
