@@ -444,6 +444,113 @@ static wg_status check_places(const subject *s) {
     return status;
 }
 
+/* ---- places in the tile of a loop: two iterations are followed in the same way ---- */
+
+typedef struct tile {
+    const subject *s;
+    const wg_loop *loop;
+    wg_ordered held;
+    int round;         /* 1 or 2 */
+    int *written;      /* by id less the loop's first: the last round in which the buffer was written */
+    uint32_t from, to; /* the instructions that run block by block together, or one */
+} tile;
+
+/* Whether it is a buffer of this loop that has a place in the tile. */
+static bool in_tile(const tile *t, uint32_t base) {
+    return base >= t->loop->from && base < t->loop->to && t->s->program->values[base].space == WG_IN_TILE;
+}
+
+static region tile_region(const tile *t, uint32_t base) {
+    const wg_value *v = &t->s->program->values[base];
+    return (region){0, v->offset, (uint64_t)wg__tile_place(t->s->program, t->loop, base) << v->twice};
+}
+
+static wg_status hold(tile *t, uint32_t id, uint32_t base) {
+    region r = tile_region(t, base);
+    const wg_ordered_node *node = holder(&t->held, r);
+    t->written[base - t->loop->from] = t->round;
+    if (node && node->owner == base)
+        return WG_OK;
+    if (r.from % 64 || r.from + r.bytes > t->loop->scratch)
+        return wrong(t->s, WG_RANGE, id, "its place [%llu, %llu) is outside the tile or not aligned", (unsigned long long)r.from,
+                     (unsigned long long)(r.from + r.bytes));
+    for (; node; node = holder(&t->held, r))
+        wg__ordered_remove(&t->held, node->high, node->low);
+    if (!wg__ordered_insert(&t->held, 0, r.from, r.bytes, base))
+        return wrong(t->s, wg__refusal(t->s->memory), id, "no memory to check it");
+    return WG_OK;
+}
+
+/* Of a carry it is what was made in the iteration before; that is still there if it has two places, if it is not made yet, or if it
+ * is being made by the reader, element for element. */
+static wg_status check_tile_read(const tile *t, uint32_t id, uint32_t value) {
+    const wg_program *p = t->s->program;
+    uint32_t base = p->values[value].base;
+    bool carried = wg__is_carry(&p->list[base]);
+    if (carried && t->round == 1)
+        return WG_OK; /* from outside */
+    base = carried ? p->values[p->list[base].in[1]].base : base;
+    if (!in_tile(t, base))
+        return WG_OK;
+    const wg_ordered_node *node = holder(&t->held, tile_region(t, base));
+    if (!node || node->owner != base)
+        return wrong(t->s, WG_CONFLICT, id, "it reads %%%u, whose place in the tile %%%u has taken", base, node ? node->owner : 0);
+    bool together = base >= t->from && base < t->to && p->list[id].op->kind == WG_POINTWISE && wg__is_carry(&p->list[value]) && id <= base;
+    if (carried && !p->values[base].twice && t->written[base - t->loop->from] == t->round && !together)
+        return wrong(t->s, WG_CONFLICT, id, "it reads %%%u of the iteration before, which this one has written over", base);
+    return WG_OK;
+}
+
+/* Reads of what runs together; `all`, or only those of what others have made. */
+static wg_status check_tile_reads(const tile *t, bool all) {
+    const wg_program *p = t->s->program;
+    wg_status status = WG_OK;
+    for (uint32_t id = t->from; id < t->to; id++)
+        for (uint32_t k = 0; k < p->list[id].n && p->values[id].task && status == WG_OK; k++) {
+            uint32_t in = wg__reads_const(&p->list[id])[k];
+            bool own = in >= t->from && in < t->to; /* perhaps a part of what stands side by side after it */
+            if (all || !own)
+                status = check_tile_read(t, id, in);
+        }
+    return status;
+}
+
+static wg_status check_iteration(tile *t) {
+    const wg_program *p = t->s->program;
+    wg_status status = WG_OK;
+    for (t->from = t->loop->from; t->from < t->loop->to && status == WG_OK; t->from = t->to) {
+        for (t->to = t->from + 1; p->list[t->from].region && t->to < t->loop->to && p->list[t->to].region == p->list[t->from].region;)
+            t->to++;
+        status = check_tile_reads(t, false);
+        for (uint32_t id = t->from; id < t->to && status == WG_OK; id++)
+            if (p->values[id].task && !p->values[id].local && in_tile(t, p->values[id].base))
+                status = hold(t, id, p->values[id].base);
+        if (status == WG_OK)
+            status = check_tile_reads(t, true);
+    }
+    return status;
+}
+
+static wg_status check_tile(const subject *s, const wg_loop *loop) {
+    const wg_program *p = s->program;
+    tile t = {.s = s, .loop = loop, .held.memory = s->memory};
+    wg_status status = WG_OK;
+    t.written = wg__take0(s->memory, wg__size(loop->to - loop->from, sizeof *t.written, 0));
+    if (!t.written)
+        return wrong(s, wg__refusal(s->memory), loop->from, "no memory to check it");
+    for (uint32_t id = loop->from; id < loop->to && status == WG_OK; id++)
+        if (p->values[id].carried && in_tile(&t, id)) /* all along */
+            status = hold(&t, id, id);
+    for (t.round = 1; t.round <= 2 && status == WG_OK; t.round++)
+        status = check_iteration(&t);
+    for (uint32_t id = loop->edges; id && status == WG_OK; id = p->values[id].edge)
+        if (p->list[id].op == &wg__op_last && !wg__is_carry(&p->list[p->values[p->list[id].in[0]].base]))
+            status = check_tile_read(&t, id, p->list[id].in[0]);
+    wg__ordered_free(&t.held);
+    wg__give(s->memory, t.written);
+    return status;
+}
+
 wg_status wg__validate(const wg_program *p, wg_error *error) {
     subject s = {.program = p, .memory = p->memory, .error = error};
     uint32_t *stacked = wg__take0(p->memory, wg__size((size_t)p->count, sizeof *stacked, 0));
@@ -465,5 +572,10 @@ wg_status wg__validate(const wg_program *p, wg_error *error) {
         else if (p->list[p->outputs[i]].loop)
             status = wrong(&s, WG_CONFLICT, p->outputs[i], "output %d is in loop %u", i + 1, p->list[p->outputs[i]].loop);
     }
-    return status == WG_OK && p->placed ? check_places(&s) : status;
+    if (status == WG_OK && p->placed)
+        status = check_places(&s);
+    for (int64_t k = 0; k < p->loop_count && p->placed && status == WG_OK; k++)
+        if (p->loops[k].to)
+            status = check_tile(&s, &p->loops[k]);
+    return status;
 }

@@ -106,16 +106,16 @@ Test(validate, catches_a_buffer_taken_over_too_early) {
 
 /* ---- loops ---- */
 
-/* A recurrence and its gradient by everything, 6 steps of 4 rows: elements, carries, endings, stacks, last values. */
-static wg_program *recurrence(const char *after) {
-    unrolled u = unrolled_new("lstm", &(unrolled_sizes){.steps = 6, .batch = 4, .input = 3, .hidden = 5});
+/* A recurrence, 6 steps of 4 rows; with its gradient by everything there are elements, carries, endings, stacks, last values. */
+static wg_program *recurrence(const char *cell, bool gradient, const char *after) {
+    unrolled u = unrolled_new(cell, &(unrolled_sizes){.steps = 6, .batch = 4, .input = 3, .hidden = 5});
     wg_var y[UNROLLED_NAMES], by[UNROLLED_NAMES];
     wg_error error = {0};
     for (int k = 0; k < u.n; k++)
         by[k] = u.given[k].var;
     y[0] = sum_to(square(wg_unroll_output(u.unroll)), 0, NULL);
     cr_assert_eq(wg_grad(y[0], u.n, by, y + 1), WG_OK);
-    wg_program *p = wg__compile(NULL, after, u.n + 1, y, &error);
+    wg_program *p = wg__compile(NULL, after, gradient ? u.n + 1 : 1, y, &error);
     cr_assert_not_null(p, "%s", error.text);
     cr_assert_eq(wg__validate(p, &error), WG_OK, "%s", error.text);
     unrolled_free(&u);
@@ -148,7 +148,7 @@ static void *changed(wg_program *p, uint32_t id) {
 
 #define PLANT_IN_LOOP(after, fault, status, word)                                                  \
     do {                                                                                           \
-        wg_program *p = recurrence(after);                                                         \
+        wg_program *p = recurrence("lstm", true, after);                                                 \
         fault;                                                                                     \
         caught(p, status, word);                                                                   \
         wg__program_free(p);                                                                       \
@@ -189,6 +189,31 @@ Test(validate, catches_faults_of_loops) {
     PLANT_IN_LOOP("layout", p->values[inner(p, "element")].step *= 2, WG_CONFLICT, "strides are not");
     PLANT_IN_LOOP("layout", p->values[inner(p, "tanh")].shift = 1, WG_RANGE, "outside the buffer");
     PLANT_IN_LOOP("layout", p->values[inner(p, "tanh")].base = 0, WG_CONFLICT, "no buffer");
+}
+
+/* A buffer with a place in a tile, from the last loop on: the first that is carried, or the first that is not. */
+static uint32_t tiled(const wg_program *p, bool carried) {
+    uint32_t id = p->loops[p->loop_count - 1].from;
+    while (id < p->count && (p->values[id].space != WG_IN_TILE || p->values[id].base != id || p->values[id].carried != carried))
+        id++;
+    cr_assert_lt(id, p->count);
+    return id;
+}
+
+Test(validate, catches_faults_of_places_in_tiles) {
+    /* h is read after h', which nothing stacks */
+    static const char *const late = "cell c\ninput x\nstate h, c\noutput c\nh' = tanh(W @ x + U @ h)\nc' = tanh(V @ h' + h) + c\n";
+    PLANT_IN_LOOP("schedule", p->values[tiled(p, false)].offset += 1, WG_RANGE, "not aligned");
+    PLANT_IN_LOOP("schedule", p->values[tiled(p, true)].offset = p->loops[p->loop_count - 1].scratch, WG_RANGE, "outside the tile");
+    PLANT_IN_LOOP("schedule", p->values[tiled(p, false)].offset = p->values[tiled(p, true)].offset, WG_CONFLICT, "in the tile");
+    wg_program *p = recurrence(late, false, "schedule");
+    int twice = 0;
+    for (uint32_t id = 1; id < p->count; id++)
+        if (p->values[id].space == WG_IN_TILE && p->values[id].twice)
+            p->values[id].twice = false, twice++;
+    cr_assert_gt(twice, 0);
+    caught(p, WG_CONFLICT, "written over");
+    wg__program_free(p);
 }
 
 Test(validate, accepts_random_tapes_and_catches_a_damaged_one) {
