@@ -6,8 +6,8 @@
 #include <string.h>
 
 /* DEEP: a piece of k, in bytes of an element's row. ROWS: of A copied together. SLICE: rows of C that a kernel has in
- * registers. FEW rows do not repay a copy of B. */
-enum { DEEP_BYTES = 768, ROWS = 256, SLICE = 6, FEW = 48 };
+ * registers. */
+enum { DEEP_BYTES = 768, ROWS = 256, SLICE = 6 };
 _Static_assert(ROWS * DEEP_BYTES + WG_BLOCK_BYTES * DEEP_BYTES / 4 <= WG_TILE_BYTES, "panels");
 
 /* Where panels are copied: A's, and one block of B's. */
@@ -49,11 +49,11 @@ static wg_matrix panel_of_a(const wg_gemm *g, int64_t q, int64_t k, char *copy) 
     return (wg_matrix){copy, k, 1};
 }
 
-/* The same of one block of columns of B, times alpha. */
+/* The same of one block of columns of B, times alpha: rows of a whole block are read where they lie. */
 static wg_matrix panel_of_b(const wg_gemm *g, int64_t q, int64_t j, int64_t k, int64_t columns, char *copy) {
     int64_t width = wg__packed_width(g->dtype);
     wg_matrix b = wg__corner(g->dtype, &g->b, q, j);
-    if (b.column == 1 && g->alpha == 1 && g->m <= FEW && columns == width)
+    if (b.column == 1 && g->alpha == 1 && columns == width)
         return b;
     wg__panel_copy(g->dtype, &b, k, columns, width, width, copy);
     if (g->alpha != 1)
