@@ -353,8 +353,6 @@ static inline bool same_bytes(const char *a, const char *b, size_t size) {
     return true;
 }
 
-static inline bool alike(const wg_node *a, const wg_node *b) { return a->shape == b->shape && a->dtype == b->dtype; }
-
 /* By the op's own rule; the operands are nodes of the tape. */
 static wg_var apply_by_rule(wg_tape *tape, const wg_op *op, int n, const wg_var *in, const wg_shape *const *shapes,
                             const wg_dtype *types, const void *attr) {
