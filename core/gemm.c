@@ -9,8 +9,8 @@
  * in. */
 enum { TINY = 96, SIDE = 64 };
 
-/* A tile's sides are 256, halved (columns first: a tall tile reuses more of B) while there are fewer than FEW tiles to
- * hand out. The last tile of a row or column is smaller. */
+/* A tile's sides are 256, halved while there are fewer than FEW tiles to hand out: columns first, for a tall tile reuses more of
+ * what is copied of B; but rows alone where only A is copied. The last tile of a row or column is smaller. */
 enum { TILE_SIDE = 256, FEW_TILES = 4 };
 
 typedef struct tiling {
@@ -20,12 +20,13 @@ typedef struct tiling {
 
 static tiling tiling_of(const wg_gemm *g) {
     tiling t = {.rows = TILE_SIDE, .columns = TILE_SIDE};
+    bool a_alone = g->a.column != 1 && g->b.column == 1 && g->alpha == 1;
     for (int halved = 0;; halved++) {
         t.down = (g->m + t.rows - 1) / t.rows;
         t.across = (g->n + t.columns - 1) / t.columns;
         if (t.down * t.across >= FEW_TILES || halved == 2)
             return t;
-        if (halved == 0)
+        if (halved == 0 && !a_alone)
             t.columns /= 2;
         else
             t.rows /= 2;
