@@ -24,6 +24,7 @@ typedef struct fact {
     uint32_t last;  /* the last instruction that reads it */
     uint32_t stack; /* of a loop's value: the one `stacked` of it; 0: none, or it may not be moved */
     uint32_t group, column; /* of a member: 1 + its group; the first of its columns */
+    uint32_t slices, next;  /* of an element: the last slice of it; of a slice: the one before; 0: none */
     bool apart;     /* read by more than neighbours in regions (of a value of a loop), or by more than elements (of a stack) */
 } fact;
 
@@ -35,6 +36,7 @@ typedef struct joiner {
     group *groups;
     int64_t group_count, group_room;
     int64_t *of_loop; /* by number: 1 + the first group */
+    int64_t looks;    /* at values that might be members: so many may still be taken */
 } joiner;
 
 /* ---- finding ---- */
@@ -46,6 +48,8 @@ static void note_reads(joiner *m) {
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
         const wg_element_attr *e = i->attr;
+        if (i->loop && i->op == &wg__op_slice)
+            m->facts[id].next = m->facts[i->in[0]].slices, m->facts[i->in[0]].slices = id;
         for (uint32_t k = 0; k < i->n; k++) {
             uint32_t in = wg__reads_const(i)[k];
             fact *f = &m->facts[in];
@@ -78,8 +82,8 @@ static bool consumes(const joiner *m, const wg_instruction *element, bool *backw
 }
 
 /* The first value from `from` on that is stacked alone and could lie over columns of that shape. */
-static uint32_t stacked_after(const joiner *m, const wg_loop *loop, uint32_t from, const wg_instruction *columns, bool backward) {
-    for (uint32_t id = from; id < loop->to; id++) {
+static uint32_t stacked_after(joiner *m, const wg_loop *loop, uint32_t from, const wg_instruction *columns, bool backward) {
+    for (uint32_t id = from; id < loop->to && m->looks > 0; id++, m->looks--) {
         const wg_instruction *i = &m->p->list[id];
         const fact *f = &m->facts[id];
         if (in_region(i) && i->shape == columns->shape && i->dtype == columns->dtype && f->stack && !f->apart && !f->group &&
@@ -89,17 +93,14 @@ static uint32_t stacked_after(const joiner *m, const wg_loop *loop, uint32_t fro
     return 0;
 }
 
-/* Slices of one element, which follow it, as members of a group; false if they do not fill it, or have nothing to lie over them. */
+/* Slices of one element as members of a group; false if they do not fill it, or have nothing to lie over them. */
 static bool fill(joiner *m, uint32_t element, group *g) {
     const wg_program *p = m->p;
     const wg_loop *loop = &p->loops[g->loop - 1];
     uint32_t part[MOST_MEMBERS], count = 0;
-    for (uint32_t id = element + 1; id < loop->to && count < m->reads[element]; id++) {
-        const wg_instruction *i = &p->list[id];
-        if (i->n != 1 || i->in[0] != element || i->op != &wg__op_slice || count == MOST_MEMBERS)
-            continue;
+    for (uint32_t id = m->facts[element].slices; id && count < MOST_MEMBERS; id = m->facts[id].next) {
         uint32_t at = count++;
-        for (; at > 0 && ((const slice_attr *)p->list[part[at - 1]].attr)->from > ((const slice_attr *)i->attr)->from; at--)
+        for (; at > 0 && ((const slice_attr *)p->list[part[at - 1]].attr)->from > ((const slice_attr *)p->list[id].attr)->from; at--)
             part[at] = part[at - 1];
         part[at] = id;
     }
@@ -126,6 +127,7 @@ static bool fill(joiner *m, uint32_t element, group *g) {
 
 static bool find_groups(joiner *m) {
     const wg_program *p = m->p;
+    m->looks = MOST_MEMBERS * p->count;
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
         group g = {.loop = i->loop};
