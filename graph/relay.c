@@ -1,6 +1,7 @@
 /* relay.c: what steps read of two or more steps back is handed on from step to step, by additions of -0 (x + -0 is x, also of -0
  * and NaN), so that steps read of the step before alone, which is what loops carry. Where the derivative reads the same values, it
  * reads what was handed on too. Names add, and constants. */
+#include "known.h"
 #include "loop.h"
 #include "steps.h"
 
@@ -15,6 +16,7 @@ typedef struct relay {
     uint32_t from; /* 1 + the relay that it reads of the step before, which is one step less back; 0: `of` itself */
     uint32_t init; /* old id: what it is in the first step; 0: nothing, so the first steps have none */
     uint32_t none; /* new id: the -0 that is added */
+    uint32_t run;
 } relay;
 
 /* A run of segments [first, end), its relays, and where those of its segments were made. */
@@ -37,6 +39,7 @@ typedef struct relayer {
     int64_t run_count, run_room;
     relay *relays;
     int64_t relay_count, relay_room;
+    wg_known known; /* of relays, by run and what they hand on */
     uint32_t *made;
     int64_t *operands; /* by old id: the number of its first operand */
     reading *instead;  /* by operand */
@@ -78,13 +81,19 @@ static uint32_t read_from_before(const relayer *w, const run *r, int64_t at, uin
     return id < w->s.segments[r->first].from ? id : 0;
 }
 
+static uint64_t hash_of(uint32_t number, uint32_t of, int64_t back) {
+    return wg__mix(wg__mix(wg__mix(0, number), of), (uint64_t)back);
+}
+
 static uint32_t relay_for(relayer *w, const run *r, relay want) {
-    for (int64_t k = r->relays; k < w->relay_count; k++) {
+    want.run = (uint32_t)(r - w->runs);
+    uint64_t hash = hash_of(want.run, want.of, want.back), probe = 0;
+    for (int64_t k; (k = wg__known_next(&w->known, hash, &probe)) >= 0;) {
         const relay *had = &w->relays[k];
-        if (had->of == want.of && had->back == want.back && had->from == want.from && had->init == want.init)
+        if (had->run == want.run && had->of == want.of && had->back == want.back && had->from == want.from && had->init == want.init)
             return (uint32_t)k + 1;
     }
-    if (!wg__room(w->r.program->memory, (void **)&w->relays, w->relay_count, &w->relay_room, sizeof *w->relays)) {
+    if (!wg__known_enter(&w->known, hash) || !wg__room(w->r.program->memory, (void **)&w->relays, w->relay_count, &w->relay_room, sizeof *w->relays)) {
         w->r.failed = true;
         return 0;
     }
@@ -103,12 +112,17 @@ static uint32_t chain_for(relayer *w, const run *r, uint32_t k, uint32_t n, uint
     return at;
 }
 
-/* A relay of the same value, whatever it is in the first steps; 0 if there is none. */
+/* The first relay of the same value, whatever it is in the first steps; 0 if there is none. */
 static uint32_t any_relay(const relayer *w, const run *r, uint32_t of, int64_t back) {
-    for (int64_t k = r->relays; k < r->relay_end; k++)
-        if (w->relays[k].of == of && w->relays[k].back == back)
-            return (uint32_t)k + 1;
-    return 0;
+    uint32_t number = (uint32_t)(r - w->runs);
+    uint64_t hash = hash_of(number, of, back), probe = 0;
+    int64_t first = -1;
+    for (int64_t k; (k = wg__known_next(&w->known, hash, &probe)) >= 0;) {
+        const relay *v = &w->relays[k];
+        if (v->run == number && v->of == of && v->back == back && (first < 0 || k < first))
+            first = k;
+    }
+    return (uint32_t)(first + 1);
 }
 
 /* What a chain of relays is in the first step but for the latest `less` of them; 0 if nothing. */
@@ -215,9 +229,7 @@ static void redirect_others(relayer *w, const run *r) {
                 uint32_t in = wg__reads_const(old(w, id))[n], number = alike ? w->slot[slot] : relay_elsewhere(w, g, in);
                 if (!number)
                     continue;
-                const run *of = &w->runs[0];
-                while (of->relay_end < (int64_t)number || of->relays >= (int64_t)number)
-                    of++;
+                const run *of = &w->runs[w->relays[number - 1].run];
                 int64_t at = same_time(w, of, g);
                 wg_operand_place p = wg__place_of(&w->s, in, g);
                 if (at > of->first && is_handed_on(w, of, number, at, in, p, p.at))
@@ -316,7 +328,7 @@ static bool make_room(relayer *w) {
 }
 
 wg_status wg__pass_relay(wg_program *p, wg_error *error) {
-    relayer w = {.r.program = p};
+    relayer w = {.r.program = p, .known.memory = p->memory};
     bool good = begin(&w, p);
     for (int64_t k = 0; good && !w.r.failed && k < w.run_count; k++)
         find_relays(&w, &w.runs[k]);
@@ -328,6 +340,7 @@ wg_status wg__pass_relay(wg_program *p, wg_error *error) {
     wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
     wg__steps_free(&w.s);
     wg__rewrite_end(&w.r, good && changes);
+    wg__known_free(&w.known);
     void *const taken[] = {w.runs, w.relays, w.made, w.operands, w.instead, w.run_of, w.alike, w.slot};
     for (int k = 0; k < WG_LEN(taken); k++)
         wg__give(p->memory, taken[k]);
