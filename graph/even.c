@@ -52,6 +52,8 @@ typedef struct nothing {
     uint32_t dtype, id;
 } nothing;
 
+enum { MOST_LOOKS = 64 }; /* for each instruction of a step, so that long steps are not compared with themselves */
+
 typedef struct evener {
     wg_rewrite r;
     wg_steps s;
@@ -73,6 +75,7 @@ typedef struct evener {
     bool lenient;      /* elements need not be the ones expected */
     bool without;      /* constants that the others add are not there */
     int64_t start;     /* what steps before this one made is not looked at */
+    int64_t looks;     /* so many may still be taken, in this step, at what may equal something missing */
 } evener;
 
 static const wg_instruction *old(const evener *w, uint32_t id) { return &w->r.program->list[id]; }
@@ -310,9 +313,9 @@ static bool computes(const evener *w, int64_t s, uint32_t k, const wg_instructio
 
 /* An instruction that is there, in the step or at the same position of the ones before, and computes the same, since states that begin
  * alike do: what is missing is another of it. 0: there is none. */
-static uint32_t equal_there(const evener *w, int64_t s, uint32_t k, const wg_instruction *i, source *from) {
+static uint32_t equal_there(evener *w, int64_t s, uint32_t k, const wg_instruction *i, source *from) {
     entry e;
-    for (uint32_t j = k; j > 0; j--)
+    for (uint32_t j = k; j > 0 && w->looks > 0; j--, w->looks--)
         if (entry_at(w, s, j - 1, &e) && !e.made && e.id && computes(w, s, k, i, from, e.id))
             return e.id;
     for (int64_t before = s - 1; before >= w->start && before >= s - WG_MOST_ENDS; before--)
@@ -363,6 +366,7 @@ static bool compare(evener *w, int64_t s, bool at_start, bool near_end) {
     uint32_t at = 0, all = segment_at(w, w->like[s])->count;
     bool good = true;
     w->evened[s] = entries + 1;
+    w->looks = MOST_LOOKS * (int64_t)all;
     for (uint32_t k = 0; k < all && good; k++) {
         uint32_t own = at < g->count ? wg__body_of(&w->s, g, at) : 0;
         entry e = {.id = own, .valid = true};
