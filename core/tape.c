@@ -328,27 +328,28 @@ static inline wg_memo *memo_slot(wg_tape *tape, const wg_op *op, const wg_node *
     enum { SEEN = 32 }; /* bytes of the attributes: what is behind them is compared and not hashed */
     uint64_t hash = (uintptr_t)op - (uintptr_t)&wg__op_leaf, word;
     hash = ((hash ^ wg__shape_hash(a->shape)) * WG_HASH_PRIME) ^ wg__shape_hash(b->shape);
-    const char *end = attr + (op->attr_size < SEEN ? op->attr_size : SEEN);
-    for (; end - attr >= (int64_t)sizeof word; attr += sizeof word) {
-        memcpy(&word, attr, sizeof word);
+    const size_t size = op->attr_size < SEEN ? op->attr_size : SEEN;
+    size_t at = 0;
+    for (; at + sizeof word <= size; at += sizeof word) {
+        memcpy(&word, attr + at, sizeof word);
         hash = (hash ^ word) * WG_HASH_PRIME;
     }
-    for (; attr < end; attr++)
-        hash = (hash ^ (unsigned char)*attr) * WG_HASH_PRIME;
+    for (; at < size; at++)
+        hash = (hash ^ (unsigned char)attr[at]) * WG_HASH_PRIME;
     return &tape->memo[hash * WG_HASH_PRIME >> 56];
 }
 
-/* memcmp, for a few bytes: without a call. */
+/* memcmp, for a few bytes: without a call. Of no bytes, a and b may be NULL. */
 static inline bool same_bytes(const char *a, const char *b, size_t size) {
-    const char *end = a + size;
-    for (uint64_t x, y; end - a >= (int64_t)sizeof x; a += sizeof x, b += sizeof x) {
-        memcpy(&x, a, sizeof x);
-        memcpy(&y, b, sizeof y);
+    size_t at = 0;
+    for (uint64_t x, y; at + sizeof x <= size; at += sizeof x) {
+        memcpy(&x, a + at, sizeof x);
+        memcpy(&y, b + at, sizeof y);
         if (x != y)
             return false;
     }
-    for (; a < end; a++, b++)
-        if (*a != *b)
+    for (; at < size; at++)
+        if (a[at] != b[at])
             return false;
     return true;
 }
