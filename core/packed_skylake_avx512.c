@@ -4,6 +4,8 @@
 #include <string.h>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+/* Multiply-adds are fused by an optimising compiler alone, and must be in every build: see packed.h. */
+#pragma GCC optimize("O3")
 #pragma GCC target("arch=skylake-avx512")
 #define ISA skylake_avx512
 #define VECTOR 64
