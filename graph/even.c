@@ -568,12 +568,8 @@ static bool rewrite(evener *w) {
 
 static bool begin(evener *w, wg_program *p) {
     size_t n = (size_t)p->count;
-    int64_t operands = 0;
-    w->operands = wg__take(p->memory, wg__size(n, sizeof *w->operands, 0));
-    for (int64_t id = 0; w->operands && id < p->count; id++) {
-        w->operands[id] = operands;
-        operands += id ? p->list[id].n : 0;
-    }
+    int64_t operands;
+    w->operands = wg__number_operands(p, &operands);
     w->before = wg__take0(p->memory, wg__size(n + 1, sizeof *w->before, 0));
     w->instead = wg__take0(p->memory, wg__size((size_t)operands, sizeof *w->instead, 1));
     w->alias = wg__take0(p->memory, wg__size(n, 2 * sizeof *w->alias, 0));

@@ -94,3 +94,13 @@ uint32_t *wg__count_reads(const wg_program *p) {
         reads[p->outputs[i]]++;
     return reads;
 }
+
+int64_t *wg__number_operands(const wg_program *p, int64_t *total) {
+    int64_t *first = wg__take(p->memory, wg__size((size_t)p->count, sizeof *first, 0));
+    *total = 0;
+    for (int64_t id = 0; first && id < p->count; id++) {
+        first[id] = *total;
+        *total += id ? p->list[id].n : 0;
+    }
+    return first;
+}

@@ -21,4 +21,8 @@ uint32_t wg__make_stacked(wg_rewrite *r, uint32_t value, int64_t times, bool bac
 /* How often every value is read, by instructions and as an output. NULL when out of memory. */
 uint32_t *wg__count_reads(const wg_program *program);
 
+/* By id, the number of its first operand, where the operands of all instructions are numbered through from 0; and how many there
+ * are. NULL when out of memory. */
+int64_t *wg__number_operands(const wg_program *program, int64_t *total);
+
 #endif

@@ -3,9 +3,8 @@
  * reads what was handed on too. Names add, and constants. */
 #include "known.h"
 #include "loop.h"
+#include "make.h"
 #include "steps.h"
-
-extern const wg_op wg__op_add;
 
 enum { FURTHEST = 64 }; /* steps back; what is read of further back stays as it is */
 
@@ -299,13 +298,8 @@ static bool rewrite(relayer *w) {
 }
 
 static bool begin(relayer *w, wg_program *p) {
-    size_t n = (size_t)p->count;
-    int64_t operands = 0;
-    w->operands = wg__take(p->memory, wg__size(n, sizeof *w->operands, 0));
-    for (int64_t id = 0; w->operands && id < p->count; id++) {
-        w->operands[id] = operands;
-        operands += id ? p->list[id].n : 0;
-    }
+    int64_t operands;
+    w->operands = wg__number_operands(p, &operands);
     w->instead = wg__take0(p->memory, wg__size((size_t)operands, sizeof *w->instead, 1));
     w->slot = wg__take(p->memory, wg__size((size_t)operands, sizeof *w->slot, 1));
     if (!w->operands || !w->instead || !w->slot || !wg__steps_find(&w->s, p) || !wg__rewrite_begin(&w->r, p))
