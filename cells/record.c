@@ -166,10 +166,8 @@ static wg_var call(wg_step *step, const wg_ast *ast) {
 }
 
 static wg_var named(wg_step *step, const wg_ast *ast) {
-    if (step->now[ast->symbol].tape)
-        return step->now[ast->symbol];
-    const wg_symbol *symbol = &step->cell->lang->symbol[ast->symbol];
-    if (symbol->kind != WG_SYMBOL_SIZE && symbol->kind != WG_SYMBOL_CONST)
+    wg_symbol_kind kind = step->cell->lang->symbol[ast->symbol].kind;
+    if (kind != WG_SYMBOL_SIZE && kind != WG_SYMBOL_CONST)
         return step->now[ast->symbol];
     double *constant = &step->constant[ast->symbol];
     if (isnan(*constant))
@@ -186,9 +184,7 @@ static wg_var value_of(wg_step *step, const wg_ast *ast) {
     case WG_AST_CALL: return call(step, ast);
     default: break;
     }
-    if (ast->symbol < 0)
-        return unsupported(step, wg__ast_spelling(ast->kind));
-    return pointwise(step, wg__function_op(ast->symbol), ast);
+    return ast->symbol < 0 ? unsupported(step, wg__ast_spelling(ast->kind)) : pointwise(step, wg__function_op(ast->symbol), ast);
 }
 
 /* A state's next value always has the state's own shape (B,n). */

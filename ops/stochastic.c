@@ -208,8 +208,8 @@ typedef struct draws_attr {
 } draws_attr;
 
 bool wg__draws_apart(const wg_op *op, const void *a, const void *b, int64_t *apart) {
-    if (op->attr_size != sizeof(draw_attr))
-        return false;
+    if (op != &wg__op_uniform && op != &wg__op_normal && op != &wg__op_bernoulli)
+        return false; /* its attributes are its own */
     draw_attr one = *(const draw_attr *)a, other = *(const draw_attr *)b;
     *apart = (int64_t)(other.stream - one.stream);
     other.stream = one.stream;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops.h"
 #include "taped.h"
 
 static wg_tensor *key(int32_t seed, int32_t step) {
@@ -235,5 +236,41 @@ Test(stochastic, what_is_not_a_distribution_or_key_is_refused) {
         cr_assert_str_eq(wg_tape_message(tape), got[i].message);
         wg_tape_clear(tape);
     }
+    wg_tape_free(tape);
+}
+
+/* What the pass `draws` asks for. */
+static wg_status recorded_draws(wg_tape *tape, wg_var k, wg_var one, int64_t times) {
+    int64_t attr[64];
+    wg__draws_set(attr, wg__of(one)->op, wg__of(one)->attr, 1, times);
+    wg_var all = wg_apply(&wg__op_draws, 1, &k, attr);
+    cr_assert_eq(wg_valid(all), wg_tape_status(tape) == WG_OK);
+    return wg_tape_status(tape);
+}
+
+Test(stochastic, draws_made_at_once_have_the_key_and_the_room_that_each_would_need) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var k = wg_full(tape, WG_I32, 1, (const int64_t[]){4}, 1), x = wg_full(tape, WG_F32, 1, (const int64_t[]){4}, 1);
+    wg_var small = wg_uniform(k, WG_F32, 1, (const int64_t[]){3}, 0, 1);
+    wg_var deep = wg_normal(k, WG_F32, WG_MAX_RANK, (const int64_t[]){1, 1, 1, 1, 1, 1, 1, 2}, 0, 1);
+    cr_assert_eq(recorded_draws(tape, k, small, 5), WG_OK, "%s", wg_tape_message(tape));
+    cr_assert_eq(recorded_draws(tape, x, small, 5), WG_DTYPE);
+    cr_assert_str_eq(wg_tape_message(tape), "draws: the key is f32, not i32");
+    wg_tape_clear(tape);
+    cr_assert_eq(recorded_draws(tape, k, deep, 5), WG_RANGE);
+    cr_assert_str_eq(wg_tape_message(tape), "draws: no room for one axis more");
+    wg_tape_free(tape);
+}
+
+Test(stochastic, only_draws_whose_attributes_are_known_lie_apart) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var k = wg_full(tape, WG_I32, 1, (const int64_t[]){4}, 1);
+    wg_var a = wg_uniform(k, WG_F32, 1, (const int64_t[]){3}, 0, 1), b = wg_uniform(k, WG_F32, 1, (const int64_t[]){3}, 0, 1);
+    int64_t apart = 0;
+    cr_assert(wg__draws_apart(wg__of(a)->op, wg__of(a)->attr, wg__of(b)->attr, &apart));
+    cr_assert_eq(apart, 1);
+    wg_op foreign = *wg__of(a)->op;
+    foreign.name = "foreign";
+    cr_assert_not(wg__draws_apart(&foreign, wg__of(a)->attr, wg__of(b)->attr, &apart));
     wg_tape_free(tape);
 }

@@ -397,3 +397,17 @@ Test(view, running_out_of_memory_is_survived_wherever_it_happens) {
     wg_tensor_free(x);
     wg_tensor_free(index);
 }
+
+Test(view, a_broadcast_to_its_own_shape_passes_the_gradient_on) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *x = drawn(WG_F64, 2, (const int64_t[]){2, 3}, 0.5, 1, 1);
+    wg_var leaf = wg_leaf(tape, x), g;
+    wg_var wide = wg_broadcast_to(leaf, 2, (const int64_t[]){2, 3});
+    cr_assert_eq(wg_grad(wg_sum(wg_square(wide), 0, NULL, false), 1, &leaf, &g), WG_OK, "%s", wg_tape_message(tape));
+    wg_tensor *out = NULL;
+    cr_assert_eq(wg_eval(1, &g, &out, NULL), WG_OK);
+    for (int64_t i = 0; i < 6; i++)
+        cr_assert_float_eq(wg_tensor_get(out, i), 2 * wg_tensor_get(x, i), 1e-15);
+    wg_tensor_free(out), wg_tensor_free(x);
+    wg_tape_free(tape);
+}
