@@ -772,6 +772,103 @@ WG_API wg_status wg_run_profiled(const wg_plan *plan, wg_workspace *workspace, c
 WG_API const char *wg_pass_name(int i);
 WG_API const char *wg_pass_doc(int i);
 
+/* ---- C functions as ops ------------------------------------------------------------------------- */
+
+/* Functions of shared libraries as ops, called through libffi: the libraries that are open, and the ops made. It must outlive what
+ * was recorded with its ops, and plans of that. Ops are used by any threads; binding more of them is for one thread at a time. */
+typedef struct wg_foreign wg_foreign;
+
+typedef struct wg_foreign_options {
+    bool allow; /* texts may load libraries: `use` lines of cells, also of the cells in model files. wg_bind always may */
+    void (*log)(void *user, const char *text); /* told of every function that is bound, in one line; may be NULL */
+    void *user;
+} wg_foreign_options;
+
+/* options: NULL for the default. NULL when out of memory. */
+WG_API wg_foreign *wg_foreign_new(wg_memory *memory, const wg_foreign_options *options);
+WG_API void wg_foreign_free(wg_foreign *foreign);
+
+/* What is to become an op. Zeroed but for what is wanted; prototype alone must be given.
+ *
+ * prototype: the function's, as C writes it: "double gsl_sf_bessel_J0(double)". Parameters without a name are x, y, z in their order.
+ *   A function of up to three numbers that returns one is a pointwise op: f32 or f64 operands, converted to the C type and back;
+ *   an integer parameter takes whole numbers. Any other is called once for each row of its operands: its result is the one
+ *   array it may write to (a pointer to what is not const), or what it returns. An array's last axes are those in brackets, which tie
+ *   sizes to names: "void f(long m, long n, const double a[m][n], const double x[n], double y[m])"; a pointer without brackets
+ *   has the length of the one integer there is, or is a single number where there is none. All axes before are rows,
+ *   which broadcast. An integer that is the size of an array is no operand; nor is a parameter with a value: "int incx = 1",
+ *   "void *context = NULL". Arrays are of float, double and int, structs of these by value or behind pointers: a last axis. A
+ *   function that writes an array and returns an integer says by another than 0 that it failed.
+ * derivative: the partial derivatives by each float operand in order, separated by commas: expressions in the parameters' names, in
+ *   the pointwise ops, and in functions bound here, itself and later ones among them: "cos(x)", "y*x**(y - 1), log(x)*x**y";
+ *   or instead the prototype of a C function of the same parameters: "double cos(double)", whose own derivative is unknown. Of a
+ *   function of arrays: of its elements one by one, where operand and result have one shape.
+ * vjp: instead, the prototype of a vector-Jacobian product: it reads of the function's parameters those it names, the cotangent of
+ *   the result as g and the result's name ("gy" of what is returned), the result itself by its name, and writes for each float
+ *   operand x the cotangent gx: "void f_vjp(long n, const double *x, const double *gy, double *gx)".
+ * Without either, differentiating is an error that names the op. */
+typedef struct wg_binding {
+    const char *prototype;
+    const char *library; /* as for dlopen: "libgsl.so.27"; NULL: this program, and what it is linked to */
+    void (*function)(void); /* NULL: looked for in the library by the prototype's name */
+    const char *name;       /* the op's; NULL: the prototype's */
+    const char *derivative, *vjp;
+    void (*derivative_function)(void), (*vjp_function)(void); /* NULL: looked for */
+    double from, to;   /* where its derivatives are checked; both 0: -2 to 2 */
+    bool serial;       /* not safe to be called by two threads: calls of all such functions come one after another */
+    bool nan;          /* NaN from operands that are none is a value; else it is an error of the run, which names the element */
+    const char *after; /* a function without parameters to call once, before: "gsl_set_error_handler_off"; NULL: none */
+} wg_binding;
+
+/* The op, which belongs to `foreign`; NULL on failure. Everything is copied. Fails: WG_SYNTAX, WG_UNSUPPORTED (with the place in the
+ * text), WG_NOT_FOUND (no such library or function), WG_CONFLICT (the name is taken), WG_ARGUMENT, WG_MEMORY, WG_LIMIT. */
+WG_API const wg_op *wg_bind(wg_foreign *foreign, const wg_binding *binding, wg_error *error);
+/* The same from a `use` line as it stands in cells, without the word: `"libm.so.6" "double j0(double)" as J0 with derivative
+ * -J1(x)`. The line is the caller's own: `allow` does not matter. */
+WG_API const wg_op *wg_bind_text(wg_foreign *foreign, const char *text, wg_error *error);
+WG_API const wg_op *wg_foreign_find(const wg_foreign *foreign, const char *name); /* NULL if there is none */
+WG_API int wg_foreign_count(const wg_foreign *foreign);
+WG_API const wg_op *wg_foreign_op(const wg_foreign *foreign, int i); /* in the order of binding */
+/* Records such an op, or any pointwise one of the caller's: operands broadcast, bare constants take the others' type; floats that a
+ * function of arrays cannot take are cast, and its result back. Fails: WG_SHAPE, WG_DTYPE, WG_ARGUMENT. */
+WG_API wg_var wg_call_op(const wg_op *op, int n, const wg_var *in);
+
+/* ---- plans as C functions ------------------------------------------------------------------------ */
+
+/* A plan as a C function of a type that another library wants. */
+typedef struct wg_function wg_function;
+
+typedef struct wg_function_options {
+    int n; /* leaf tensors that roles name: `in K` is leaf[K], `point` is leaf[0] */
+    wg_tensor *const *leaf;
+    int most;           /* calls at once, each in a workspace of its own; more wait. 0: as many as come. 1: one by one */
+    wg_run_options run; /* of every call; zeroed: one thread */
+    void (*failed)(void *user, const wg_error *error); /* told when a call fails, on its thread; may be NULL */
+    void *user;
+} wg_function_options;
+
+/* prototype: the C type, and after each parameter or field ':' and its role; after the type, that of the result:
+ *   point, in K     the contents of leaf[0], leaf[K]: an array that is read where it lies, or a number
+ *   value, out K    output 0, output K of the plan: an array that is written where it lies, or a number; also the result's role
+ *   gradient        the same as out 1. A NULL is not written
+ *   size, size K    the number of elements of leaf[0], leaf[K]: a call with another fails
+ *   stride          of the pointers of the struct it stands in: a call with another than 1 fails
+ *   user            the caller's: passed by
+ *   status          the result: 0, or 1 if the call failed
+ * without a role: passed by. A pointer to a struct is looked into. "(*)" or any name:
+ *   "double (*)(unsigned n: size, const double *x: point, double *grad: gradient, void *data: user): value"
+ * A call that fails writes NaN to what it returns as a value, and to its outputs. A plan with stores takes one call at a time. Leaves
+ * without a role are read as they are. The plan must outlive the function.
+ * NULL on failure: WG_SYNTAX, WG_UNSUPPORTED (also: the system allows no executable closures), WG_DTYPE (the C type is not the
+ * leaf's or output's), WG_NOT_FOUND (no such leaf or output), WG_ARGUMENT, WG_MEMORY, WG_LIMIT. */
+WG_API wg_function *wg_plan_function(const wg_plan *plan, const char *prototype, const wg_function_options *options, wg_error *error);
+/* What to hand over, cast to the type of the prototype. */
+WG_API void (*wg_function_pointer(const wg_function *function))(void);
+/* The first failure since the last look, which this forgets; WG_OK if none. */
+WG_API wg_status wg_function_status(wg_function *function, wg_error *error);
+/* Waits for calls on other threads to return. Fails, and frees nothing: WG_CONFLICT inside a call of its own. Takes NULL. */
+WG_API wg_status wg_function_free(wg_function *function);
+
 /* ---- printing --------------------------------------------------------------------------------- */
 
 typedef enum wg_print_format { WG_PRINT_TEXT, WG_PRINT_DOT, WG_PRINT_JSON } wg_print_format;
