@@ -61,13 +61,18 @@ static bool presentable(const char *name) {
 
 wg_cell *wg_cell_parse(wg_memory *memory, const char *name, const char *text, size_t size, int settings,
                        const wg_setting *setting, wg_error *error) {
+    return wg_cell_parse_with(memory, name, text, size, &(wg_cell_options){settings, setting, NULL}, error);
+}
+
+wg_cell *wg_cell_parse_with(wg_memory *memory, const char *name, const char *text, size_t size, const wg_cell_options *options,
+                            wg_error *error) {
     char shown[LONGEST_NAME];
     if (!presentable(name))
         name = wg__quote(name, shown, sizeof shown);
-    if (check_settings(name, settings, setting, error) != WG_OK)
+    if (check_settings(name, options->settings, options->setting, error) != WG_OK)
         return NULL;
-    wg_lang *lang = wg__lang_parse(memory, name, text, size, settings, setting, error);
-    return adopt(memory, lang, settings, setting, error);
+    wg_lang *lang = wg__lang_parse(memory, name, text, size, options, error);
+    return adopt(memory, lang, options->settings, options->setting, error);
 }
 
 wg_cell *wg_cell_new(wg_memory *memory, const char *declarations, wg_status (*step)(wg_step *step, void *user),
@@ -83,18 +88,22 @@ wg_cell *wg_cell_new(wg_memory *memory, const char *declarations, wg_status (*st
 
 wg_cell *wg_cell_load(wg_memory *memory, const char *path, int settings, const wg_setting *setting,
                       wg_error *error) {
+    return wg_cell_load_with(memory, path, &(wg_cell_options){settings, setting, NULL}, error);
+}
+
+wg_cell *wg_cell_load_with(wg_memory *memory, const char *path, const wg_cell_options *options, wg_error *error) {
     const char *known = wg_zoo_text(path);
     if (known) {
         char name[128];
         snprintf(name, sizeof name, "%s.cell", path);
-        return wg_cell_parse(memory, name, known, strlen(known), settings, setting, error);
+        return wg_cell_parse_with(memory, name, known, strlen(known), options, error);
     }
     size_t size;
     char *text = wg__file_read(memory, path, &size, error);
     if (!text)
         return NULL;
     const char *slash = strrchr(path, '/');
-    wg_cell *cell = wg_cell_parse(memory, slash ? slash + 1 : path, text, size, settings, setting, error);
+    wg_cell *cell = wg_cell_parse_with(memory, slash ? slash + 1 : path, text, size, options, error);
     wg__give(memory, text);
     return cell;
 }

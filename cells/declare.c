@@ -310,6 +310,24 @@ static void read_output(wg_reader *reader) {
     reader->output = at;
 }
 
+/* use "LIBRARY" "PROTOTYPE" …: a C function becomes a function of this text, if the caller lets it. */
+static void read_use(wg_reader *reader) {
+    wg_use_line use;
+    wg_error why = {0};
+    if (wg__use_parse(&reader->parser, &use) != WG_OK)
+        return;
+    if (!wg__foreign_allows(reader->lang->foreign)) {
+        wg__reader_fail(reader, WG_UNSUPPORTED, use.line, use.column,
+                        "the text wants to load '%.100s' for '%.200s': this is not allowed unless its caller allows it (--allow-foreign)",
+                        use.binding.library, use.binding.prototype);
+        return;
+    }
+    if (!wg_bind(reader->lang->foreign, &use.binding, &why)) {
+        why.text[strcspn(why.text, "\n")] = 0; /* the line it points to is this one */
+        wg__reader_fail(reader, why.status, use.line, use.column, "%.600s", why.text);
+    }
+}
+
 /* init PATTERN = INITIALISER; the pattern is the characters up to '=', without blanks. (Straight after `init`, a '=' was
  * refused.) */
 static void read_init(wg_reader *reader) {
@@ -358,7 +376,7 @@ static const struct {
     {"size", read_size, true},      {"const", read_const, true}, {"state", read_states, true},
     {"param", read_params, true},   {"fixed", read_fixed, true}, {"output", read_output, false},
     {"init", read_init, false},     {"for", NULL, false},        {"end", NULL, false},
-    {"use", NULL, false},
+    {"use", read_use, true},
 };
 
 bool wg__is_declaration_word(const char *name) {

@@ -42,13 +42,20 @@ static const wg_function table[] = {
 };
 /* clang-format on */
 
-int wg__function_find(const char *name) {
+/* C functions are numbered behind the ops. */
+static int first_foreign(void) { return WG_LEN(table) + wg_op_count(); }
+
+int wg__function_find(const wg_foreign *foreign, const char *name) {
     for (int i = 0; i < WG_LEN(table); i++)
         if (strcmp(table[i].name, name) == 0)
             return i;
     const wg_op_entry *entry = wg_op_find(name);
     if (entry && entry->op->kind == WG_POINTWISE)
         return WG_LEN(table) + (int)(entry - wg_op_list());
+    const wg_op *op = wg_foreign_find(foreign, name);
+    for (int i = 0; op; i++)
+        if (wg_foreign_op(foreign, i) == op)
+            return first_foreign() + i;
     return -1;
 }
 
@@ -60,16 +67,23 @@ static int count_arguments(const char *arguments) {
     return n;
 }
 
-wg_function wg__function_at(int number) {
+wg_function wg__function_at(const wg_foreign *foreign, int number) {
     if (number < WG_LEN(table))
         return table[number];
+    if (number >= first_foreign()) {
+        const wg_op *op = wg_foreign_op(foreign, number - first_foreign());
+        wg_function_kind kind = op->kind == WG_POINTWISE ? WG_FUNCTION_POINTWISE : WG_FUNCTION_FOREIGN;
+        return (wg_function){op->name, kind, op->arity, op->arity, op->arity, NULL};
+    }
     const wg_op_entry *entry = &wg_op_list()[number - WG_LEN(table)];
     int n = count_arguments(entry->arguments);
     return (wg_function){entry->name, WG_FUNCTION_POINTWISE, n, n, entry->op->arity, NULL};
 }
 
-const wg_op *wg__function_op(int number) {
-    return number < WG_LEN(table) ? NULL : wg_op_list()[number - WG_LEN(table)].op;
+const wg_op *wg__function_op(const wg_foreign *foreign, int number) {
+    return number < WG_LEN(table)     ? NULL
+           : number < first_foreign() ? wg_op_list()[number - WG_LEN(table)].op
+                                      : wg_foreign_op(foreign, number - first_foreign());
 }
 
 const wg_function *wg__function_row(int number) { return &table[number]; }

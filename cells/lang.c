@@ -106,10 +106,10 @@ static int push_symbol(wg_reader *reader, const wg_symbol *symbol) {
 }
 
 /* Why a name cannot be given to anything; NULL if it can. */
-static const char *reserved(const char *name) {
+static const char *reserved(const wg_lang *lang, const char *name) {
     if (wg__is_declaration_word(name))
         return "a word of the language";
-    if (wg__function_find(name) >= 0)
+    if (wg__function_find(lang->foreign, name) >= 0)
         return "a function";
     if (strcmp(name, "lengths") == 0)
         return "the array of sequence lengths";
@@ -119,7 +119,7 @@ static const char *reserved(const char *name) {
 int wg__reader_add(wg_reader *reader, wg_symbol_kind kind, const char *name, int line, int column) {
     wg_lang *lang = reader->lang;
     int found = wg__lang_find(lang, name);
-    const char *why = reserved(name);
+    const char *why = reserved(lang, name);
     if (found >= 0 && lang->symbol[found].line == 0)
         wg__reader_fail(reader, WG_CONFLICT, line, column,
                         "'%s' is a length of every cell and cannot be a name", name);
@@ -337,6 +337,13 @@ static void check_settings(wg_reader *reader) {
         }
 }
 
+/* Functions that derivatives of C functions call may stand below them. */
+static void check_uses(wg_reader *reader) {
+    wg_error why = {0};
+    if (wg__foreign_complete(reader->lang->foreign, &why) != WG_OK)
+        wg__reader_failed(reader, wg_error_set(reader->error, why.status, "%s: %s", reader->lang->source.name, why.text));
+}
+
 static void read_cell(wg_reader *reader) {
     wg_lang *lang = reader->lang;
     lang->tied = find_tie(&lang->source, lang->arena.memory);
@@ -344,7 +351,7 @@ static void read_cell(wg_reader *reader) {
     if (!add_lengths(reader))
         return;
     void (*const stages[])(wg_reader *) = {
-        read_lines,        default_input, check_settings,   find_output,     check_y,
+        read_lines,        check_uses,    default_input, check_settings,   find_output,     check_y,
         wg__resolve_names, list_names,    wg__infer_shapes, wg__check_inits, wg__check_used};
     for (int i = 0; i < WG_LEN(stages) && reader->parser.status == WG_OK; i++)
         stages[i](reader);
@@ -390,7 +397,8 @@ static wg_lang *new_lang(wg_memory *memory, const wg_source *source) {
 }
 
 static wg_lang *parse(wg_memory *memory, const char *name, const char *text, size_t size, bool declares,
-                      int settings, const wg_setting *setting, wg_error *error) {
+                      const wg_cell_options *options, wg_error *error) {
+    const wg_cell_options given = options ? *options : (wg_cell_options){0};
     wg_source source = {name, text, size};
     wg_error own = {0}; /* the caller's may hold an earlier failure */
     if (check_bytes(&source, &own) != WG_OK) {
@@ -398,15 +406,16 @@ static wg_lang *parse(wg_memory *memory, const char *name, const char *text, siz
         return NULL;
     }
     wg_lang *lang = new_lang(memory, &source);
-    bool *used = lang ? wg__take0(memory, (size_t)settings + 1) : NULL;
+    bool *used = lang ? wg__take0(memory, (size_t)given.settings + 1) : NULL;
     wg_reader *reader = used ? wg__take0(memory, sizeof *reader) : NULL;
     wg_status status = WG_OK;
     if (reader) {
         reader->lang = lang;
+        lang->foreign = given.foreign;
         reader->declares = declares;
         reader->error = &own;
-        reader->settings = settings;
-        reader->setting = setting;
+        reader->settings = given.settings;
+        reader->setting = given.setting;
         reader->setting_used = used;
         read_cell(reader);
         status = reader->parser.status;
@@ -424,12 +433,12 @@ static wg_lang *parse(wg_memory *memory, const char *name, const char *text, siz
 }
 
 wg_lang *wg__lang_parse(wg_memory *memory, const char *name, const char *text, size_t size,
-                        int settings, const wg_setting *setting, wg_error *error) {
-    return parse(memory, name, text, size, false, settings, setting, error);
+                        const wg_cell_options *options, wg_error *error) {
+    return parse(memory, name, text, size, false, options, error);
 }
 
 wg_lang *wg__lang_declare(wg_memory *memory, const char *name, const char *text, size_t size, wg_error *error) {
-    return parse(memory, name, text, size, true, 0, NULL, error);
+    return parse(memory, name, text, size, true, NULL, error);
 }
 
 void wg__lang_free(wg_lang *lang) {

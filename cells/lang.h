@@ -4,7 +4,7 @@
 #ifndef WG_LANG_H
 #define WG_LANG_H
 
-#include "expr.h"
+#include "foreign.h"
 #include "formula.h"
 
 /* The largest text, and the most names in it. */
@@ -88,6 +88,7 @@ typedef enum wg_function_kind {
     WG_FUNCTION_DROPOUT,   /* dropout(v, p): p is a number */
     WG_FUNCTION_BERNOULLI, /* bernoulli(p, n): a number and a length */
     WG_FUNCTION_INDEX,     /* index(n): a length */
+    WG_FUNCTION_FOREIGN,   /* a C function of arrays: values to what it makes of them */
     WG_FUNCTION_LATER      /* known, and not supported yet */
 } wg_function_kind;
 
@@ -100,11 +101,11 @@ typedef struct wg_function {
 } wg_function;
 
 /* A function's number (the symbol of a CALL, and of an operator that is an op), -1 if there is none of that name; and
- * back. */
-int wg__function_find(const char *name);
-wg_function wg__function_at(int number);
-/* For recording: the op of a pointwise function, NULL of another; and that other's row. */
-const wg_op *wg__function_op(int number);
+ * back. foreign: where C functions are bound, or NULL. */
+int wg__function_find(const wg_foreign *foreign, const char *name);
+wg_function wg__function_at(const wg_foreign *foreign, int number);
+/* For recording: the op of a pointwise function or of a C function, NULL of another; and that other's row. */
+const wg_op *wg__function_op(const wg_foreign *foreign, int number);
 const wg_function *wg__function_row(int number);
 
 /* A cell's text, read, named and shaped. */
@@ -124,11 +125,12 @@ typedef struct wg_lang {
     int64_t extents;
     wg_extent *extent; /* by a node's `shape` */
     wg_lookup names; /* of symbols */
+    wg_foreign *foreign; /* C functions that it may call; NULL: none */
 } wg_lang;
 
-/* Reads a text (copied). `name` stands for the file in messages. NULL on failure. */
+/* Reads a text (copied). `name` stands for the file in messages; options: NULL for none. NULL on failure. */
 wg_lang *wg__lang_parse(wg_memory *memory, const char *name, const char *text, size_t size,
-                        int settings, const wg_setting *setting, wg_error *error);
+                        const wg_cell_options *options, wg_error *error);
 /* The same for a cell whose equations are a C function: the text has declarations only. */
 wg_lang *wg__lang_declare(wg_memory *memory, const char *name, const char *text, size_t size, wg_error *error);
 void wg__lang_free(wg_lang *lang);

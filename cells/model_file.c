@@ -154,7 +154,7 @@ static size_t count_lines(const char *text) {
     return lines;
 }
 
-static wg_cell *read_cell(wg_memory *memory, const wg_params *file, const char *path, wg_error *error) {
+static wg_cell *read_cell(wg_memory *memory, const wg_params *file, const char *path, wg_foreign *foreign, wg_error *error) {
     const char *text = need_meta(file, cell_key, path, error), *name = need_meta(file, name_key, path, error);
     const char *lines = need_meta(file, settings_key, path, error);
     if (!text || !name || !lines)
@@ -168,7 +168,7 @@ static wg_cell *read_cell(wg_memory *memory, const wg_params *file, const char *
     else if (n < 0)
         wg_error_set(error, WG_FORMAT, "%s: %s is not lines of NAME=VALUE", path, settings_key);
     else
-        cell = wg_cell_parse(memory, name, text, strlen(text), n, setting, error);
+        cell = wg_cell_parse_with(memory, name, text, strlen(text), &(wg_cell_options){n, setting, foreign}, error);
     wg__give(memory, copy);
     wg__give(memory, setting);
     return cell;
@@ -242,7 +242,8 @@ static wg_params *rest_of(const wg_model *model, const wg_params *file) {
 }
 
 /* Takes `file`, which may be NULL: then *error says why. */
-static wg_model *from_params(wg_memory *memory, wg_params *file, const char *path, wg_params **more, wg_error *error) {
+static wg_model *from_params(wg_memory *memory, wg_params *file, const char *path, wg_foreign *foreign, wg_params **more,
+                             wg_error *error) {
     wg_model_options options = {0};
     wg_model *model = NULL;
     wg_params *rest = NULL;
@@ -250,7 +251,7 @@ static wg_model *from_params(wg_memory *memory, wg_params *file, const char *pat
     if (more)
         *more = NULL;
     if (file && read_options(file, path, &options, error) == WG_OK) {
-        wg_cell *cell = read_cell(memory, file, path, error);
+        wg_cell *cell = read_cell(memory, file, path, foreign, error);
         if (cell)
             model = wg__model_empty(memory, cell, &options, error);
         good = model && take_params(model, file, path, error) == WG_OK;
@@ -281,11 +282,15 @@ wg_model *wg__model_parse(wg_memory *memory, const void *bytes, size_t size, con
                           wg_error *error) {
     wg_error own = {0};
     wg_params *file = wg_params_parse(memory, bytes, size, name, &own);
-    return told(from_params(memory, file, name, more, &own), name, &own, error);
+    return told(from_params(memory, file, name, NULL, more, &own), name, &own, error);
 }
 
 wg_model *wg_model_load(wg_memory *memory, const char *path, wg_params **more, wg_error *error) {
+    return wg_model_load_with(memory, path, NULL, more, error);
+}
+
+wg_model *wg_model_load_with(wg_memory *memory, const char *path, wg_foreign *foreign, wg_params **more, wg_error *error) {
     wg_error own = {0};
     wg_params *file = wg_params_load(memory, path, &own);
-    return told(from_params(memory, file, path, more, &own), path, &own, error);
+    return told(from_params(memory, file, path, foreign, more, &own), path, &own, error);
 }

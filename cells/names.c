@@ -147,9 +147,9 @@ static bool check_call(wg_reader *reader, const wg_ast *ast, const wg_function *
 
 static void resolve_call(wg_reader *reader, wg_ast *ast, int equation) {
     wg_function function = {0};
-    ast->symbol = wg__function_find(ast->name);
+    ast->symbol = wg__function_find(reader->lang->foreign, ast->name);
     if (ast->symbol >= 0)
-        function = wg__function_at(ast->symbol);
+        function = wg__function_at(reader->lang->foreign, ast->symbol);
     if (!check_call(reader, ast, &function))
         return;
     for (int i = 0; i < ast->n && reader->parser.status == WG_OK; i++) {
@@ -172,7 +172,7 @@ static void resolve(wg_reader *reader, wg_ast *ast, int equation) {
     case WG_AST_BINDING: not_yet(reader, ast, "a running index is"); return;
     default:
         if (wg__ast_op(ast->kind)[0])
-            ast->symbol = wg__function_find(wg__ast_op(ast->kind));
+            ast->symbol = wg__function_find(NULL, wg__ast_op(ast->kind));
         for (int i = 0; i < ast->n && reader->parser.status == WG_OK; i++)
             resolve(reader, ast->arg[i], equation);
     }

@@ -110,26 +110,40 @@ static wg_var coins(wg_step *step, double p, int64_t n) {
     return wg_bernoulli(random_key(step, "bernoulli"), step->dtype, 2, dim, p);
 }
 
-/* An op of numbers is a number: worked out here, in double, and not in every step. */
-static __attribute__((noinline)) wg_var folded(const wg_op *op, int n, const wg_var *operand) {
-    double x[3], y = 0;
-    const void *in[3];
-    for (int i = 0; i < n; i++) {
-        x[i] = operand[i].as.value;
-        in[i] = &x[i];
-    }
-    op->map[WG_F64 - WG_F32](1, in, &y);
-    return wg_c(y);
-}
-
 static wg_var pointwise(wg_step *step, const wg_op *op, const wg_ast *ast) {
+    const int64_t one = 1;
     wg_var operand[3];
     bool bare = true;
     for (int i = 0; i < ast->n; i++) {
         operand[i] = value_of(step, ast->arg[i]);
         bare = bare && wg__is_bare(operand[i]);
     }
-    return bare ? folded(op, ast->n, operand) : wg__pointwise(op, ast->n, operand);
+    if (bare && op->map[WG_F64 - WG_F32]) /* an op of numbers is a number, worked out here and not in every step */
+        return wg__pointwise_number(op, ast->n, operand);
+    if (bare)
+        operand[0] = wg_full(step->tape, step->dtype, 1, &one, operand[0].as.value);
+    return wg__pointwise(op, ast->n, operand);
+}
+
+/* A C function of arrays. What is a number to it is a vector of length 1 here. */
+static wg_var foreign(wg_step *step, const wg_op *op, const wg_ast *ast) {
+    const wg_bound *b = wg__bound_of(op);
+    wg_var operand[WG_PORTS];
+    for (int k = 0; k < ast->n; k++) {
+        wg_var v = operand[k] = value_of(step, ast->arg[k]);
+        bool number = b->operand[k].rank + (b->operand[k].tail > 0) == 0;
+        if (!number)
+            operand[k] = batched(step, solid(step, v));
+        else if (wg__on_tape(v) && wg_dim(v, -1) == 1)
+            operand[k] = wg_reshape(v, wg_rank(v) - 1, wg_var_shape(v)->dim);
+        else if (wg__on_tape(v))
+            return failed(step, WG_SHAPE, ast->name, "an operand that is a number to the function is longer than 1");
+    }
+    wg_var y = wg_call_op(op, ast->n, operand);
+    if (!wg__on_tape(y) || b->out[0].rank + (b->out[0].tail > 0) > 0)
+        return y;
+    const int64_t dim[2] = {wg_rank(y) ? wg_dim(y, 0) : 1, 1};
+    return wg_reshape(y, 2, dim);
 }
 
 static wg_var unsupported(wg_step *step, const char *what) {
@@ -139,7 +153,9 @@ static wg_var unsupported(wg_step *step, const char *what) {
 static wg_var first_value(wg_step *step, const wg_ast *ast) { return solid(step, value_of(step, ast->arg[0])); }
 
 static wg_var call(wg_step *step, const wg_ast *ast) {
-    const wg_op *op = wg__function_op(ast->symbol);
+    const wg_op *op = wg__function_op(step->cell->lang->foreign, ast->symbol);
+    if (op && op->kind != WG_POINTWISE && wg__bound_of(op))
+        return foreign(step, op, ast);
     if (op)
         return op->kind == WG_POINTWISE && op->arity == ast->n ? pointwise(step, op, ast) : unsupported(step, ast->name);
     const wg_function *row = wg__function_row(ast->symbol);
@@ -160,6 +176,7 @@ static wg_var call(wg_step *step, const wg_ast *ast) {
         return coins(step, wg__step_number(step, ast->arg[0]), length_of(step, ast->arg[1]));
     case WG_FUNCTION_INDEX: return counting(step, length_of(step, ast->arg[0]));
     case WG_FUNCTION_POINTWISE:
+    case WG_FUNCTION_FOREIGN:
     case WG_FUNCTION_LATER: break;
     }
     return unsupported(step, ast->name);
@@ -184,7 +201,7 @@ static wg_var value_of(wg_step *step, const wg_ast *ast) {
     case WG_AST_CALL: return call(step, ast);
     default: break;
     }
-    return ast->symbol < 0 ? unsupported(step, wg__ast_spelling(ast->kind)) : pointwise(step, wg__function_op(ast->symbol), ast);
+    return ast->symbol < 0 ? unsupported(step, wg__ast_spelling(ast->kind)) : pointwise(step, wg__function_op(NULL, ast->symbol), ast);
 }
 
 /* A state's next value always has the state's own shape (B,n). */

@@ -170,8 +170,35 @@ static int read_one(shaping *s, const wg_ast *ast, bool product) {
     return inside >= 0 && one ? wg__solve_known(&s->solver, 1, one, ast->line) : -1;
 }
 
+/* What a C function of arrays makes: as long as the operand whose length has the same name, or of a length that is known. */
+static int read_foreign(shaping *s, const wg_ast *ast) {
+    const wg_bound *b = wg__bound_of(wg__function_op(s->reader->lang->foreign, ast->symbol));
+    const wg_port *out = &b->out[0];
+    int like = -1;
+    for (int k = 0; k < ast->n; k++) {
+        int at = read_node(s, ast->arg[k]);
+        const wg_port *port = &b->operand[k];
+        if (at < 0)
+            return -1;
+        if (port->rank + (port->tail > 0) > 1 || out->rank + (out->tail > 0) > 1)
+            return fail(s, WG_UNSUPPORTED, ast, "a C function of matrices is not supported in cells yet");
+        if (port->rank && out->rank && out->length[0]->kind == WG_AST_NAME && port->length[0]->kind == WG_AST_NAME &&
+            port->length[0]->symbol == out->length[0]->symbol)
+            like = at;
+    }
+    int64_t known = out->tail ? out->tail : 1;
+    if (like >= 0)
+        return like;
+    if (out->rank && !wg__bound_length(b, out, &known))
+        return fail(s, WG_UNSUPPORTED, ast, "no operand is as long as what this function makes: this is not supported in cells yet");
+    const wg_formula *length = wg__formula_number(&s->reader->lang->arena, known);
+    if (!length)
+        wg__parser_refused(&s->reader->parser);
+    return length ? wg__solve_known(&s->solver, 1, length, ast->line) : -1;
+}
+
 static int read_call(shaping *s, const wg_ast *ast) {
-    wg_function function = wg__function_at(ast->symbol);
+    wg_function function = wg__function_at(s->reader->lang->foreign, ast->symbol);
     switch (function.kind) {
     case WG_FUNCTION_POINTWISE:
         return read_operation(s, ast, WG_POINTWISE_CONSTRAINT, function.values, ast->name);
@@ -183,6 +210,7 @@ static int read_call(shaping *s, const wg_ast *ast) {
     case WG_FUNCTION_SLICE: return read_node(s, ast->arg[0]) < 0 ? -1 : read_length(s, ast->arg[2]);
     case WG_FUNCTION_BERNOULLI: return read_length(s, ast->arg[1]);
     case WG_FUNCTION_INDEX: return read_length(s, ast->arg[0]);
+    case WG_FUNCTION_FOREIGN: return read_foreign(s, ast);
     case WG_FUNCTION_LATER: break;
     }
     return fail(s, WG_UNSUPPORTED, ast, "this function is not supported yet");
@@ -380,7 +408,7 @@ static void check_node(shaping *s, const wg_ast *ast, bool left) {
     }
     for (int i = 0; i < ast->n; i++)
         check_node(s, ast->arg[i], ast->kind == WG_AST_MATMUL && i == 0);
-    if (ast->kind == WG_AST_CALL && wg__function_at(ast->symbol).kind == WG_FUNCTION_SLICE)
+    if (ast->kind == WG_AST_CALL && wg__function_at(s->reader->lang->foreign, ast->symbol).kind == WG_FUNCTION_SLICE)
         check_slice(s, ast);
 }
 

@@ -562,6 +562,67 @@ WG_API wg_status wg_optimiser_record(wg_optimiser *optimiser, wg_var loss, const
                                      wg_update *update);
 WG_API void wg_update_free(wg_update *update);
 
+/* ---- C functions as ops ------------------------------------------------------------------------- */
+
+/* Functions of shared libraries as ops, called through libffi: the libraries that are open, and the ops made. It must outlive what
+ * was recorded with its ops, and plans of that. Ops are used by any threads; binding more of them is for one thread at a time. */
+typedef struct wg_foreign wg_foreign;
+
+typedef struct wg_foreign_options {
+    bool allow; /* texts may load libraries: `use` lines of cells, also of the cells in model files. wg_bind always may */
+    void (*log)(void *user, const char *text); /* told of every function that is bound, in one line; may be NULL */
+    void *user;
+} wg_foreign_options;
+
+/* options: NULL for the default. NULL when out of memory. */
+WG_API wg_foreign *wg_foreign_new(wg_memory *memory, const wg_foreign_options *options);
+WG_API void wg_foreign_free(wg_foreign *foreign);
+
+/* What is to become an op. Zeroed but for what is wanted; prototype alone must be given.
+ *
+ * prototype: the function's, as C writes it: "double gsl_sf_bessel_J0(double)". Parameters without a name are x, y, z in their order.
+ *   A function of up to three numbers that returns one is a pointwise op: f32 or f64 operands, converted to the C type and back;
+ *   an integer parameter takes whole numbers. Any other is called once for each row of its operands: its result is the one
+ *   array it may write to (a pointer to what is not const), or what it returns. An array's last axes are those in brackets, which tie
+ *   sizes to names: "void f(long m, long n, const double a[m][n], const double x[n], double y[m])"; a pointer without brackets
+ *   has the length of the one integer there is, or is a single number where there is none. All axes before are rows,
+ *   which broadcast. An integer that is the size of an array is no operand; nor is a parameter with a value: "int incx = 1",
+ *   "void *context = NULL". Arrays are of float, double and int, structs of these by value or behind pointers: a last axis. A
+ *   function that writes an array and returns an integer says by another than 0 that it failed.
+ * derivative: the partial derivatives by each float operand in order, separated by commas: expressions in the parameters' names, in
+ *   the pointwise ops, and in functions bound here, itself and later ones among them: "cos(x)", "y*x**(y - 1), log(x)*x**y";
+ *   or instead the prototype of a C function of the same parameters: "double cos(double)", whose own derivative is unknown. Of a
+ *   function of arrays: of its elements one by one, where operand and result have one shape.
+ * vjp: instead, the prototype of a vector-Jacobian product: it reads of the function's parameters those it names, the cotangent of
+ *   the result as g and the result's name ("gy" of what is returned), the result itself by its name, and writes for each float
+ *   operand x the cotangent gx: "void f_vjp(long n, const double *x, const double *gy, double *gx)".
+ * Without either, differentiating is an error that names the op. */
+typedef struct wg_binding {
+    const char *prototype;
+    const char *library; /* as for dlopen: "libgsl.so.27"; NULL: this program, and what it is linked to */
+    void (*function)(void); /* NULL: looked for in the library by the prototype's name */
+    const char *name;       /* the op's; NULL: the prototype's */
+    const char *derivative, *vjp;
+    void (*derivative_function)(void), (*vjp_function)(void); /* NULL: looked for */
+    double from, to;   /* where its derivatives are checked; both 0: -2 to 2 */
+    bool serial;       /* not safe to be called by two threads: calls of all such functions come one after another */
+    bool nan;          /* NaN from operands that are none is a value; else it is an error of the run, which names the element */
+    const char *after; /* a function without parameters to call once, before: "gsl_set_error_handler_off"; NULL: none */
+} wg_binding;
+
+/* The op, which belongs to `foreign`; NULL on failure. Everything is copied. Fails: WG_SYNTAX, WG_UNSUPPORTED (with the place in the
+ * text), WG_NOT_FOUND (no such library or function), WG_CONFLICT (the name is taken), WG_ARGUMENT, WG_MEMORY, WG_LIMIT. */
+WG_API const wg_op *wg_bind(wg_foreign *foreign, const wg_binding *binding, wg_error *error);
+/* The same from a `use` line as it stands in cells, without the word: `"libm.so.6" "double j0(double)" as J0 with derivative
+ * -J1(x)`. The line is the caller's own: `allow` does not matter. */
+WG_API const wg_op *wg_bind_text(wg_foreign *foreign, const char *text, wg_error *error);
+WG_API const wg_op *wg_foreign_find(const wg_foreign *foreign, const char *name); /* NULL if there is none */
+WG_API int wg_foreign_count(const wg_foreign *foreign);
+WG_API const wg_op *wg_foreign_op(const wg_foreign *foreign, int i); /* in the order of binding */
+/* Records such an op, or any pointwise one of the caller's: operands broadcast, bare constants take the others' type; floats that a
+ * function of arrays cannot take are cast, and its result back. Fails: WG_SHAPE, WG_DTYPE, WG_ARGUMENT. */
+WG_API wg_var wg_call_op(const wg_op *op, int n, const wg_var *in);
+
 /* ---- cells -------------------------------------------------------------------------------------- */
 
 /* A recurrent cell: its equations, states, parameters and initialisers; sizes are still formulas in `input` and
@@ -580,6 +641,16 @@ WG_API wg_cell *wg_cell_parse(wg_memory *memory, const char *name, const char *t
                               const wg_setting *setting, wg_error *error);
 WG_API wg_cell *wg_cell_load(wg_memory *memory, const char *path, int settings, const wg_setting *setting,
                              wg_error *error);
+/* The same with what the text may use beside the library. */
+typedef struct wg_cell_options {
+    int settings;
+    const wg_setting *setting;
+    wg_foreign *foreign; /* NULL: none. What is bound there are functions of the language, and, if it allows, `use` lines bind
+                            more; if not, one is an error (WG_UNSUPPORTED). It must outlive the cell */
+} wg_cell_options;
+WG_API wg_cell *wg_cell_parse_with(wg_memory *memory, const char *name, const char *text, size_t size,
+                                   const wg_cell_options *options, wg_error *error);
+WG_API wg_cell *wg_cell_load_with(wg_memory *memory, const char *path, const wg_cell_options *options, wg_error *error);
 WG_API void wg_cell_free(wg_cell *cell);
 
 /* A step of a cell written in C, while it is being recorded. */
@@ -772,67 +843,6 @@ WG_API wg_status wg_run_profiled(const wg_plan *plan, wg_workspace *workspace, c
 WG_API const char *wg_pass_name(int i);
 WG_API const char *wg_pass_doc(int i);
 
-/* ---- C functions as ops ------------------------------------------------------------------------- */
-
-/* Functions of shared libraries as ops, called through libffi: the libraries that are open, and the ops made. It must outlive what
- * was recorded with its ops, and plans of that. Ops are used by any threads; binding more of them is for one thread at a time. */
-typedef struct wg_foreign wg_foreign;
-
-typedef struct wg_foreign_options {
-    bool allow; /* texts may load libraries: `use` lines of cells, also of the cells in model files. wg_bind always may */
-    void (*log)(void *user, const char *text); /* told of every function that is bound, in one line; may be NULL */
-    void *user;
-} wg_foreign_options;
-
-/* options: NULL for the default. NULL when out of memory. */
-WG_API wg_foreign *wg_foreign_new(wg_memory *memory, const wg_foreign_options *options);
-WG_API void wg_foreign_free(wg_foreign *foreign);
-
-/* What is to become an op. Zeroed but for what is wanted; prototype alone must be given.
- *
- * prototype: the function's, as C writes it: "double gsl_sf_bessel_J0(double)". Parameters without a name are x, y, z in their order.
- *   A function of up to three numbers that returns one is a pointwise op: f32 or f64 operands, converted to the C type and back;
- *   an integer parameter takes whole numbers. Any other is called once for each row of its operands: its result is the one
- *   array it may write to (a pointer to what is not const), or what it returns. An array's last axes are those in brackets, which tie
- *   sizes to names: "void f(long m, long n, const double a[m][n], const double x[n], double y[m])"; a pointer without brackets
- *   has the length of the one integer there is, or is a single number where there is none. All axes before are rows,
- *   which broadcast. An integer that is the size of an array is no operand; nor is a parameter with a value: "int incx = 1",
- *   "void *context = NULL". Arrays are of float, double and int, structs of these by value or behind pointers: a last axis. A
- *   function that writes an array and returns an integer says by another than 0 that it failed.
- * derivative: the partial derivatives by each float operand in order, separated by commas: expressions in the parameters' names, in
- *   the pointwise ops, and in functions bound here, itself and later ones among them: "cos(x)", "y*x**(y - 1), log(x)*x**y";
- *   or instead the prototype of a C function of the same parameters: "double cos(double)", whose own derivative is unknown. Of a
- *   function of arrays: of its elements one by one, where operand and result have one shape.
- * vjp: instead, the prototype of a vector-Jacobian product: it reads of the function's parameters those it names, the cotangent of
- *   the result as g and the result's name ("gy" of what is returned), the result itself by its name, and writes for each float
- *   operand x the cotangent gx: "void f_vjp(long n, const double *x, const double *gy, double *gx)".
- * Without either, differentiating is an error that names the op. */
-typedef struct wg_binding {
-    const char *prototype;
-    const char *library; /* as for dlopen: "libgsl.so.27"; NULL: this program, and what it is linked to */
-    void (*function)(void); /* NULL: looked for in the library by the prototype's name */
-    const char *name;       /* the op's; NULL: the prototype's */
-    const char *derivative, *vjp;
-    void (*derivative_function)(void), (*vjp_function)(void); /* NULL: looked for */
-    double from, to;   /* where its derivatives are checked; both 0: -2 to 2 */
-    bool serial;       /* not safe to be called by two threads: calls of all such functions come one after another */
-    bool nan;          /* NaN from operands that are none is a value; else it is an error of the run, which names the element */
-    const char *after; /* a function without parameters to call once, before: "gsl_set_error_handler_off"; NULL: none */
-} wg_binding;
-
-/* The op, which belongs to `foreign`; NULL on failure. Everything is copied. Fails: WG_SYNTAX, WG_UNSUPPORTED (with the place in the
- * text), WG_NOT_FOUND (no such library or function), WG_CONFLICT (the name is taken), WG_ARGUMENT, WG_MEMORY, WG_LIMIT. */
-WG_API const wg_op *wg_bind(wg_foreign *foreign, const wg_binding *binding, wg_error *error);
-/* The same from a `use` line as it stands in cells, without the word: `"libm.so.6" "double j0(double)" as J0 with derivative
- * -J1(x)`. The line is the caller's own: `allow` does not matter. */
-WG_API const wg_op *wg_bind_text(wg_foreign *foreign, const char *text, wg_error *error);
-WG_API const wg_op *wg_foreign_find(const wg_foreign *foreign, const char *name); /* NULL if there is none */
-WG_API int wg_foreign_count(const wg_foreign *foreign);
-WG_API const wg_op *wg_foreign_op(const wg_foreign *foreign, int i); /* in the order of binding */
-/* Records such an op, or any pointwise one of the caller's: operands broadcast, bare constants take the others' type; floats that a
- * function of arrays cannot take are cast, and its result back. Fails: WG_SHAPE, WG_DTYPE, WG_ARGUMENT. */
-WG_API wg_var wg_call_op(const wg_op *op, int n, const wg_var *in);
-
 /* ---- plans as C functions ------------------------------------------------------------------------ */
 
 /* A plan as a C function of a type that another library wants. */
@@ -939,6 +949,8 @@ WG_API void wg_forward_free(wg_forward *forward);
  * NULL). Fails: WG_IO, WG_FORMAT, WG_VERSION (a file of a later version), WG_CONFLICT. */
 WG_API wg_status wg_model_save(const wg_model *model, const wg_params *more, const char *path, wg_error *error);
 WG_API wg_model *wg_model_load(wg_memory *memory, const char *path, wg_params **more, wg_error *error);
+/* The same with what its cell may use: see wg_cell_options. */
+WG_API wg_model *wg_model_load_with(wg_memory *memory, const char *path, wg_foreign *foreign, wg_params **more, wg_error *error);
 
 #ifdef __cplusplus
 }

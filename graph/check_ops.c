@@ -1,6 +1,7 @@
 /* check_ops.c: the checks that follow from an op's record: its examples, and for pointwise ops its range on every
  * pattern of broadcasting. Draws the points; check.c compares. */
 #include "check.h"
+#include "foreign.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +44,7 @@ const char *wg__example_word(const char *at, wg_shape *shape, int64_t *top) {
 /* An op at an example: what its graph needs to know. */
 typedef struct specimen {
     const wg_op *op;
-    const wg_example *example; /* NULL: pointwise, from the range */
+    const wg_example *example; /* NULL: pointwise or a C function, from the range */
     int n;                     /* operands of the op, bare constants included */
     bool bare[MOST_INPUTS];
     double value[MOST_INPUTS]; /* of a bare constant */
@@ -56,12 +57,17 @@ static wg_var record_specimen(void *user, const wg_var *x) {
         return s->example->call(x);
     for (int k = 0, given = 0; k < s->n; k++)
         in[k] = s->bare[k] ? wg_c(s->value[k]) : x[given++];
-    return wg__pointwise(s->op, s->n, in);
+    return wg_call_op(s->op, s->n, in);
 }
 
 /* A draw in [low, high], an f32 number. */
 static double draw(wg_random *random, double low, double high) {
     return (float)(low + (high - low) * wg_random_uniform(random));
+}
+
+static bool takes_whole(const wg_op *op, int k) {
+    const wg_bound *b = wg__bound_of(op);
+    return b && k < b->operands && wg__port_is_whole(&b->operand[k]);
 }
 
 /* Makes the inputs the words ask for; returns how many tensors, or -1 when refused. */
@@ -79,6 +85,8 @@ static int make_inputs(wg_check *check, specimen *s, const char *words, double l
         s->bare[s->n] = top < 0;
         if (top < 0) {
             s->value[s->n] = draw(&random, low, high);
+            if (takes_whole(s->op, s->n))
+                s->value[s->n] = (double)wg__to_i32(s->value[s->n]);
             continue;
         }
         wg_tensor *tensor = x[made] = wg_tensor_new(check->memory, top ? WG_I32 : WG_F64, shape.rank, shape.dim);
@@ -181,10 +189,46 @@ static wg_status check_i32(wg_check *check, const wg_op *op) {
     return status == WG_MEMORY || status == WG_LIMIT ? status : WG_OK;
 }
 
-wg_status wg__check_op(wg_check *check, const wg_op *op) {
+/* What can be checked of a C function: a derivative that is one too cannot be differentiated again, nor a vector-Jacobian product be
+ * turned round. */
+static unsigned kinds_of(const wg_check *check, const wg_bound *b) {
+    unsigned kinds = check->kinds ? check->kinds : (1u << WG_CHECK_KINDS) - 1;
+    bool opaque = b->vjp;
+    for (int k = 0; k < b->operands; k++)
+        opaque = opaque || b->slope[k];
+    if (opaque)
+        kinds &= ~(1u << WG_CHECK_SECOND | 1u << WG_CHECK_MIXED);
+    if (b->vjp)
+        kinds &= ~(1u << WG_CHECK_FORWARD);
+    return kinds;
+}
+
+/* Of float: differences of what it computes are as rough as that. */
+static bool is_single(const wg_bound *b) {
+    bool single = false;
+    for (int i = -1; i < b->prototype->parameters && !single; i++) {
+        const wg_ctype *type = i < 0 ? b->prototype->result.type : b->prototype->parameter[i].type;
+        single = (type->kind == WG_CTYPE_POINTER ? type->to : type)->kind == WG_CTYPE_FLOAT;
+    }
+    return single;
+}
+static const double SINGLE = 1e-2;
+
+/* A C function of arrays: of one row, and of rows that broadcast. */
+static wg_status check_bound(wg_check *check, const wg_bound *b) {
+    char words[WORDS];
+    wg_status status = WG_OK;
+    for (int rows = 0; rows < 3 && status == WG_OK; rows++)
+        status = check_words(check, &b->op, NULL, wg__bound_words(b, rows, words, sizeof words), false);
+    return status;
+}
+
+static wg_status check_op(wg_check *check, const wg_op *op) {
     wg_status status = WG_OK;
     bool any = false;
     bool pointwise = op->kind == WG_POINTWISE && op->arity >= 1 && op->arity <= 3 && op->range[0] < op->range[1];
+    for (int k = 0; k < op->arity && pointwise; k++)
+        pointwise = !takes_whole(op, k);
     for (const wg_example *e = op->examples; e && e->call && status == WG_OK; e++, any = true)
         status = check_example(check, op, e);
     for (int k = 0; pointwise && k < PATTERNS && patterns[op->arity - 1][k] && status == WG_OK; k++, any = true)
@@ -192,9 +236,26 @@ wg_status wg__check_op(wg_check *check, const wg_op *op) {
     bool integers = !check->kinds || (check->kinds >> WG_CHECK_I32 & 1);
     if (pointwise && integers && (op->traits & WG_TAKES_I32) && op->map[2] && status == WG_OK)
         status = check_i32(check, op);
+    if (!any && status == WG_OK && wg__bound_of(op)) {
+        status = check_bound(check, wg__bound_of(op));
+        any = true;
+    }
     if (!any && status == WG_OK) {
         wg_check_case at = {.name = op->name, .example = ""};
         wg__check_line(check, &at, WG_CHECK_RECORD, 0, WG_NOT_FOUND, "the op's record has no example and no range");
     }
+    return status;
+}
+
+wg_status wg__check_op(wg_check *check, const wg_op *op) {
+    const wg_bound *b = wg__bound_of(op);
+    wg_check own = *check;
+    if (b) {
+        own.kinds = kinds_of(check, b);
+        own.tolerance = own.tolerance == 0 && is_single(b) ? SINGLE : own.tolerance;
+    }
+    wg_status status = check_op(&own, op);
+    check->done = own.done;
+    check->failed = own.failed;
     return status;
 }

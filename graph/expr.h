@@ -56,7 +56,7 @@ char *wg__ast_text(const wg_ast *ast, char *text, size_t size);
 /* ---- the lexer, for languages around expressions
  * ------------------------------------------------- */
 
-/* One-character tokens are their characters: + - * / @ = , ( ) [ ] ' */
+/* One-character tokens are their characters: + - * / @ = , ( ) [ ] ' and those of wg_parser.more */
 enum {
     WG_TOKEN_END = 256, /* of the text, again and again; also after an error */
     WG_TOKEN_LINE,      /* the end of a line that does not go on; empty lines give none */
@@ -84,6 +84,8 @@ typedef struct wg_parser {
     wg_error *error;
     wg_status status;
     wg_token now, ahead;
+    const char *more; /* further one-character tokens of a language around; NULL: none */
+    bool lineless;    /* line ends are blanks */
     /* private */
     const char *at;
     int line, column, nesting, last, last_line, last_column,
@@ -92,6 +94,8 @@ typedef struct wg_parser {
 } wg_parser;
 
 void wg__parser_begin(wg_parser *parser, const wg_source *source, wg_arena *arena, wg_error *error);
+/* The same for a language without lines, in which the characters of `more` are tokens too. */
+void wg__parser_begin_lineless(wg_parser *parser, const wg_source *source, wg_arena *arena, const char *more, wg_error *error);
 void wg__parser_next(wg_parser *parser);
 /* If `now` is of this kind, goes past it. */
 bool wg__parser_accept(wg_parser *parser, int kind);
@@ -101,6 +105,9 @@ bool wg__parser_is(const wg_parser *parser, const char *word); /* `now` is this 
 /* Fails at a place; returns NULL. */
 void *wg__parser_fail(wg_parser *parser, int line, int column, const char *format, ...)
     WG_PRINTF(4, 5);
+/* The same with another status than WG_SYNTAX. */
+void *wg__parser_fail_as(wg_parser *parser, wg_status status, int line, int column, const char *format, ...)
+    WG_PRINTF(5, 6);
 /* Fails at `now` with "expected WHAT, not …"; returns NULL. */
 void *wg__parser_unexpected(wg_parser *parser, const char *what);
 /* Fails for want of memory; returns NULL. */

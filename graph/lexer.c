@@ -13,18 +13,30 @@ static bool is_letter(int c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
 
-void *wg__parser_fail(wg_parser *parser, int line, int column, const char *format, ...) {
+static void *fail(wg_parser *parser, wg_status status, int line, int column, const char *format, va_list arguments) {
     if (parser->status == WG_OK) {
         char message[512];
-        va_list arguments;
-        va_start(arguments, format);
         vsnprintf(message, sizeof message, format, arguments);
-        va_end(arguments);
-        parser->status =
-            wg__source_error(parser->source, parser->error, WG_SYNTAX, line, column, "%s", message);
+        parser->status = wg__source_error(parser->source, parser->error, status, line, column, "%s", message);
         parser->now = parser->ahead =
             (wg_token){.kind = WG_TOKEN_END, .line = line, .column = column};
     }
+    return NULL;
+}
+
+void *wg__parser_fail(wg_parser *parser, int line, int column, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fail(parser, WG_SYNTAX, line, column, format, arguments);
+    va_end(arguments);
+    return NULL;
+}
+
+void *wg__parser_fail_as(wg_parser *parser, wg_status status, int line, int column, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fail(parser, status, line, column, format, arguments);
+    va_end(arguments);
     return NULL;
 }
 
@@ -90,7 +102,7 @@ static bool skip_blanks(wg_parser *parser) {
             while ((c = peek(parser, 0)) >= 0 && c != '\n')
                 step(parser);
         } else if (c == '\n') {
-            if (!parser->brackets && parser->last != WG_TOKEN_LINE && !continues(parser->last))
+            if (!parser->lineless && !parser->brackets && parser->last != WG_TOKEN_LINE && !continues(parser->last))
                 return true;
             step(parser);
         } else if (c == ' ' || c == '\t' || c == '\r') {
@@ -99,7 +111,7 @@ static bool skip_blanks(wg_parser *parser) {
             return false;
         }
     }
-    return parser->last != WG_TOKEN_LINE && !continues(parser->last);
+    return !parser->lineless && parser->last != WG_TOKEN_LINE && !continues(parser->last);
 }
 
 /* ---- tokens
@@ -185,7 +197,8 @@ static void lex_symbol(wg_parser *parser, wg_token *token) {
             : 0;
     token->kind = wide ? wide : c;
     token->size = wide ? 2 : 1;
-    if (!wide && (c == 0 || !strchr("+-*/@=,()[]'", c))) {
+    bool known = c && (strchr("+-*/@=,()[]'", c) || (parser->more && strchr(parser->more, c)));
+    if (!wide && !known) {
         if (c > 32 && c < 127)
             wg__parser_fail(parser, token->line, token->column, "'%c' has no meaning here", c);
         else
@@ -236,20 +249,26 @@ static wg_token lex(wg_parser *parser) {
     return parser->status == WG_OK ? token : parser->now;
 }
 
-void wg__parser_begin(wg_parser *parser, const wg_source *source, wg_arena *arena,
-                      wg_error *error) {
-    *parser = (wg_parser){.source = source,
-                          .arena = arena,
-                          .error = error,
-                          .at = source->text,
-                          .line = 1,
-                          .column = 1,
-                          .last = WG_TOKEN_LINE};
+static void begin(wg_parser *parser, const wg_source *source) {
+    parser->source = source;
+    parser->at = source->text;
+    parser->line = parser->column = 1;
+    parser->last = WG_TOKEN_LINE;
     if (source->size >= 3 && memcmp(source->text, "\xEF\xBB\xBF", 3) == 0)
         parser->at += 3; /* a byte order mark */
     parser->now = lex(parser);
     if (parser->status == WG_OK)
         parser->ahead = lex(parser);
+}
+
+void wg__parser_begin(wg_parser *parser, const wg_source *source, wg_arena *arena, wg_error *error) {
+    *parser = (wg_parser){.arena = arena, .error = error};
+    begin(parser, source);
+}
+
+void wg__parser_begin_lineless(wg_parser *parser, const wg_source *source, wg_arena *arena, const char *more, wg_error *error) {
+    *parser = (wg_parser){.arena = arena, .error = error, .more = more, .lineless = true};
+    begin(parser, source);
 }
 
 void wg__parser_next(wg_parser *parser) {

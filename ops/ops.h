@@ -6,6 +6,8 @@
 
 /* Records a pointwise op: broadcasts the operands to one shape (views), then applies it. */
 wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in);
+/* The same of bare constants alone: a bare constant, worked out at once in double. op: one with a map for f64; n: 1 to 3. */
+wg_var wg__pointwise_number(const wg_op *op, int n, const wg_var *in);
 
 /* The kernel of every pointwise op: blocks of any strides through op->map. */
 wg_status wg__pointwise_run(wg_call *call);

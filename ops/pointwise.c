@@ -325,6 +325,17 @@ wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in) {
     return n == 1 ? build1(op, in[0]) : n == 2 ? build2(op, in[0], in[1]) : any_pointwise(op, n, in);
 }
 
+wg_var wg__pointwise_number(const wg_op *op, int n, const wg_var *in) {
+    double x[3], y = 0;
+    const void *operand[3];
+    for (int i = 0; i < n; i++) {
+        x[i] = in[i].as.value;
+        operand[i] = &x[i];
+    }
+    op->map[WG_F64 - WG_F32](1, operand, &y);
+    return wg_c(y);
+}
+
 /* ---- the kernel ---- */
 
 enum { BLOCK = 1024, MOST_OPERANDS = 3, GRAIN = 16 * 1024 };

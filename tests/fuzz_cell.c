@@ -78,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     wg_error error = {0};
     if (!memory)
         return 0;
-    wg_lang *lang = wg__lang_parse(memory, "fuzz", (const char *)data, size, 0, NULL, &error);
+    wg_lang *lang = wg__lang_parse(memory, "fuzz", (const char *)data, size, NULL, &error);
     FUZZ_LAW((lang != NULL) == (error.status == WG_OK));
     FUZZ_LAW(lang || strncmp(error.text, "fuzz:", 5) == 0);
     if (lang)

@@ -22,7 +22,7 @@ typedef struct cell {
 
 static cell make(const char *text, int lines, const char *const *line) {
     wg_error error = {0};
-    cell c = {.lang = wg__lang_parse(NULL, "t.cell", text, strlen(text), 0, NULL, &error)};
+    cell c = {.lang = wg__lang_parse(NULL, "t.cell", text, strlen(text), NULL, &error)};
     cr_assert_not_null(c.lang, "%s", error.text);
     c.inits = wg__inits_new(NULL, c.lang, lines, line, &error);
     cr_assert_not_null(c.inits, "%s", error.text);
@@ -84,7 +84,7 @@ static wg_tensor *draw(const char *text, const char *line, const char *name, int
 
 static void bad_line(const char *text, const char *line, const char *words) {
     wg_error error = {0};
-    wg_lang *lang = wg__lang_parse(NULL, "t.cell", text, strlen(text), 0, NULL, &error);
+    wg_lang *lang = wg__lang_parse(NULL, "t.cell", text, strlen(text), NULL, &error);
     cr_assert_not_null(lang, "%s", error.text);
     cr_assert_null(wg__inits_new(NULL, lang, 1, &line, &error), "%s is accepted", line);
     cr_assert_not_null(strstr(error.text, words), "no '%s' in %s", words, error.text);
@@ -93,7 +93,7 @@ static void bad_line(const char *text, const char *line, const char *words) {
 
 static void bad_text(const char *text, const char *start, const char *words) {
     wg_error error = {0};
-    cr_assert_null(wg__lang_parse(NULL, "t.cell", text, strlen(text), 0, NULL, &error),
+    cr_assert_null(wg__lang_parse(NULL, "t.cell", text, strlen(text), NULL, &error),
                    "accepted:\n%s", text);
     cr_assert(strncmp(error.text, start, strlen(start)) == 0, "wanted %s, got %s", start,
               error.text);
@@ -410,7 +410,7 @@ Test(initialisers, any_allocation_may_fail) {
     for (long k = 1;; k++) {
         failing f;
         wg_memory *memory = failing_memory(&f, 0);
-        wg_lang *lang = wg__lang_parse(memory, "t", text, strlen(text), 0, NULL, &first);
+        wg_lang *lang = wg__lang_parse(memory, "t", text, strlen(text), NULL, &first);
         wg_tensor *u = wg_tensor_new(memory, WG_F32, 2, (int64_t[]){9, 9});
         wg_error error = {0};
         f.calls = 0;
@@ -442,7 +442,7 @@ Test(initialisers, a_line_of_any_length_survives_any_allocation_that_fails) {
             failing f;
             wg_memory *memory = failing_memory(&f, 0);
             wg_error error = {0};
-            wg_lang *lang = wg__lang_parse(NULL, "t", RNN, strlen(RNN), 0, NULL, &error);
+            wg_lang *lang = wg__lang_parse(NULL, "t", RNN, strlen(RNN), NULL, &error);
             f.fail = k;
             wg_inits *inits = wg__inits_new(memory, lang, 1, lines, &error);
             failed = failing_failed(&f);

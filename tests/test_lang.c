@@ -12,7 +12,7 @@
 static wg_lang *parse_with(const char *text, int settings, const wg_setting *setting,
                            wg_error *error) {
     *error = (wg_error){0};
-    return wg__lang_parse(NULL, "t.cell", text, strlen(text), settings, setting, error);
+    return wg__lang_parse(NULL, "t.cell", text, strlen(text), &(wg_cell_options){settings, setting, NULL}, error);
 }
 
 static wg_lang *good(const char *text) {
@@ -444,10 +444,10 @@ Test(lang, hostile_texts_stay_small) {
     static char text[WG_LANG_SIZE + 10];
     wg_error error = {0};
     memset(text, 'a', sizeof text);
-    cr_assert_null(wg__lang_parse(NULL, "t", text, sizeof text, 0, NULL, &error));
+    cr_assert_null(wg__lang_parse(NULL, "t", text, sizeof text, NULL, &error));
     cr_assert_eq(error.status, WG_LIMIT);
     error = (wg_error){0};
-    cr_assert_null(wg__lang_parse(NULL, "t", "cell t\n\0", 8, 0, NULL, &error));
+    cr_assert_null(wg__lang_parse(NULL, "t", "cell t\n\0", 8, NULL, &error));
     cr_assert_not_null(strstr(error.text, "t:2:1: the byte 0x00"));
     char *at = text + sprintf(text, "cell t\nstate h\nconst a0 = hidden\n");
     for (int i = 1; i < 60; i++)
@@ -476,7 +476,7 @@ Test(lang, any_allocation_may_fail) {
         failing f;
         wg_memory *memory = failing_memory(&f, k);
         wg_error error = {0};
-        wg_lang *lang = wg__lang_parse(memory, "t", text, strlen(text), k % 2, &set, &error);
+        wg_lang *lang = wg__lang_parse(memory, "t", text, strlen(text), &(wg_cell_options){k % 2, &set, NULL}, &error);
         bool failed = failing_failed(&f);
         cr_assert_eq(lang == NULL, failed, "%s", error.text);
         cr_assert_eq(error.status, failed ? WG_MEMORY : WG_OK, "%ld: %s", k, error.text);

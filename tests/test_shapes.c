@@ -8,7 +8,7 @@
 
 static wg_lang *good(const char *text) {
     wg_error error = {0};
-    wg_lang *lang = wg__lang_parse(NULL, "t.cell", text, strlen(text), 0, NULL, &error);
+    wg_lang *lang = wg__lang_parse(NULL, "t.cell", text, strlen(text), NULL, &error);
     cr_assert_not_null(lang, "%s\n%s", error.text, text);
     return lang;
 }
@@ -38,7 +38,7 @@ static void has(const char *text, const char *shapes) {
 
 static void bad(const char *text, const char *place, const char *a, const char *b) {
     wg_error error = {0};
-    wg_lang *lang = wg__lang_parse(NULL, "t.cell", text, strlen(text), 0, NULL, &error);
+    wg_lang *lang = wg__lang_parse(NULL, "t.cell", text, strlen(text), NULL, &error);
     char start[60];
     cr_assert_null(lang, "accepted:\n%s", text);
     snprintf(start, sizeof start, "t.cell:%s: ", place);

@@ -438,7 +438,7 @@ const subcommand bench_subcommand = {
         "  wengert bench W1 --steps 4096 --batch 8\n"
         "  wengert bench my.cell --hidden 128 --steps 100",
     .options = options,
-    .groups = TAKES_JSON | TAKES_RUN,
+    .groups = TAKES_JSON | TAKES_RUN | TAKES_FOREIGN,
     .most_words = -1,
     .size = sizeof(bench_arguments),
     .run = run,

@@ -223,7 +223,7 @@ const subcommand cells_subcommand = {
                "A flop is one addition, multiplication or value of a function; a product over K "
                "counts 2 K for each element.",
     .options = options,
-    .groups = TAKES_JSON | TAKES_MEMORY,
+    .groups = TAKES_JSON | TAKES_MEMORY | TAKES_FOREIGN,
     .most_words = 1,
     .size = sizeof(cells_arguments),
     .run = run,

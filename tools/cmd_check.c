@@ -128,13 +128,23 @@ static int judge(findings *f, const char *kind, wg_status status, const wg_error
 
 /* ---- ops ---- */
 
-static int check_op(findings *f, const wg_op_entry *op) {
+static int check_record(findings *f, const wg_op *op) {
     wg_error error = {0};
     const wg_check_options options_now = how(f);
-    if (op->op == NULL || op->op->kind == WG_EFFECT)
-        return 0;
     begin(f, op->name);
-    return judge(f, "op", wg_check_op(&options_now, f->c->memory, op->op, &error), &error);
+    return judge(f, "op", wg_check_op(&options_now, f->c->memory, op, &error), &error);
+}
+
+static int check_op(findings *f, const wg_op_entry *op) {
+    return op->op == NULL || op->op->kind == WG_EFFECT ? 0 : check_record(f, op->op);
+}
+
+/* The C functions that were bound. */
+static int check_foreign(findings *f) {
+    int status = 0;
+    for (int i = 0; i < wg_foreign_count(f->c->foreign) && status == 0; i++)
+        status = check_record(f, wg_foreign_op(f->c->foreign, i));
+    return status;
 }
 
 static const char *op_name_at(const void *user, int i) {
@@ -241,9 +251,11 @@ static int check_cell(findings *f, const char *name) {
 }
 
 static int check_all(findings *f) {
-    int status = 0, cells = f->c->word.count;
-    if (f->a->ops.count || !cells)
+    int status = 0, cells = f->c->word.count, bound = f->c->use.count;
+    if (f->a->ops.count || (!cells && !bound))
         status = check_ops(f);
+    if (bound && status == 0)
+        status = check_foreign(f);
     for (int i = 0; i < cells && status == 0; i++)
         status = check_cell(f, f->c->word.word[i]);
     for (int i = 0; f->a->zoo && i < wg_zoo_count() && status == 0; i++)
@@ -284,9 +296,10 @@ const subcommand check_subcommand = {
         "on strided, empty and "
         "broadcast inputs. Parameters of cells are drawn N(0, 1/fan_in), since zeros hide "
         "mistakes. Prints the worst "
-        "errors, relative to the largest element of the array (at least 1); 1e-6 is allowed.",
+        "errors, relative to the largest element of the array (at least 1); 1e-6 is allowed. C functions given with "
+        "--use are checked instead of the ops: at points in the range their line gives with `on`, else in [-2,2].",
     .options = options,
-    .groups = TAKES_JSON | TAKES_MEMORY,
+    .groups = TAKES_JSON | TAKES_MEMORY | TAKES_FOREIGN,
     .most_words = -1,
     .size = sizeof(check_arguments),
     .run = run,

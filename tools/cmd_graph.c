@@ -148,7 +148,7 @@ const subcommand graph_subcommand = {
                "  wengert graph rnn --grad --after place\n"
                "  wengert graph lstm --steps 3 --format dot | dot -Tsvg > lstm.svg",
     .options = options,
-    .groups = TAKES_JSON | TAKES_MEMORY,
+    .groups = TAKES_JSON | TAKES_MEMORY | TAKES_FOREIGN,
     .least_words = 1,
     .most_words = 1,
     .size = sizeof(graph_arguments),

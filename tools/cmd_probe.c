@@ -191,7 +191,7 @@ const subcommand probe_subcommand = {
         "  wengert probe my.cell --set g=0.8,1,1.2 --drive zero --out sweep\n"
         "  wengert probe model.safetensors --loss sum",
     .options = options,
-    .groups = TAKES_JSON | TAKES_RUN,
+    .groups = TAKES_JSON | TAKES_RUN | TAKES_FOREIGN,
     .least_words = 1,
     .most_words = -1,
     .size = sizeof(probe_arguments),

@@ -557,7 +557,7 @@ const subcommand run_subcommand = {
         "  wengert run my.cell --input x=x.npy --hidden 64 --init --seed 1 --output "
         "out.safetensors",
     .options = options,
-    .groups = TAKES_RUN,
+    .groups = TAKES_RUN | TAKES_FOREIGN,
     .least_words = 1,
     .most_words = 1,
     .size = sizeof(run_arguments),

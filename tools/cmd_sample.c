@@ -48,7 +48,7 @@ static void writer_free(writer *w) {
 static int open_model(writer *w, const char *path) {
     const common *c = &w->a->common;
     wg_error error = {0};
-    w->model = wg_model_load(c->memory, path, &w->more, &error);
+    w->model = wg_model_load_with(c->memory, path, c->foreign, &w->more, &error);
     if (!w->model)
         return fail_error(c, &error);
     const char *text = wg_params_meta(w->more, "vocabulary");
@@ -176,7 +176,7 @@ const subcommand sample_subcommand = {
     .details = "Writes text from a model that `wengert train` made of text: each character is drawn from what the model expects "
                "after all before it.",
     .options = options,
-    .groups = TAKES_RUN,
+    .groups = TAKES_RUN | TAKES_FOREIGN,
     .least_words = 1,
     .most_words = 1,
     .size = sizeof(sample_arguments),

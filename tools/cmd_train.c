@@ -185,7 +185,7 @@ static bool exists(const char *path) {
 
 static int load_model(held *h, const char *path) {
     wg_error error = {0};
-    h->t.model = wg_model_load(h->t.c->memory, path, &h->more, &error);
+    h->t.model = wg_model_load_with(h->t.c->memory, path, h->t.c->foreign, &h->more, &error);
     return h->t.model ? 0 : fail_error(h->t.c, &error);
 }
 
@@ -293,7 +293,8 @@ static int make_model(held *h, const args *a) {
     wg_error error = {0};
     if (h->t.model)
         return fits(h, a);
-    wg_cell *cell = wg_cell_load(a->common.memory, a->cell, a->set.count, a->set.setting, &error);
+    const wg_cell_options uses = {a->set.count, a->set.setting, a->common.foreign};
+    wg_cell *cell = wg_cell_load_with(a->common.memory, a->cell, &uses, &error);
     if (!cell)
         return fail_error(&a->common, &error);
     for (int i = 0; i < wg_cell_warnings(cell); i++)
@@ -508,7 +509,7 @@ const subcommand train_subcommand = {
         "The model is written to --output, from time to time and at the end; ended at any moment, --resume goes on from what "
         "was written last and comes to the same weights, bit for bit. An interrupt (Ctrl-C) writes it and ends.",
     .options = options,
-    .groups = TAKES_JSON | TAKES_RUN,
+    .groups = TAKES_JSON | TAKES_RUN | TAKES_FOREIGN,
     .most_words = -1,
     .size = sizeof(train_arguments),
     .run = run,

@@ -31,8 +31,18 @@ static const option memory_options[] = {
     {0},
 };
 
+static const option foreign_options[] = {
+    {"use", "LINE", OPTION_WORDS, FIELD(common, use),
+     .help = "Make a C function of a shared library a function of cells, as a `use` line in one does: "
+             "'\"libm.so.6\" \"double j0(double)\" as J0 with derivative -J1(x)'."},
+    {"allow-foreign", NULL, OPTION_FLAG, FIELD(common, allow_foreign),
+     .help = "Let `use` lines of cells, and of the cells in models, load shared libraries: code that can do whatever "
+             "you can. What is loaded is told on standard error."},
+    {0},
+};
+
 const option *option_group(int i) {
-    static const option *const group[OPTION_GROUPS] = {json_options, run_options, memory_options};
+    static const option *const group[OPTION_GROUPS] = {json_options, run_options, memory_options, foreign_options};
     return group[i];
 }
 

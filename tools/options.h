@@ -65,10 +65,13 @@ typedef struct common {
     int64_t memory_limit;
     wg_memory *memory;  /* with the limit, or NULL; freed by the program */
     wg_run_options run; /* threads and the floating-point mode */
+    words use;           /* C functions to bind: `use` lines without the word */
+    bool allow_foreign;
+    wg_foreign *foreign; /* what they are bound in; NULL: the subcommand takes none */
 } common;
 
 /* Groups of options that several subcommands share. */
-enum { TAKES_JSON = 1, TAKES_MEMORY = 4, TAKES_RUN = 2 | TAKES_MEMORY };
+enum { TAKES_JSON = 1, TAKES_MEMORY = 4, TAKES_RUN = 2 | TAKES_MEMORY, TAKES_FOREIGN = 8 };
 
 struct subcommand {
     const char *name;
@@ -84,7 +87,7 @@ struct subcommand {
 };
 
 /* The groups' tables, by the bits of TAKES_…. */
-enum { OPTION_GROUPS = 3 };
+enum { OPTION_GROUPS = 4 };
 const option *option_group(int i);
 
 /* Reads argv[from..argc) into fresh arguments. Returns NULL, having said why on standard error, on

@@ -31,8 +31,8 @@ wg_cell *cell_load(const common *c, const char *name, const settings *set) {
         no_such_cell(c, name);
         return NULL;
     }
-    wg_cell *cell =
-        wg_cell_load(c->memory, name, set ? set->count : 0, set ? set->setting : NULL, &error);
+    const wg_cell_options options = {set ? set->count : 0, set ? set->setting : NULL, c->foreign};
+    wg_cell *cell = wg_cell_load_with(c->memory, name, &options, &error);
     if (!cell)
         fail_error(c, &error);
     return cell;
@@ -48,7 +48,7 @@ int subject_load(const common *c, const char *name, const settings *set, subject
     if (set && set->count)
         return fail(
             c, "%s is a model: its sizes and consts are fixed, and --set cannot change them", name);
-    s->model = wg_model_load(c->memory, name, NULL, &error);
+    s->model = wg_model_load_with(c->memory, name, c->foreign, NULL, &error);
     return s->model ? 0 : fail_error(c, &error);
 }
 

@@ -161,6 +161,22 @@ static bool asks_for_help(int argc, char **argv) {
     return false;
 }
 
+static void tell_loaded(void *user, const char *text) { note(user, "loaded %s", text); }
+
+/* The C functions of --use, and those that texts may load. */
+static int bind_foreign(common *c) {
+    wg_error error = {0};
+    if (!(c->command->groups & TAKES_FOREIGN))
+        return 0;
+    c->foreign = wg_foreign_new(c->memory, &(wg_foreign_options){c->allow_foreign, tell_loaded, c});
+    if (!c->foreign)
+        return fail_memory(c);
+    for (int i = 0; i < c->use.count; i++)
+        if (!wg_bind_text(c->foreign, c->use.word[i], &error))
+            return fail_error(c, &error);
+    return 0;
+}
+
 static int run(const subcommand *s, int argc, char **argv) {
     common *c = options_parse(s, argc, argv, 2);
     if (!c)
@@ -171,8 +187,10 @@ static int run(const subcommand *s, int argc, char **argv) {
     } else {
         c->run = (wg_run_options){.threads = (int)c->threads, .keep_subnormals = c->keep_subnormals,
                                   .isa = (wg_isa)c->isa};
-        status = s->run(c);
+        status = bind_foreign(c);
+        status = status ? status : s->run(c);
     }
+    wg_foreign_free(c->foreign);
     wg_memory_free(c->memory);
     options_free(c);
     return status;
