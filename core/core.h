@@ -48,6 +48,8 @@ wg_shape_name wg__shape_name(const wg_shape *shape);
 #define WG_SHAPE_TEXT(shape) (wg__shape_name(shape).text)
 /* Row-major strides. */
 void wg__dense_strides(const wg_shape *shape, int64_t *stride);
+/* From now on a tensor's data are elsewhere; the caller owns them. Raises the version. */
+void wg__tensor_move(wg_tensor *tensor, void *data);
 /* An axis that may count from the end, or -1 if out of range. */
 int wg__axis(int axis, int rank);
 

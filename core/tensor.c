@@ -129,6 +129,11 @@ wg_tensor *wg_tensor_wrap(wg_memory *memory, wg_dtype dtype, int rank, const int
     return tensor;
 }
 
+void wg__tensor_move(wg_tensor *tensor, void *data) {
+    tensor->data = data;
+    tensor->version++;
+}
+
 wg_tensor *wg_tensor_copy(wg_memory *memory, const wg_tensor *tensor) {
     wg_tensor *copy = wg_tensor_new(memory, tensor->dtype, tensor->shape.rank, tensor->shape.dim);
     if (copy && wg_tensor_bytes(tensor))

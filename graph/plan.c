@@ -33,10 +33,10 @@ static void keep_constants(wg_plan *plan) {
     }
 }
 
-/* The slot a value lies in, or -1. */
+/* Of memory that a caller may move: the slot of the tensor that a value lies in, or, behind all of them, the output; or -1. */
 static int64_t slot_of(const wg_program *p, uint32_t id) {
     const wg_value *base = &p->values[p->values[id].base];
-    return base->space == WG_IN_TENSOR ? (int64_t)base->index : -1;
+    return base->space == WG_IN_TENSOR ? (int64_t)base->index : base->space == WG_IN_OUTPUT ? p->tensor_count + (int64_t)base->index : -1;
 }
 
 static bool is_scalar_map(const wg_instruction *i) {
@@ -48,27 +48,38 @@ static bool begins_loop(const wg_program *p, int64_t id) {
     return p->list[id].loop && p->loops[p->list[id].loop - 1].from == id;
 }
 
-/* Counts what a workspace will need, and sorts the reads of tensors by slot. */
+static void count_use(int64_t slot, int64_t *fill, int64_t *total) {
+    if (slot >= 0)
+        fill[slot + 1]++, ++*total;
+}
+
+/* Counts what a workspace will need, and sorts the kernels' reads of tensors, and their reads and writes of outputs, by slot. */
 static bool count_tasks(wg_plan *plan) {
     const wg_program *p = plan->program;
-    int64_t total = 0, *fill = wg__take0(plan->memory, wg__size((size_t)p->tensor_count + 1, sizeof *fill, 0));
-    plan->use_from = wg__take0(plan->memory, wg__size((size_t)p->tensor_count + 1, sizeof *fill, 0));
-    for (int64_t id = 1; fill && id < p->count; id++)
-        for (uint32_t k = 0; wg__computes(p, id) && k < p->list[id].n; k++)
-            if (slot_of(p, wg__reads_const(&p->list[id])[k]) >= 0)
-                fill[slot_of(p, wg__reads_const(&p->list[id])[k]) + 1]++, total++;
+    const size_t slots = (size_t)p->tensor_count + (size_t)p->output_count;
+    int64_t total = 0, *fill = wg__take0(plan->memory, wg__size(slots + 1, sizeof *fill, 0));
+    plan->use_from = wg__take0(plan->memory, wg__size(slots + 1, sizeof *fill, 0));
+    for (int64_t id = 1; fill && id < p->count; id++) {
+        if (!wg__computes(p, id))
+            continue;
+        count_use(slot_of(p, (uint32_t)id), fill, &total);
+        for (uint32_t k = 0; k < p->list[id].n; k++)
+            count_use(slot_of(p, wg__reads_const(&p->list[id])[k]), fill, &total);
+    }
     plan->uses = wg__take(plan->memory, wg__size((size_t)total, sizeof *plan->uses, 0));
     if (!fill || !plan->use_from || !plan->uses) {
         wg__give(plan->memory, fill);
         return false;
     }
-    for (int64_t s = 0; s < p->tensor_count; s++)
+    for (size_t s = 0; s < slots; s++)
         plan->use_from[s + 1] = fill[s + 1] += fill[s];
     for (int64_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
         plan->task_count += begins_loop(p, id);
         if (!wg__computes(p, id))
             continue;
+        if (slot_of(p, (uint32_t)id) >= 0)
+            plan->uses[fill[slot_of(p, (uint32_t)id)]++] = (wg_tensor_use){(uint32_t)plan->task_count, WG_USE_RESULT, (uint32_t)id};
         for (uint32_t k = 0; k < i->n; k++) {
             uint32_t in = wg__reads_const(i)[k];
             int64_t slot = slot_of(p, in);
@@ -310,20 +321,42 @@ static wg_status may_bind(const wg_workspace *w, int64_t slot, const wg_tensor *
     return WG_OK;
 }
 
+/* Tells the kernels where a slot's memory is now; loops ask at each run. */
+static void settle_slot(wg_workspace *w, int64_t slot) {
+    for (int64_t u = w->plan->use_from[slot]; u < w->plan->use_from[slot + 1]; u++) {
+        const wg_tensor_use *use = &w->plan->uses[u];
+        wg_task *task = &w->tasks[use->task];
+        void *at = wg__address(w, use->value);
+        if (use->operand == WG_USE_RESULT)
+            *(task->map ? &task->out : &task->call->out.data) = at;
+        else if (task->map)
+            task->in[use->operand] = at;
+        else
+            ((wg_array *)task->call->in)[use->operand].data = at;
+    }
+}
+
 void wg__bind(wg_workspace *w, int64_t slot, wg_tensor *other) {
     if (w->bound[slot] == other)
         return;
     wg_tensor *before = w->bound[slot];
     w->bound[slot] = wg_tensor_retain(other);
     wg_tensor_free(before);
-    for (int64_t u = w->plan->use_from[slot]; u < w->plan->use_from[slot + 1]; u++) {
-        const wg_tensor_use *use = &w->plan->uses[u];
-        wg_task *task = &w->tasks[use->task];
-        if (task->map)
-            task->in[use->operand] = wg__address(w, use->value);
-        else
-            ((wg_array *)task->call->in)[use->operand].data = wg__address(w, use->value);
-    }
+    settle_slot(w, slot);
+}
+
+void wg__move_input(wg_workspace *w, int64_t slot, void *data) {
+    if (wg_tensor_write(w->bound[slot]) == data)
+        return;
+    wg__tensor_move(w->bound[slot], data);
+    settle_slot(w, slot);
+}
+
+void wg__move_output(wg_workspace *w, int i, void *data) {
+    if (wg_tensor_data(w->outputs[i]) == data)
+        return;
+    wg__tensor_move(w->outputs[i], data);
+    settle_slot(w, w->plan->program->tensor_count + i);
 }
 
 wg_status wg__rebind(wg_workspace *w, int64_t slot, wg_tensor *other, wg_error *error) {

@@ -4,10 +4,11 @@
 
 #include "profile.h"
 
-/* An operand of a kernel that lies in a tensor, to be set again when the tensor is another. */
+/* An operand of a kernel, or its result, that lies in a tensor or output, to be set again when that is elsewhere. */
 typedef struct wg_tensor_use {
     uint32_t task, operand, value;
 } wg_tensor_use;
+#define WG_USE_RESULT UINT32_MAX /* as the operand */
 
 struct wg_plan {
     wg_memory *memory;
@@ -19,8 +20,8 @@ struct wg_plan {
     bool small;                  /* runs on one thread */
     int lanes;
     double *constants;      /* 8 bytes each, of any type */
-    wg_tensor_use *uses;    /* by slot */
-    int64_t *use_from;      /* of each slot, and one more */
+    wg_tensor_use *uses;    /* by slot; behind the tensors' stand the outputs' */
+    int64_t *use_from;      /* of each, and one more */
     bool *stored;           /* by slot: a store goes there */
     wg_workspace *own;
 };
@@ -63,6 +64,11 @@ wg_plan *wg__plan_new(wg_program *program, const wg_run_options *run, wg_error *
 void wg__bind(wg_workspace *workspace, int64_t slot, wg_tensor *other);
 /* wg_workspace_rebind by the slot's index. */
 wg_status wg__rebind(wg_workspace *workspace, int64_t slot, wg_tensor *other, wg_error *error);
+
+/* The memory of a bound tensor, or of an output, is the caller's from now on: nothing is copied. The tensor must be the workspace's
+ * alone. */
+void wg__move_input(wg_workspace *workspace, int64_t slot, void *data);
+void wg__move_output(wg_workspace *workspace, int i, void *data);
 
 /* cost.c: what the program computes and moves in a run: see wg_plan_size. */
 double wg__program_flops(const wg_program *program);
