@@ -134,6 +134,32 @@ const wg_op *wg_foreign_op(const wg_foreign *foreign, int i) {
     return NULL;
 }
 
+static const char *or_empty(const char *text) { return text ? text : ""; }
+
+/* A binding as one text; NULL when refused. */
+static char *texts_of(wg_foreign *foreign, const wg_binding *b) {
+    const char *const part[] = {or_empty(b->library), b->prototype, or_empty(b->derivative), or_empty(b->vjp), or_empty(b->after)};
+    enum { PARTS = sizeof part / sizeof *part };
+    size_t size = 1;
+    for (int i = 0; i < PARTS; i++)
+        size += strlen(part[i]) + 1;
+    char *text = wg__arena_take(&foreign->arena, size), *at = text;
+    for (int i = 0; i < PARTS && text; i++)
+        at += sprintf(at, "%s\n", part[i]);
+    return text;
+}
+
+/* The function of that name if it was bound from the same; two cells may well use one. */
+static const wg_bound *again(const wg_foreign *foreign, const wg_binding *b, const char *texts) {
+    for (int64_t i = 0; i < foreign->count; i++) {
+        const wg_bound *old = foreign->bound[i];
+        bool named = b->name ? strcmp(old->op.name, b->name) == 0 : old->prototype->name && strcmp(old->op.name, old->prototype->name) == 0;
+        if (!old->hidden && named && strcmp(old->texts, texts) == 0 && (!b->function || b->function == old->function))
+            return old;
+    }
+    return NULL;
+}
+
 /* A letter, then letters, digits and _: what an expression can call. */
 static bool is_name(const char *name) {
     size_t size = strlen(name);
@@ -201,15 +227,20 @@ static void log_it(const wg_bound *bound, const wg_binding *binding) {
     bound->foreign->options.log(bound->foreign->options.user, text);
 }
 
-static wg_bound *bind_new(wg_foreign *foreign, const wg_binding *binding, bool hidden, wg_error *error) {
+static const wg_bound *bind_new(wg_foreign *foreign, const wg_binding *binding, bool hidden, wg_error *error) {
     wg_error own = {0};
-    wg_bound *bound = wg__arena_take(&foreign->arena, sizeof *bound);
+    char *texts = texts_of(foreign, binding);
+    const wg_bound *old = texts && !hidden ? again(foreign, binding, texts) : NULL;
+    if (old)
+        return old;
+    wg_bound *bound = texts ? wg__arena_take(&foreign->arena, sizeof *bound) : NULL;
     if (!bound) {
         no_memory(foreign, error);
         return NULL;
     }
     memset(bound, 0, sizeof *bound);
     bound->foreign = foreign;
+    bound->texts = texts;
     bound->hidden = hidden;
     bound->serial = binding->serial;
     bound->nan = binding->nan;

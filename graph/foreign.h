@@ -44,6 +44,7 @@ typedef struct wg_bound wg_bound;
 struct wg_bound {
     wg_op op;
     wg_foreign *foreign;
+    const char *texts; /* what it was bound from: the same again is the same op */
     const wg_prototype *prototype;
     ffi_cif cif;
     void (*function)(void);

@@ -254,10 +254,10 @@ static int check_all(findings *f) {
     int status = 0, cells = f->c->word.count, bound = f->c->use.count;
     if (f->a->ops.count || (!cells && !bound))
         status = check_ops(f);
-    if (bound && status == 0)
-        status = check_foreign(f);
     for (int i = 0; i < cells && status == 0; i++)
         status = check_cell(f, f->c->word.word[i]);
+    if (status == 0) /* after the cells, whose `use` lines bind more */
+        status = check_foreign(f);
     for (int i = 0; f->a->zoo && i < wg_zoo_count() && status == 0; i++)
         status = check_cell(f, wg_zoo_name(i));
     return status;
@@ -296,8 +296,9 @@ const subcommand check_subcommand = {
         "on strided, empty and "
         "broadcast inputs. Parameters of cells are drawn N(0, 1/fan_in), since zeros hide "
         "mistakes. Prints the worst "
-        "errors, relative to the largest element of the array (at least 1); 1e-6 is allowed. C functions given with "
-        "--use are checked instead of the ops: at points in the range their line gives with `on`, else in [-2,2].",
+        "errors, relative to the largest element of the array (at least 1); 1e-6 is allowed. C functions "
+        "(of --use, and of the cells' own lines) are checked like ops, at points in the range their line gives with `on`, "
+        "else in [-2,2].",
     .options = options,
     .groups = TAKES_JSON | TAKES_MEMORY | TAKES_FOREIGN,
     .most_words = -1,
