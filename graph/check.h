@@ -43,6 +43,7 @@ typedef struct wg_check {
     uint64_t seed;
     double tolerance; /* of derivatives against differences; 0: 1e-6 */
     unsigned kinds;   /* bit k: do kind k; 0: all */
+    bool rough;       /* what is checked computes in f32 whatever it is given: 1e-2 then */
     void (*report)(void *user, const wg_check_line *line); /* of every comparison; may be NULL */
     void *user;
     int64_t done, failed;

@@ -212,7 +212,6 @@ static bool is_single(const wg_bound *b) {
     }
     return single;
 }
-static const double SINGLE = 1e-2;
 
 /* A C function of arrays: of one row, and of rows that broadcast. */
 static wg_status check_bound(wg_check *check, const wg_bound *b) {
@@ -252,7 +251,7 @@ wg_status wg__check_op(wg_check *check, const wg_op *op) {
     wg_check own = *check;
     if (b) {
         own.kinds = kinds_of(check, b);
-        own.tolerance = own.tolerance == 0 && is_single(b) ? SINGLE : own.tolerance;
+        own.rough = is_single(b);
     }
     wg_status status = check_op(&own, op);
     check->done = own.done;

@@ -1,0 +1,806 @@
+/* C functions as ops: what they compute, their derivatives, what is refused and why, in cells and in plans. */
+#include "taped.h"
+
+#include <float.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "failing.h"
+#include "foreign.h"
+
+/* ---- functions of this file ---- */
+
+static double twice_d(double x) { return 2 * x; }
+static double blend(double a, double b, double c) { return a * b + c; }
+static float cube_f(float x) { return x * x * x; }
+static float three_x2_f(float x) { return 3 * x * x; }
+static double power_of(int n, double x) {
+    double y = 1;
+    for (; n > 0; n--)
+        y *= x;
+    return y;
+}
+static int sign_of(double x) { return x < 0 ? -1 : x > 0; }
+static double shifted(double x, int16_t by, void *nothing) { return nothing ? 0 : x + by; }
+static double inverse(double x) { return x == 0 ? (double)NAN : 1 / x; }
+static double inverse_slope(double x) { return -1 / (x * x); }
+static double smallest_half(double x) { return x + (double)(DBL_MIN * 0.5 != 0 && DBL_MIN * x / 2 > 0); }
+
+static void scan(long n, const double *x, double *y) {
+    double sum = 0;
+    for (long i = 0; i < n; i++)
+        y[i] = sum += x[i];
+}
+static void scan_vjp(long n, const double *gy, double *gx) {
+    double sum = 0;
+    for (long i = n - 1; i >= 0; i--)
+        gx[i] = sum += gy[i];
+}
+static void squares(const float *x, float *y, unsigned short n) {
+    for (unsigned k = 0; k < n; k++)
+        y[k] = x[k] * x[k];
+}
+static int affine(const double *a, double scale, size_t m, int8_t n, const double *x, double *y) {
+    for (size_t i = 0; i < m; i++) {
+        y[i] = 0;
+        for (int j = 0; j < n; j++)
+            y[i] += scale * a[i * (size_t)n + (size_t)j] * x[j];
+    }
+    return scale > 100 ? 7 : 0;
+}
+static void affine_vjp(const double *a, double scale, size_t m, int8_t n, const double *x, const double *y, const double *gy, double *ga,
+                       double *gscale, double *gx) {
+    *gscale = 0;
+    memset(gx, 0, sizeof *gx * (size_t)n);
+    for (size_t i = 0; i < m; i++) {
+        *gscale += gy[i] * y[i] / scale;
+        for (int j = 0; j < n; j++) {
+            ga[i * (size_t)n + (size_t)j] = gy[i] * scale * x[j];
+            gx[j] += gy[i] * scale * a[i * (size_t)n + (size_t)j];
+        }
+    }
+}
+static void widen(int n, const int *x, double *y) {
+    for (int i = 0; i < 2 * n + 1; i++)
+        y[i] = i < n ? x[i] : -1;
+}
+static double norm2(int n, const double *x) {
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += x[i] * x[i];
+    return sum;
+}
+static void norm2_slope(int n, const double *x, double *d) {
+    for (int i = 0; i < n; i++)
+        d[i] = 2 * x[i];
+}
+typedef struct complex_pair {
+    double re, im;
+} complex_pair;
+static complex_pair times(complex_pair a, complex_pair b) { return (complex_pair){a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re}; }
+typedef struct mixed {
+    int32_t n;
+    double x[2];
+    float y;
+} mixed;
+static mixed turn(mixed m) { return (mixed){m.n + 1, {m.x[1], m.x[0]}, -m.y}; }
+static void pairs(int n, const complex_pair *x, complex_pair *y) {
+    for (int i = 0; i < n; i++)
+        y[i] = (complex_pair){x[i].im, x[i].re};
+}
+static double four(double a, double b, double c, double d) { return a + 10 * b + 100 * c + 1000 * d; }
+static double g_of_product(double x, double y, double result, double gresult) { return x == 0 ? 0 : gresult * result / x * (y == y); }
+static double product(double x, double y) { return x * y; }
+
+#define FUNCTION(f) ((void (*)(void))(f))
+
+/* ---- what tests share ---- */
+
+static wg_foreign *foreign(void) {
+    wg_foreign *made = wg_foreign_new(NULL, NULL);
+    cr_assert_not_null(made);
+    return made;
+}
+
+static const wg_op *bound(wg_foreign *to, wg_binding b) {
+    wg_error error = {0};
+    const wg_op *op = wg_bind(to, &b, &error);
+    cr_assert_not_null(op, "%s", error.text);
+    return op;
+}
+
+static wg_tensor *values(wg_dtype dtype, int rank, const int64_t *dim, const double *value) {
+    wg_tensor *t = wg_tensor_new(NULL, dtype, rank, dim);
+    for (int64_t i = 0; i < wg_tensor_shape(t)->count; i++)
+        wg_tensor_set(t, i, value[i]);
+    return t;
+}
+
+static wg_var leaf_of(wg_tape *tape, wg_dtype dtype, int rank, const int64_t *dim, const double *value) {
+    wg_tensor *t = values(dtype, rank, dim, value);
+    wg_var x = wg_leaf(tape, t);
+    wg_tensor_free(t);
+    return x;
+}
+
+static wg_var vector(wg_tape *tape, int64_t n, const double *value) { return leaf_of(tape, WG_F64, 1, &n, value); }
+
+/* y's elements are those given, and a plan's too, on any number of threads. */
+static void expect(wg_var y, int64_t n, const double *value) {
+    cr_assert(wg_valid(y), "%s", wg_tape_message(y.tape));
+    wg_tensor *out = taped_value(y);
+    wg_error error = {0};
+    cr_assert_eq(wg_tensor_shape(out)->count, n);
+    for (int64_t i = 0; i < n; i++)
+        cr_assert_float_eq(wg_tensor_get(out, i), value[i], 1e-12, "element %lld: %.17g, not %.17g", (long long)i, wg_tensor_get(out, i), value[i]);
+    for (int threads = 1; threads <= 3; threads++) {
+        wg_plan *plan = wg_compile(1, &y, &(wg_compile_options){.run.threads = threads, .validate = true}, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+        cr_assert_eq(memcmp(wg_tensor_data(wg_plan_output(plan, 0)), wg_tensor_data(out), wg_tensor_bytes(out)), 0);
+        wg_plan_free(plan);
+    }
+    wg_tensor_free(out);
+}
+
+static void fails_to_run(wg_var y, wg_status status, const char *text) {
+    cr_assert(wg_valid(y), "%s", wg_tape_message(y.tape));
+    for (int threads = 1; threads <= 4; threads += 3) {
+        wg_tensor *out = NULL;
+        wg_error error = {0};
+        cr_assert_eq(wg_eval_with(&(wg_run_options){.threads = threads}, 1, &y, &out, &error), status, "%s", error.text);
+        cr_assert_str_eq(error.text, text);
+        error = (wg_error){0};
+        wg_plan *plan = wg_compile(1, &y, &(wg_compile_options){.run.threads = threads}, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        cr_assert_eq(wg_run(plan, &error), status, "%s", error.text);
+        cr_assert_str_eq(error.text, text);
+        wg_plan_free(plan);
+    }
+}
+
+static void complain(void *user, const wg_check_result *r) {
+    ++*(int *)user;
+    cr_expect(r->passed, "%s \"%s\", %s: error %g: %s", r->name, r->example, r->kind, r->error, r->text);
+}
+
+/* Its derivatives are right. */
+static void check(const wg_op *op) {
+    int done = 0;
+    wg_error error = {0};
+    cr_assert_eq(wg_check_op(&(wg_check_options){.seed = 3, .report = complain, .user = &done}, NULL, op, &error), WG_OK, "%s", error.text);
+    cr_assert_gt(done, 4, "%s", op->name);
+}
+
+static void refused(wg_binding b, wg_status status, const char *text) {
+    wg_foreign *f = foreign();
+    wg_error error = {0};
+    cr_assert_null(wg_bind(f, &b, &error), "%s", b.prototype);
+    cr_assert_str_eq(error.text, text);
+    cr_assert_eq(error.status, status, "%s", error.text);
+    cr_assert_eq(wg_foreign_count(f), 0);
+    wg_foreign_free(f);
+}
+
+/* ---- element by element ---- */
+
+Test(foreign, functions_of_doubles_are_pointwise_ops_that_broadcast) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *one = bound(f, (wg_binding){.prototype = "double twice_d(double)", .function = FUNCTION(twice_d), .derivative = "2"});
+    const wg_op *three = bound(f, (wg_binding){.prototype = "double blend(double a, double b, double c)", .function = FUNCTION(blend),
+                                               .derivative = "b, a, 1"});
+    wg_var x = vector(tape, 3, (const double[]){1, -2, 0.5}), column = leaf_of(tape, WG_F64, 2, (const int64_t[]){2, 1}, (const double[]){10, 20});
+    expect(wg_call_op(one, 1, &x), 3, (const double[]){2, -4, 1});
+    expect(wg_call_op(three, 3, (const wg_var[]){x, column, wg_c(1)}), 6, (const double[]){11, -19, 6, 21, -39, 11});
+    wg_var single = leaf_of(tape, WG_F32, 0, NULL, (const double[]){3}), y = wg_call_op(one, 1, &single);
+    cr_assert_eq(wg_var_dtype(y), WG_F32);
+    expect(y, 1, (const double[]){6});
+    wg_var none = leaf_of(tape, WG_F64, 2, (const int64_t[]){0, 3}, NULL);
+    expect(wg_call_op(one, 1, &none), 0, NULL);
+    check(one);
+    check(three);
+    cr_assert_eq(wg_foreign_find(f, "blend"), three);
+    cr_assert_eq(wg_foreign_op(f, 0), one);
+    cr_assert_null(wg_foreign_op(f, 2));
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, numbers_of_other_types_are_converted_and_fixed_parameters_are_no_operands) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *cube = bound(f, (wg_binding){.prototype = "float cube_f(float)", .function = FUNCTION(cube_f), .derivative = "3*x**2"});
+    const wg_op *power = bound(f, (wg_binding){.prototype = "double power_of(int n, double x)", .function = FUNCTION(power_of),
+                                               .derivative = "n*power_of(n - 1, x)", .from = 1, .to = 4});
+    const wg_op *sign = bound(f, (wg_binding){.prototype = "int sign_of(double)", .function = FUNCTION(sign_of)});
+    const wg_op *shift = bound(f, (wg_binding){.prototype = "double shifted(double x, int16_t by = -3, void *nothing = NULL)",
+                                               .function = FUNCTION(shifted), .derivative = "1"});
+    wg_var x = vector(tape, 3, (const double[]){1, -2, 0.5});
+    expect(wg_call_op(cube, 1, &x), 3, (const double[]){1, -8, 0.125});
+    expect(wg_call_op(power, 2, (const wg_var[]){wg_c(2), x}), 3, (const double[]){1, 4, 0.25});
+    expect(wg_call_op(sign, 1, &x), 3, (const double[]){1, -1, 1});
+    expect(wg_call_op(shift, 1, &x), 3, (const double[]){-2, -5, -2.5});
+    fails_to_run(wg_call_op(power, 2, (const wg_var[]){x, x}), WG_RANGE, "power_of: n is 0.5, no value of 'int' (element 2)");
+    check(cube);
+    check(power);
+    check(shift);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, nan_made_of_numbers_is_an_error_that_names_the_first_element) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    enum { MANY = 9000 };
+    double *x = calloc(MANY, sizeof *x);
+    for (int i = 0; i < MANY; i++)
+        x[i] = i == 4321 || i == 8000 ? 0 : 1 + i;
+    const wg_op *strict = bound(f, (wg_binding){.prototype = "double inverse(double)", .function = FUNCTION(inverse)});
+    const wg_op *loose = bound(f, (wg_binding){.prototype = "double inverse(double)", .function = FUNCTION(inverse), .name = "loose", .nan = true});
+    wg_var v = vector(tape, MANY, x), y;
+    fails_to_run(wg_call_op(strict, 1, &v), WG_NONFINITE, "inverse: inverse(0) is NaN (element 4321)");
+    y = wg_call_op(loose, 1, &v);
+    wg_tensor *out = taped_value(y);
+    cr_assert(isnan(wg_tensor_get(out, 4321)) && wg_tensor_get(out, 1) == 0.5);
+    wg_var through = wg_call_op(strict, 1, &y), found = vector(tape, 1, (const double[]){(double)NAN});
+    cr_assert(isnan(taped_number(wg_call_op(strict, 1, &found))), "NaN of NaN is no failure");
+    cr_assert(wg_valid(through));
+    wg_nonfinite where;
+    wg_error error = {0};
+    cr_assert_eq(wg_find_nonfinite(1, &y, &where, &error), WG_NONFINITE);
+    cr_assert_str_eq(where.op, "loose");
+    wg_tensor_free(out);
+    free(x);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, numbers_below_the_normal_range_are_exact_inside_and_the_mode_is_as_before_after) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *op = bound(f, (wg_binding){.prototype = "double smallest_half(double)", .function = FUNCTION(smallest_half)});
+    wg_var x = vector(tape, 2, (const double[]){1, 0.25});
+    expect(wg_call_op(op, 1, &x), 2, (const double[]){2, 1.25});
+    volatile double tiny = DBL_MIN;
+    cr_assert_gt(tiny / 2, 0);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+/* ---- arrays ---- */
+
+Test(foreign, functions_of_arrays_are_called_for_each_row) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *sums = bound(f, (wg_binding){.prototype = "void scan(long n, const double *x, double *y)", .function = FUNCTION(scan),
+                                              .vjp = "void scan_vjp(long n, const double *gy, double *gx)", .vjp_function = FUNCTION(scan_vjp)});
+    wg_var x = leaf_of(tape, WG_F64, 2, (const int64_t[]){2, 3}, (const double[]){1, 2, 3, 10, 20, 30});
+    expect(wg_call_op(sums, 1, &x), 6, (const double[]){1, 3, 6, 10, 30, 60});
+    wg_var narrow = leaf_of(tape, WG_F32, 1, (const int64_t[]){2}, (const double[]){5, 6}), y = wg_call_op(sums, 1, &narrow);
+    cr_assert_eq(wg_var_dtype(y), WG_F32, "cast, and back");
+    expect(y, 2, (const double[]){5, 11});
+    const wg_op *squared = bound(f, (wg_binding){.prototype = "void squares(const float *x, float *y, unsigned short n)",
+                                                 .function = FUNCTION(squares), .derivative = "2*x"});
+    expect(wg_call_op(squared, 1, &narrow), 2, (const double[]){25, 36});
+    check(sums);
+    check(squared);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+static const char affine_text[] = "int affine(const double a[m][n], double scale, size_t m, int8_t n, const double x[n], double y[m])";
+
+static const wg_op *bind_affine(wg_foreign *f) {
+    return bound(f, (wg_binding){.prototype = affine_text, .function = FUNCTION(affine),
+                                 .vjp = "void affine_vjp(const double a[m][n], double scale, size_t m, int8_t n, const double x[n], const double y[m], "
+                                        "const double gy[m], double ga[m][n], double *gscale, double gx[n])",
+                                 .vjp_function = FUNCTION(affine_vjp), .from = 1, .to = 2});
+}
+
+Test(foreign, sizes_are_tied_to_names_and_rows_broadcast) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *op = bind_affine(f);
+    wg_var a = leaf_of(tape, WG_F64, 2, (const int64_t[]){2, 3}, (const double[]){1, 2, 3, 4, 5, 6});
+    wg_var x = leaf_of(tape, WG_F64, 2, (const int64_t[]){2, 3}, (const double[]){1, 0, 0, 0, 1, 1});
+    expect(wg_call_op(op, 3, (const wg_var[]){a, wg_c(2), x}), 4, (const double[]){2, 8, 10, 22});
+    fails_to_run(wg_call_op(op, 3, (const wg_var[]){a, wg_c(200), x}), WG_ARGUMENT, "affine: the function returned 7 (row 0)");
+    check(op);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, lengths_are_expressions_and_arrays_of_int_are_i32) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *op = bound(f, (wg_binding){.prototype = "void widen(int n, const int x[n], double y[2*n + 1])", .function = FUNCTION(widen)});
+    wg_var x = leaf_of(tape, WG_I32, 1, (const int64_t[]){2}, (const double[]){7, 8});
+    expect(wg_call_op(op, 1, &x), 5, (const double[]){7, 8, -1, -1, -1});
+    const wg_op *norm = bound(f, (wg_binding){.prototype = "double norm2(int n, const double *x)", .function = FUNCTION(norm2), .derivative = "2*x"});
+    const wg_op *other = bound(f, (wg_binding){.prototype = "double norm2(int n, const double *x)", .function = FUNCTION(norm2), .name = "other",
+                                               .derivative = "void norm2_slope(int n, const double *x, double *d)",
+                                               .derivative_function = FUNCTION(norm2_slope)});
+    wg_var z = leaf_of(tape, WG_F64, 2, (const int64_t[]){2, 2}, (const double[]){1, 2, 3, 4});
+    expect(wg_call_op(norm, 1, &z), 2, (const double[]){5, 25});
+    check(norm);
+    check(other);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, structs_by_value_and_behind_pointers_are_a_last_axis) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *op = bound(f, (wg_binding){.prototype = "struct {double re, im;} times(struct {double re, im;} a, struct {double re, im;} b)",
+                                            .function = FUNCTION(times)});
+    wg_var a = leaf_of(tape, WG_F64, 2, (const int64_t[]){2, 2}, (const double[]){1, 2, 0, 1}), b = vector(tape, 2, (const double[]){3, 4});
+    expect(wg_call_op(op, 2, (const wg_var[]){a, b}), 4, (const double[]){-5, 10, -4, 3});
+    const wg_op *mix = bound(f, (wg_binding){.prototype = "struct {int32_t n; double x[2]; float y;} turn(struct {int32_t n; double x[2]; float y;} m)",
+                                             .function = FUNCTION(turn)});
+    wg_var m = vector(tape, 4, (const double[]){3, 1.5, 2.5, 0.25}), bad = vector(tape, 4, (const double[]){3.5, 1, 2, 0});
+    expect(wg_call_op(mix, 1, &m), 4, (const double[]){4, 2.5, 1.5, -0.25});
+    fails_to_run(wg_call_op(mix, 1, &bad), WG_RANGE, "turn: m holds what its type does not (row 0)");
+    const wg_op *swap = bound(f, (wg_binding){.prototype = "void pairs(int n, const struct {double re, im;} x[n], struct {double re, im;} y[n])",
+                                              .function = FUNCTION(pairs)});
+    expect(wg_call_op(swap, 1, &a), 4, (const double[]){2, 1, 1, 0});
+    const wg_op *sum = bound(f, (wg_binding){.prototype = "double four(double a, double b, double c, double d)", .function = FUNCTION(four),
+                                             .derivative = "1, 10, 100, 1000"});
+    expect(wg_call_op(sum, 4, (const wg_var[]){b, wg_c(1), wg_c(2), b}), 2, (const double[]){3213, 4214});
+    check(sum);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+/* ---- derivatives ---- */
+
+Test(foreign, a_derivative_that_is_a_c_function_is_opaque_and_none_is_an_error_that_names_the_op) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *op = bound(f, (wg_binding){.prototype = "double inverse(double)", .function = FUNCTION(inverse), .name = "recip",
+                                            .derivative = "double inverse_slope(double)", .derivative_function = FUNCTION(inverse_slope),
+                                            .from = 0.5, .to = 2});
+    const wg_op *bare = bound(f, (wg_binding){.prototype = "double twice_d(double)", .function = FUNCTION(twice_d)});
+    const wg_op *of_float = bound(f, (wg_binding){.prototype = "float cube_f(float)", .function = FUNCTION(cube_f),
+                                                  .derivative = "float three_x2_f(float)", .derivative_function = FUNCTION(three_x2_f)});
+    check(op);
+    check(of_float);
+    wg_var x = vector(tape, 1, (const double[]){2}), d, dd;
+    wg_var y = wg_sum_to(wg_call_op(op, 1, &x), 0, NULL);
+    cr_assert_eq(wg_grad(y, 1, &x, &d), WG_OK, "%s", wg_tape_message(tape));
+    expect(d, 1, (const double[]){-0.25});
+    cr_assert_eq(wg_grad(wg_sum_to(d, 0, NULL), 1, &x, &dd), WG_DERIVATIVE);
+    cr_assert_str_eq(wg_tape_message(tape), "recip.derivative: its derivative cannot be differentiated again");
+    wg_tape_clear(tape);
+    cr_assert_eq(wg_grad(wg_sum_to(wg_call_op(bare, 1, &x), 0, NULL), 1, &x, &d), WG_DERIVATIVE);
+    cr_assert_str_eq(wg_tape_message(tape), "twice_d: this op has no derivative");
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, a_vjp_of_a_pointwise_function_reads_its_operands_its_result_and_the_cotangent) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *op = bound(f, (wg_binding){.prototype = "double twice_d(double x)", .function = FUNCTION(twice_d), .name = "double_it",
+                                            .vjp = "double four(double x = 0, double gy, double c = 0, double d = 0)",
+                                            .vjp_function = FUNCTION(four)});
+    wg_var x = vector(tape, 2, (const double[]){3, 5}), d;
+    cr_assert_eq(wg_grad(wg_sum_to(wg_call_op(op, 1, &x), 0, NULL), 1, &x, &d), WG_OK, "%s", wg_tape_message(tape));
+    expect(d, 2, (const double[]){10, 10});
+    refused((wg_binding){.prototype = "double product(double x, double y)", .function = FUNCTION(product),
+                         .vjp = "double g_of_product(double x, double y, double result, double gresult)", .vjp_function = FUNCTION(g_of_product)},
+            WG_ARGUMENT, "use: vjp makes a value, which is g and the name of no float operand of product");
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, derivatives_call_functions_bound_later_and_are_found_to_be_incomplete) {
+    wg_foreign *f = foreign();
+    wg_error error = {0};
+    const wg_op *sine = bound(f, (wg_binding){.prototype = "double sin(double)", .library = "libm.so.6", .name = "Sin", .derivative = "Cos(x)"});
+    cr_assert_eq(wg__foreign_complete(f, &error), WG_NOT_FOUND);
+    cr_assert_str_eq(error.text, "use: the derivative of Sin calls Cos, which is not bound");
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var x = vector(tape, 1, (const double[]){2}), d;
+    cr_assert_eq(wg_grad(wg_sum_to(wg_call_op(sine, 1, &x), 0, NULL), 1, &x, &d), WG_NOT_FOUND);
+    cr_assert_str_eq(wg_tape_message(tape), "Sin: its derivative calls Cos, which is not bound");
+    wg_tape_free(tape);
+    const wg_op *cosine = wg_bind_text(f, "\"libm.so.6\" \"double cos(double)\" as Cos with derivative -Sin(x)", &(wg_error){0});
+    cr_assert_not_null(cosine);
+    cr_assert_eq(wg__foreign_complete(f, &(wg_error){0}), WG_OK);
+    check(sine);
+    check(cosine);
+    wg_foreign_free(f);
+}
+
+/* ---- threads ---- */
+
+static atomic_int inside, most_inside;
+
+static double crowd(double x) {
+    int now = atomic_fetch_add(&inside, 1) + 1, most = atomic_load(&most_inside);
+    while (now > most && !atomic_compare_exchange_weak(&most_inside, &most, now))
+        continue;
+    nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    atomic_fetch_sub(&inside, 1);
+    return x;
+}
+
+Test(foreign, serial_functions_are_called_by_one_thread_at_a_time) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *op = bound(f, (wg_binding){.prototype = "double crowd(double)", .function = FUNCTION(crowd), .serial = true});
+    const wg_op *free_op = bound(f, (wg_binding){.prototype = "double crowd(double)", .function = FUNCTION(crowd), .name = "at_once"});
+    double many[4096] = {0};
+    wg_var x = vector(tape, 4096, many), y = wg_call_op(op, 1, &x), z = wg_call_op(free_op, 1, &x);
+    wg_tensor *out = NULL;
+    cr_assert_eq(wg_eval_with(&(wg_run_options){.threads = 4}, 1, &y, &out, NULL), WG_OK);
+    cr_assert_eq(atomic_load(&most_inside), 1);
+    wg_tensor_free(out);
+    cr_assert_eq(wg_eval_with(&(wg_run_options){.threads = 4}, 1, &z, &out, NULL), WG_OK);
+    cr_assert_gt(atomic_load(&most_inside), 1, "the test could not have failed");
+    wg_tensor_free(out);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+/* ---- what is refused ---- */
+
+Test(foreign, what_cannot_be_bound_says_why) {
+    refused((wg_binding){.library = "libm.so.6"}, WG_ARGUMENT, "use: there is no prototype");
+    refused((wg_binding){.prototype = "double no_such_function_here(double)", .library = "libm.so.6", .name = "f"}, WG_NOT_FOUND,
+            "use: /lib/x86_64-linux-gnu/libm.so.6: undefined symbol: no_such_function_here");
+    refused((wg_binding){.prototype = "double f(double)", .library = "libno_such_library.so.1"}, WG_NOT_FOUND,
+            "use: libno_such_library.so.1: cannot open shared object file: No such file or directory");
+    refused((wg_binding){.prototype = "double sin(double)", .library = "libm.so.6"}, WG_CONFLICT, "use: there is an op sin already");
+    refused((wg_binding){.prototype = "double sin(double)", .library = "libm.so.6", .name = "2x"}, WG_ARGUMENT, "use: '2x' is not a name");
+    refused((wg_binding){.prototype = "double sin(double)", .library = "libm.so.6", .name = ""}, WG_ARGUMENT, "use: '' is not a name");
+    refused((wg_binding){.prototype = "double sin(double)", .library = "libm.so.6", .name = "a-b"}, WG_ARGUMENT, "use: 'a-b' is not a name");
+    refused((wg_binding){.prototype = "double (*)(double)", .library = "libm.so.6"}, WG_ARGUMENT,
+            "use: 'double (*)(double)' has no name, and none is given");
+    refused((wg_binding){.prototype = "double (*)(double)", .library = "libm.so.6", .name = "f"}, WG_ARGUMENT,
+            "use: 'double (*)(double)' has no name to look for");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .after = "no_such_start"}, WG_NOT_FOUND,
+            "use: /lib/x86_64-linux-gnu/libm.so.6: undefined symbol: no_such_start");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .derivative = "1", .vjp = "double g(double gy)"},
+            WG_ARGUMENT, "use: a derivative or a vjp, not both");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .derivative = "1, 2"}, WG_ARGUMENT,
+            "use: 2 derivatives for the 1 float operand of f");
+    refused((wg_binding){.prototype = "double atan2(double, double)", .library = "libm.so.6", .name = "f", .derivative = "x"}, WG_ARGUMENT,
+            "use: 1 derivative for the 2 float operands of f");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .derivative = "t"}, WG_NOT_FOUND,
+            "derivative:1:1: t is no operand of f\n    t\n    ^");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .derivative = "2*x'"}, WG_UNSUPPORTED,
+            "derivative:1:4: ''' has no meaning in a derivative\n    2*x'\n       ^");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .derivative = "sin(x, x)"}, WG_ARGUMENT,
+            "derivative:1:1: sin is no pointwise op of 2 operands\n    sin(x, x)\n    ^");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .derivative = "softmax(x)"}, WG_ARGUMENT,
+            "derivative:1:1: softmax is no pointwise op of 1 operand\n    softmax(x)\n    ^");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .derivative = "(x"}, WG_SYNTAX,
+            "derivative:1:1: this '(' is never closed\n    (x\n    ^");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .derivative = "double g(doble)"}, WG_SYNTAX,
+            "prototype:1:10: there is no type 'doble': known are C's own numbers, size_t and the like, int32_t and the like, and structs whose "
+            "fields are written out\n    double g(doble)\n             ^");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .derivative = "double atan2(double, double)"},
+            WG_ARGUMENT, "use: the derivative 'double atan2(double, double)' does not take what f takes");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .vjp = "double sin(double z)"}, WG_ARGUMENT,
+            "use: vjp reads z, which is no operand of f, nor gy or y");
+    refused((wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "f", .vjp = "double nothing_of_that(double gy)"},
+            WG_NOT_FOUND, "use: /lib/x86_64-linux-gnu/libm.so.6: undefined symbol: nothing_of_that");
+}
+
+/* The first line of what refused a prototype. */
+static void unfit(const char *prototype, wg_status status, const char *line) {
+    wg_foreign *f = foreign();
+    wg_error error = {0};
+    cr_assert_null(wg_bind(f, &(wg_binding){.prototype = prototype, .function = FUNCTION(twice_d)}, &error), "%s", prototype);
+    error.text[strcspn(error.text, "\n")] = 0;
+    cr_assert_str_eq(error.text, line);
+    cr_assert_eq(error.status, status, "%s", error.text);
+    wg_foreign_free(f);
+}
+
+Test(foreign, prototypes_that_are_no_op_say_why) {
+    unfit("void f(double)", WG_ARGUMENT, "prototype:1:1: it neither returns nor writes anything: what it may write to is not const");
+    unfit("double f(void)", WG_ARGUMENT, "prototype:1:1: it has no operand");
+    unfit("double *f(double)", WG_UNSUPPORTED, "prototype:1:1: a pointer that is returned is no result");
+    unfit("double f(double x, double *y)", WG_UNSUPPORTED, "prototype:1:1: an op has one result: this returns a value and writes an array");
+    unfit("void f(double x, double *y, double *z)", WG_UNSUPPORTED, "prototype:1:29: an op has one result: this writes a second array");
+    unfit("double f(void *p)", WG_UNSUPPORTED, "prototype:1:10: an array of 'void' is no operand: of float, double and int are, or a pointer with '= NULL'");
+    unfit("double f(const char *p)", WG_UNSUPPORTED,
+          "prototype:1:10: an array of 'const char' is no operand: of float, double and int are, or a pointer with '= NULL'");
+    unfit("double f(const double **p)", WG_UNSUPPORTED, "prototype:1:10: an array of 'const double *' is no operand");
+    unfit("double f(int n, int m, const double *x)", WG_ARGUMENT, "prototype:1:24: which integer is its length? write it in brackets behind the name");
+    unfit("double f(int n, const double x[k])", WG_NOT_FOUND, "prototype:1:17: the length k is no integer among the parameters");
+    unfit("double f(double n, const double x[n])", WG_NOT_FOUND, "prototype:1:20: the length n is no integer among the parameters");
+    unfit("double f(int n, const double x[])", WG_ARGUMENT, "prototype:1:17: brackets say a length here: [n]");
+    unfit("void f(int n, double x, double y[n])", WG_ARGUMENT, "prototype:1:8: no operand says how large this is: give it a value");
+    unfit("double f(double, double x)", WG_ARGUMENT, "prototype:1:10: this parameter needs a name");
+    unfit("double f(struct {double *p;} s)", WG_UNSUPPORTED, "prototype:1:10: a struct with pointers in it is no operand");
+    unfit("double f(const struct {double a; float b;} *s)", WG_UNSUPPORTED,
+          "prototype:1:10: the numbers of a struct behind a pointer must be of one type");
+    unfit("double f(int a, const struct {double a;} s[a][a][a][a][a][a][a][a])", WG_RANGE, "prototype:1:17: more than 8 axes");
+    unfit("double f(double a, double b, double c, double d, double e, double f, double g, double h, double i, double j, double k, double l, "
+          "double m, double n, double o, double p, double q)",
+          WG_RANGE, "prototype:1:170: more than 16 operands or results");
+    unfit("double f(double, double, double, double, double, double, double)", WG_ARGUMENT, "prototype:1:58: this parameter needs a name");
+    unfit("double f(struct {struct {char c; double d;} a[128];} x, struct {struct {char c; double d;} a[128];} y, struct {struct {char c; double d;} "
+          "a[128];} z, struct {struct {char c; double d;} a[128];} u, struct {struct {char c; double d;} a[128];} v, struct {struct {char c; double "
+          "d;} a[128];} w, struct {struct {char c; double d;} a[128];} s, struct {struct {char c; double d;} a[128];} t, struct {char c;} q)",
+          WG_RANGE, "prototype:1:1: its structs are larger than 16384 bytes together");
+}
+
+/* What recording says of operands that do not fit. */
+static void misfit(wg_var y, wg_status status, const char *text) {
+    wg_tape *tape = y.tape;
+    cr_assert(!wg_valid(y));
+    cr_assert_str_eq(wg_tape_message(tape), text);
+    cr_assert_eq(wg_tape_status(tape), status);
+    wg_tape_clear(tape);
+}
+
+Test(foreign, operands_that_do_not_fit_say_why) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *op = bind_affine(f), *sums = bound(f, (wg_binding){.prototype = "void scan(int8_t n, const double *x, double *y)", .function = FUNCTION(scan)});
+    const wg_op *wide = bound(f, (wg_binding){.prototype = "void widen(int n, const int x[n], double y[n - 3])", .function = FUNCTION(widen)});
+    wg_var a = leaf_of(tape, WG_F64, 2, (const int64_t[]){2, 3}, (const double[]){1, 2, 3, 4, 5, 6}), x = vector(tape, 2, (const double[]){1, 2});
+    wg_var whole = leaf_of(tape, WG_I32, 1, (const int64_t[]){3}, (const double[]){1, 2, 3}), rows = wg_full(tape, WG_F64, 3, (const int64_t[]){4, 2, 3}, 1);
+    wg_var two = wg_full(tape, WG_F64, 2, (const int64_t[]){3, 3}, 1), long_one = wg_full(tape, WG_F64, 1, (const int64_t[]){200}, 1);
+    wg_var number = wg_full(tape, WG_F64, 0, NULL, 1), eight = wg_full(tape, WG_F64, 8, (const int64_t[]){1, 1, 1, 1, 1, 1, 1, 3}, 1);
+    misfit(wg_call_op(op, 3, (const wg_var[]){a, wg_c(1), x}), WG_SHAPE, "affine: x is (2), the function takes (3)");
+    misfit(wg_call_op(op, 3, (const wg_var[]){a, wg_c(1), whole}), WG_DTYPE, "affine: x is i32, 'const double *' takes f64");
+    misfit(wg_call_op(op, 3, (const wg_var[]){x, wg_c(1), x}), WG_SHAPE, "affine: a is (2), the function takes 2 axes");
+    misfit(wg_call_op(op, 3, (const wg_var[]){rows, wg_c(1), two}), WG_SHAPE, "affine: the rows of x are (3), those before (4)");
+    misfit(wg_call_op(op, 3, (const wg_var[]){a, wg_c(1), wg_c(1)}), WG_ARGUMENT, "affine: x is an array, not a number");
+    misfit(wg_call_op(op, 3, (const wg_var[]){a, wg_c(1), (wg_var){0}}), WG_ARGUMENT, "affine: operand 3 is not a valid var");
+    misfit(wg_call_op(op, 2, (const wg_var[]){a, x}), WG_ARGUMENT, "affine: takes 3 operands, was given 2");
+    misfit(wg_apply(op, 3, (const wg_var[]){rows, number, two}, NULL), WG_SHAPE, "affine: a is (4,2,3) and scale is (): they have not the same rows");
+    misfit(wg_call_op(sums, 1, &long_one), WG_RANGE, "scan: n is 200: more than its type holds");
+    misfit(wg_call_op(wide, 1, (const wg_var[]){leaf_of(tape, WG_I32, 1, (const int64_t[]){2}, (const double[]){1, 2})}), WG_RANGE,
+           "widen: a length of the result is negative or too large");
+    misfit(wg_call_op(sums, 1, &number), WG_SHAPE, "scan: x is (), the function takes 1 axes");
+    misfit(wg_call_op(op, 3, (const wg_var[]){eight, wg_c(1), x}), WG_SHAPE, "affine: x is (1,1,1,1,1,1,2), the function takes (3)");
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+/* ---- use lines and cells ---- */
+
+static char logged[4][300];
+static int log_count;
+static void keep_log(void *user, const char *text) {
+    (void)user;
+    snprintf(logged[log_count++ % 4], sizeof logged[0], "%s", text);
+}
+
+static wg_foreign *allowing(bool allow) {
+    return wg_foreign_new(NULL, &(wg_foreign_options){.allow = allow, .log = keep_log});
+}
+
+static const char cell_text[] = "cell waves\n"
+                                "use \"libm.so.6\" \"double j0(double)\" as J0 with derivative -J1(x)\n"
+                                "use \"libm.so.6\" \"double j1(double)\" as J1 with derivative J0(x) - J1(x)/x on 0.5..3\n"
+                                "input x\nstate h\nz = W @ x + U @ h + b\nh' = J0(z)*tanh(z) + J0(0.5)\n";
+
+static wg_cell *cell_of(wg_foreign *f, const char *text, wg_error *error) {
+    return wg_cell_parse_with(NULL, "t.cell", text, strlen(text), &(wg_cell_options){.foreign = f}, error);
+}
+
+Test(foreign, a_use_line_is_read_only_where_the_caller_allows_it_and_what_it_loads_is_logged) {
+    wg_foreign *none = allowing(false), *all = allowing(true);
+    wg_error error = {0};
+    cr_assert_null(cell_of(NULL, cell_text, &error));
+    cr_assert_eq(error.status, WG_UNSUPPORTED);
+    cr_assert_null(cell_of(none, cell_text, &(wg_error){0}));
+    cr_assert_eq(log_count, 0);
+    error.text[strcspn(error.text, "\n")] = 0;
+    cr_assert_str_eq(error.text, "t.cell:2:5: the text wants to load 'libm.so.6' for 'double j0(double)': this is not allowed unless its caller "
+                                 "allows it (--allow-foreign)");
+    error = (wg_error){0};
+    wg_cell *cell = cell_of(all, cell_text, &error), *again = cell_of(all, cell_text, &error);
+    cr_assert(cell && again, "%s", error.text);
+    cr_assert_eq(log_count, 2);
+    cr_assert_str_eq(logged[0], "libm.so.6: double j0(double) as J0");
+    cr_assert_eq(wg_foreign_count(all), 2, "the same again is the same");
+    cr_assert_null(cell_of(all, "cell t\nuse \"libm.so.6\" \"double y0(double)\" as J0\ninput x\nstate h\nh' = W @ x\n", &error));
+    error.text[strcspn(error.text, "\n")] = 0;
+    cr_assert_str_eq(error.text, "t.cell:2:5: use: there is an op J0 already");
+    cr_assert_eq(error.status, WG_CONFLICT);
+    wg_cell_free(cell), wg_cell_free(again);
+    wg_foreign_free(none), wg_foreign_free(all);
+}
+
+static void no_cell(const char *text, wg_status status, const char *line) {
+    wg_foreign *f = allowing(true);
+    wg_error error = {0};
+    cr_assert_null(cell_of(f, text, &error), "%s", text);
+    error.text[strcspn(error.text, "\n")] = 0;
+    cr_expect_str_eq(error.text, line);
+    cr_expect_eq(error.status, status, "%s", error.text);
+    wg_foreign_free(f);
+}
+
+#define USING(line) "cell t\n" line "\ninput x\nstate h\nh' = f(W @ x)\n"
+
+Test(foreign, use_lines_that_are_wrong_say_where) {
+    no_cell(USING("use libm"), WG_SYNTAX, "t.cell:2:5: expected a library in quotes, not 'libm'");
+    no_cell(USING("use \"libm.so.6\""), WG_SYNTAX, "t.cell:2:16: expected a prototype in quotes, not the end of the line");
+    no_cell(USING("use \"libm.so.6\" \"double j0(doble)\""), WG_SYNTAX,
+            "t.cell:2:5: prototype:1:11: there is no type 'doble': known are C's own numbers, size_t and the like, int32_t and the like, and structs "
+            "whose fields are written out");
+    no_cell(USING("use \"libm.so.6\" \"double j0(double)\" as"), WG_SYNTAX, "t.cell:2:39: expected a name, not the end of the line");
+    no_cell(USING("use \"libm.so.6\" \"double j0(double)\" as f with x"), WG_SYNTAX, "t.cell:2:47: expected 'derivative' or 'vjp', not 'x'");
+    no_cell(USING("use \"libm.so.6\" \"double j0(double)\" as f with derivative"), WG_SYNTAX,
+            "t.cell:2:57: expected a name, a number or '(', not the end of the line");
+    no_cell(USING("use \"libm.so.6\" \"double j0(double)\" as f with vjp x"), WG_SYNTAX, "t.cell:2:51: expected a prototype, not 'x'");
+    no_cell(USING("use \"libm.so.6\" \"double j0(double)\" as f on 1"), WG_SYNTAX, "t.cell:2:46: expected '..', not the end of the line");
+    no_cell(USING("use \"libm.so.6\" \"double j0(double)\" as f on -x..2"), WG_SYNTAX, "t.cell:2:46: expected a number, not 'x'");
+    no_cell(USING("use \"libm.so.6\" \"double j0(double)\" as f after x"), WG_SYNTAX, "t.cell:2:48: expected the name of a function, not 'x'");
+    no_cell(USING("use \"libm.so.6\" \"double j0(double)\" as f 3"), WG_SYNTAX,
+            "t.cell:2:42: expected as, with, on, serial, nan, after or the end of the line, not '3'");
+    no_cell(USING("use \"libm.so.6\" \"double j0(double)\" as f with derivative g(x)"), WG_NOT_FOUND,
+            "t.cell: use: the derivative of f calls g, which is not bound");
+    no_cell(USING("use \"libm.so.6\" \"double j0(double)\" as g"), WG_NOT_FOUND, "t.cell:5:6: there is no function 'f'");
+    no_cell("cell t\nuse \"libm.so.6\" \"double j0(double)\" as f\ninput x\nstate h\nh' = f(W @ x, h)\n", WG_SYNTAX,
+            "t.cell:5:6: 'f' takes 1 argument, not 2");
+    no_cell("cell t\nuse \"libm.so.6\" \"double j0(double)\" as f\ninput x\nstate f\nf' = W @ x\n", WG_SYNTAX,
+            "t.cell:4:7: 'f' is a function and cannot be a name");
+    wg_foreign *f = allowing(false);
+    wg_error error = {0};
+    cr_assert_null(wg_bind_text(f, "\"libm.so.6\" \"double j0(double)\" as J\n3", &error));
+    error.text[strcspn(error.text, "\n")] = 0;
+    cr_assert_str_eq(error.text, "use:2:1: expected the end, not '3'");
+    const wg_op *op = wg_bind_text(f, "\"libm.so.6\" \"double j0(double)\" as J with derivative \"double j1(double)\" on -1..2.5 serial nan", &(wg_error){0});
+    cr_assert_not_null(op, "the caller's own line needs no leave");
+    cr_assert(op->range[0] == -1 && op->range[1] == 2.5);
+    cr_assert(wg__bound_of(op)->serial && wg__bound_of(op)->nan);
+    wg_foreign_free(f);
+}
+
+/* The gradient of sum(output^2) by its parameters and inputs, from plans on several threads, is what evaluation gives. */
+static void unrolls(const wg_cell *cell, int64_t steps, int64_t input, int64_t hidden) {
+    enum { B = 5, MOST = 8 };
+    wg_error error = {0};
+    wg_params *p = wg_cell_draw(NULL, cell, WG_F64, input, hidden, &(wg_draw){.check = true, .seed = 2}, &error);
+    cr_assert_not_null(p, "%s", error.text);
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_named given[MOST];
+    wg_var leaf[MOST], y[MOST + 1];
+    wg_tensor *x = taped_random(NULL, WG_F64, 3, (const int64_t[]){steps, B, input}, 4);
+    int n = wg_params_count(p);
+    for (int i = 0; i < n; i++)
+        given[i] = (wg_named){wg_params_name(p, i), leaf[i] = wg_leaf(tape, wg_params_tensor(p, i))};
+    given[n] = (wg_named){"x", leaf[n] = wg_leaf(tape, x)};
+    wg_unroll *u = wg_unroll_new(tape, cell, input, hidden, n + 1, given, NULL);
+    cr_assert_not_null(u, "%s", wg_tape_message(tape));
+    y[n + 1] = wg_sum_to(wg_square(wg_unroll_output(u)), 0, NULL);
+    cr_assert_eq(wg_grad(y[n + 1], n + 1, leaf, y), WG_OK, "%s", wg_tape_message(tape));
+    wg_tensor *want[MOST + 1];
+    cr_assert_eq(wg_eval(n + 2, y, want, &error), WG_OK, "%s", error.text);
+    for (int threads = 1; threads <= 4; threads++) {
+        wg_plan *plan = wg_compile(n + 2, y, &(wg_compile_options){.run.threads = threads, .validate = true}, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+        for (int i = 0; i < n + 2; i++)
+            cr_assert(taped_close(want[i], wg_plan_output(plan, i)), "output %d on %d threads", i, threads);
+        wg_plan_free(plan);
+    }
+    for (int i = 0; i < n + 2; i++)
+        wg_tensor_free(want[i]);
+    wg_unroll_free(u);
+    wg_tensor_free(x);
+    wg_params_free(p);
+    wg_tape_free(tape);
+}
+
+Test(foreign, cells_with_c_functions_unroll_differentiate_and_compile) {
+    wg_foreign *f = allowing(true);
+    wg_error error = {0};
+    wg_cell *cell = cell_of(f, cell_text, &error);
+    cr_assert_not_null(cell, "%s", error.text);
+    unrolls(cell, 9, 2, 3);
+    wg_cell_free(cell);
+    bound(f, (wg_binding){.prototype = "void scan(long n, const double *x, double *y)", .function = FUNCTION(scan), .name = "running",
+                          .vjp = "void scan_vjp(long n, const double *gy, double *gx)", .vjp_function = FUNCTION(scan_vjp)});
+    bound(f, (wg_binding){.prototype = "double norm2(int n, const double *x)", .function = FUNCTION(norm2), .derivative = "2*x"});
+    bound(f, (wg_binding){.prototype = "double four(double a, double b, double c, double d)", .function = FUNCTION(four), .derivative = "1, 10, 100, 1000"});
+    bound(f, (wg_binding){.prototype = "struct {double re, im;} times(struct {double re, im;} a, struct {double re, im;} b)", .function = FUNCTION(times)});
+    bound(f, (wg_binding){.prototype = "void widen(int n = 3, const int x[n], double y[2*n + 1])", .function = FUNCTION(widen), .name = "seven"});
+    const char *text = "cell arrays\ninput x\nstate h\nz = W @ x + U @ h + b\ns = slice(z, 0, 1)\n"
+                       "h' = tanh(running(z)) + norm2(z)/100 + four(s, 1, s, 2)/1000\n";
+    cell = cell_of(f, text, &error);
+    cr_assert_not_null(cell, "%s", error.text);
+    unrolls(cell, 6, 2, 3);
+    wg_cell_free(cell);
+    no_cell("cell t\nuse \"libopenblas.so.0\" \"void cblas_dgemv(int o = 101, int t = 111, int m, int n, double a = 1, const double A[m][n], int lda = 3, const double x[n], int i = 1, double b = 0, double y[m], int k = 1)\" as f\ninput x\nstate h\nh' = f(U @ h, x)\n",
+            WG_UNSUPPORTED, "t.cell:5:6: a C function of matrices is not supported in cells yet");
+    wg_foreign_free(f);
+}
+
+Test(foreign, models_with_c_functions_are_saved_and_loaded_where_that_is_allowed) {
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/wengert_foreign_%ld.safetensors", (long)getpid());
+    wg_foreign *f = allowing(true), *no = allowing(false);
+    wg_error error = {0};
+    wg_cell *cell = cell_of(f, cell_text, &error);
+    wg_model *model = wg_model_new(NULL, cell, &(wg_model_options){.input = 2, .hidden = 3, .layers = 1, .dtype = WG_F32}, NULL, &error);
+    cr_assert_not_null(model, "%s", error.text);
+    cr_assert_eq(wg_model_save(model, NULL, path, &error), WG_OK, "%s", error.text);
+    cr_assert_null(wg_model_load(NULL, path, NULL, &(wg_error){0}));
+    cr_assert_null(wg_model_load_with(NULL, path, no, NULL, &error));
+    cr_assert_eq(error.status, WG_UNSUPPORTED, "%s", error.text);
+    cr_assert_not_null(strstr(error.text, "wants to load 'libm.so.6'"), "%s", error.text);
+    error = (wg_error){0};
+    wg_model *loaded = wg_model_load_with(NULL, path, f, NULL, &error);
+    cr_assert_not_null(loaded, "%s", error.text);
+    unrolls(wg_model_cell(loaded), 4, 2, 3);
+    remove(path);
+    wg_model_free(model), wg_model_free(loaded);
+    wg_foreign_free(f), wg_foreign_free(no);
+}
+
+Test(foreign, a_function_named_by_after_is_called_once) {
+    wg_foreign *f = foreign();
+    /* srand is called with what lies there; that it is called at all shows in rand, which is not reset a second time */
+    bound(f, (wg_binding){.prototype = "double j0(double)", .library = "libm.so.6", .name = "a"});
+    wg_error error = {0};
+    cr_assert_not_null(wg_bind(f, &(wg_binding){.prototype = "double cos(double)", .library = "", .name = "b", .after = "tzset"}, &error), "%s", error.text);
+    cr_assert_not_null(wg_bind(f, &(wg_binding){.prototype = "double sin(double)", .library = "", .name = "c", .after = "tzset"}, &error), "%s", error.text);
+    wg_foreign_free(f);
+}
+
+/* ---- memory ---- */
+
+static wg_status bind_and_record(wg_memory *memory) {
+    wg_foreign *f = wg_foreign_new(memory, NULL);
+    wg_tape *tape = wg_tape_new(memory);
+    wg_error error = {0};
+    if (!f || !tape) {
+        wg_foreign_free(f);
+        wg_tape_free(tape);
+        return WG_MEMORY;
+    }
+    const wg_op *j0 = wg_bind_text(f, "\"libm.so.6\" \"double j0(double)\" as J0 with derivative -J1(x) after \"tzset\"", &error);
+    const wg_op *j1 = j0 ? wg_bind(f, &(wg_binding){.prototype = "double j1(double)", .library = "libm.so.6", .name = "J1",
+                                                    .derivative = "double jn_slope(double)", .derivative_function = FUNCTION(twice_d)}, &error) : NULL;
+    const wg_op *sums = j1 ? wg_bind(f, &(wg_binding){.prototype = "void scan(long n, const double *x, double *y)", .function = FUNCTION(scan),
+                                                      .vjp = "void scan_vjp(long n, const double *gy, double *gx)", .vjp_function = FUNCTION(scan_vjp)}, &error)
+                           : NULL;
+    const wg_op *pair = sums ? wg_bind(f, &(wg_binding){.prototype = "struct {double re, im;} times(struct {double re, im;} a, struct {double re, im;} b)",
+                                                        .function = FUNCTION(times)}, &error) : NULL;
+    wg_status status = pair ? WG_OK : error.status;
+    cr_assert(pair || status == WG_MEMORY, "%s", error.text);
+    wg_tensor *t = pair ? wg_tensor_new(memory, WG_F64, 1, (const int64_t[]){2}) : NULL, *out[2] = {0};
+    if (t) {
+        wg_var x = wg_leaf(tape, t), d, y = wg_sum_to(wg_call_op(sums, 1, (const wg_var[]){wg_call_op(j0, 1, &x)}), 0, NULL);
+        status = wg_grad(y, 1, &x, &d);
+        if (status == WG_OK)
+            status = wg_eval(2, (const wg_var[]){d, wg_call_op(pair, 2, (const wg_var[]){x, d})}, out, &error);
+    } else if (pair) {
+        status = WG_MEMORY;
+    }
+    wg_tensor_free(out[0]), wg_tensor_free(out[1]), wg_tensor_free(t);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+    return status;
+}
+
+Test(foreign, running_out_of_memory_is_survived_wherever_it_happens) {
+    bool reached = true;
+    for (long k = 1; reached; k++) {
+        failing f;
+        wg_memory *memory = failing_memory(&f, k);
+        wg_status status = bind_and_record(memory);
+        reached = failing_failed(&f);
+        /* A view without memory for its strides is copied instead, and all is well. */
+        cr_assert(status == WG_OK || (reached && status == WG_MEMORY), "allocation %ld: %s", k, wg_status_name(status));
+        cr_assert_eq(f.live, 0, "allocation %ld", k);
+        wg_memory_free(memory);
+        cr_assert_lt(k, 10000);
+    }
+}
