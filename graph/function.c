@@ -7,8 +7,10 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 void *(*wg__closure_alloc)(size_t size, void **code) = ffi_closure_alloc;
 
@@ -64,10 +66,13 @@ struct wg_function {
     int pieces, room;
     const piece *result; /* NULL: nothing is returned by role */
     int most;            /* 0: any number */
+    atomic_int active;         /* calls under way: going down is the last thing that one does */
+    _Atomic(context *) at_hand; /* one that is free: for calls that come one by one */
+    atomic_int waiting;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t returned;
     context *spare;
-    int made, active, waiting;
+    int made;
     wg_error first;
 };
 
@@ -291,27 +296,43 @@ static context *context_new(const wg_function *f) {
     return c;
 }
 
-/* A free context, or a new one; NULL, with *error set, if there can be none. Counts the call in. */
-static context *context_take(wg_function *f, wg_error *error) {
-    pthread_mutex_lock(&f->lock);
-    f->active++;
-    while (!f->spare && f->most && f->made == f->most) {
-        if (is_inside(f)) {
-            pthread_mutex_unlock(&f->lock);
-            wg_error_set(error, WG_CONFLICT, "function: called from inside itself, and all %d calls that it may be in are under way", f->most);
-            return NULL;
-        }
-        f->waiting++;
-        pthread_cond_wait(&f->returned, &f->lock);
-        f->waiting--;
-    }
-    context *c = f->spare;
-    if (c)
+/* A free context. */
+static context *context_pop(wg_function *f) {
+    context *c = atomic_exchange(&f->at_hand, NULL);
+    if (!c && f->spare) {
+        c = f->spare;
         f->spare = c->next;
-    else
-        f->made++;
+    }
+    return c;
+}
+
+/* One that is free or may be made (then NULL), when there is one to wait for. False, with *error set, if this thread would wait for
+ * itself. */
+static bool context_wait(wg_function *f, context **c, wg_error *error) {
+    bool good = true;
+    atomic_fetch_add(&f->waiting, 1); /* before looking: who gives one back then looks here */
+    while (!(*c = context_pop(f)) && f->most && f->made == f->most && good) {
+        if (is_inside(f)) {
+            wg_error_set(error, WG_CONFLICT, "function: called from inside itself, and all %d calls that it may be in are under way", f->most);
+            good = false;
+        } else {
+            pthread_cond_wait(&f->returned, &f->lock);
+        }
+    }
+    atomic_fetch_sub(&f->waiting, 1);
+    return good;
+}
+
+/* A free context, or a new one; NULL, with *error set, if there can be none. */
+static context *context_take(wg_function *f, wg_error *error) {
+    context *c = atomic_exchange(&f->at_hand, NULL);
+    if (c)
+        return c;
+    pthread_mutex_lock(&f->lock);
+    bool good = context_wait(f, &c, error);
+    f->made += good && !c;
     pthread_mutex_unlock(&f->lock);
-    if (c || (c = context_new(f)))
+    if (c || !good || (c = context_new(f)))
         return c;
     pthread_mutex_lock(&f->lock);
     f->made--;
@@ -321,18 +342,20 @@ static context *context_take(wg_function *f, wg_error *error) {
     return NULL;
 }
 
-/* Counts the call out. c: NULL if it had none. */
+/* c: NULL if the call had none. */
 static void context_give(wg_function *f, context *c, const wg_error *error) {
+    context *none = NULL;
+    bool given = !c || atomic_compare_exchange_strong(&f->at_hand, &none, c);
+    if (given && error->status == WG_OK && !atomic_load(&f->waiting))
+        return;
     pthread_mutex_lock(&f->lock);
     if (error->status != WG_OK && f->first.status == WG_OK)
         f->first = *error;
-    if (c) {
+    if (!given) {
         c->next = f->spare;
         f->spare = c;
     }
-    f->active--;
-    if (f->waiting)
-        pthread_cond_broadcast(&f->returned);
+    pthread_cond_broadcast(&f->returned);
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -452,6 +475,7 @@ static void called(ffi_cif *cif, void *result, void **argument, void *user) {
     error.status = WG_OK;
     error.text[0] = 0;
     (void)cif;
+    atomic_fetch_add(&f->active, 1);
     context *c = context_take(f, &error);
     active own = {f, innermost};
     innermost = &own;
@@ -466,6 +490,7 @@ static void called(ffi_cif *cif, void *result, void **argument, void *user) {
         f->options.failed(f->options.user, &error);
     innermost = own.outer;
     context_give(f, c, &error);
+    atomic_fetch_sub(&f->active, 1);
 }
 
 /* ---- making and freeing ---- */
@@ -513,11 +538,8 @@ static wg_status make_closure(wg_function *f, wg_error *error) {
 }
 
 static void function_free(wg_function *f) {
-    while (f->spare) {
-        context *next = f->spare->next;
-        context_free(f, f->spare);
-        f->spare = next;
-    }
+    for (context *c; (c = context_pop(f));)
+        context_free(f, c);
     if (f->closure)
         ffi_closure_free(f->closure);
     for (int k = 0; f->leaf && k < f->options.n; k++)
@@ -575,13 +597,8 @@ wg_status wg_function_free(wg_function *f) {
         return WG_OK;
     if (is_inside(f))
         return WG_CONFLICT;
-    pthread_mutex_lock(&f->lock);
-    while (f->active) {
-        f->waiting++;
-        pthread_cond_wait(&f->returned, &f->lock);
-        f->waiting--;
-    }
-    pthread_mutex_unlock(&f->lock);
+    while (atomic_load(&f->active))
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
     function_free(f);
     return WG_OK;
 }
