@@ -398,6 +398,8 @@ static bool read_parameter(reading *r, wg_slot *slot, const wg_slot *before, int
     slot->name = read_name(r);
     if (name_taken(r, before, n, &at, slot->name))
         return false;
+    if (slot->name && p->now.kind == '(')
+        return unsupported(r, &p->now, "a parameter that is a function is not supported");
     if (slot->type->kind == WG_CTYPE_VOID)
         return wg__parser_fail(p, slot->line, slot->column, "nothing is of type void");
     read_lengths(r, slot);
