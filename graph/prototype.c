@@ -53,6 +53,8 @@ static const struct {
     {"void", WG_CTYPE_VOID, 0, false},
 };
 
+enum { BOOLS = 2 }; /* the first of them */
+
 static const char *const arithmetic[] = {"char", "short", "int", "long", "signed", "unsigned", NULL};
 
 static ffi_type *ffi_of(wg_ctype_kind kind, size_t size, bool is_signed) {
@@ -114,8 +116,12 @@ static wg_ctype *read_base(reading *r) {
     if (is_words(&at, arithmetic))
         return read_arithmetic(r);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (accept_word(r, names[i].name))
-            return new_type(r, names[i].kind, names[i].size, names[i].is_signed);
+        if (accept_word(r, names[i].name)) {
+            wg_ctype *type = new_type(r, names[i].kind, names[i].size, names[i].is_signed);
+            if (type)
+                type->is_bool = i < BOOLS;
+            return type;
+        }
     return wg__parser_fail(p, at.line, at.column,
                            "there is no type '%.*s': known are C's own numbers, size_t and the like, int32_t and the like, and structs "
                            "whose fields are written out",
@@ -149,9 +155,13 @@ static const wg_ctype *read_type(reading *r) {
         return NULL;
     type->is_const = read_qualifiers(r) || is_const;
     const wg_ctype *all = type;
+    int depth = 0;
     while (all && (r->parser.now.kind == '*' || r->parser.now.kind == WG_TOKEN_POW)) {
         int stars = r->parser.now.kind == '*' ? 1 : 2;
+        const wg_token at = r->parser.now;
         wg__parser_next(&r->parser);
+        if ((depth += stars) > WG_PROTOTYPE_DEPTH)
+            return wg__parser_fail_as(&r->parser, WG_RANGE, at.line, at.column, "a type has at most %d stars", WG_PROTOTYPE_DEPTH);
         for (wg_ctype *pointer; stars-- > 0 && all;) {
             pointer = pointer_to(r, all);
             if (pointer && (stars > 0 || read_qualifiers(r)) && pointer->to->kind == WG_CTYPE_POINTER)
@@ -164,10 +174,21 @@ static const wg_ctype *read_type(reading *r) {
 
 /* ---- slots ---- */
 
+static bool is_type_word(const wg_token *token) {
+    static const char *const words[] = {"struct", "union", "enum", "const", "restrict", "volatile", NULL};
+    bool is = is_words(token, words) || is_words(token, arithmetic);
+    for (size_t i = 0; i < sizeof names / sizeof *names && !is; i++)
+        is = is_words(token, (const char *const[]){names[i].name, NULL});
+    return is;
+}
+
+/* The name that stands here, or NULL. */
 static const char *read_name(reading *r) {
     const wg_token at = r->parser.now;
     if (at.kind != WG_TOKEN_NAME)
         return NULL;
+    if (is_type_word(&at))
+        return wg__parser_fail(&r->parser, at.line, at.column, "'%.*s' is a word of C and no name", (int)at.size, at.start);
     wg__parser_next(&r->parser);
     return wg__parser_string(&r->parser, &at);
 }
@@ -187,7 +208,10 @@ static void read_role(reading *r, wg_slot *slot) {
     slot->number = -1;
     if (!wg__parser_accept(&r->parser, ':'))
         return;
-    slot->role = read_name(r);
+    const wg_token at = r->parser.now;
+    slot->role = at.kind == WG_TOKEN_NAME ? wg__parser_string(&r->parser, &at) : NULL;
+    if (slot->role)
+        wg__parser_next(&r->parser);
     if (!slot->role)
         wg__parser_unexpected(&r->parser, "the name of a role");
     else if (r->parser.now.kind == WG_TOKEN_NUMBER)
@@ -494,6 +518,8 @@ static void put(writer *w, const char *piece) {
 }
 
 static const char *name_of(const wg_ctype *type) {
+    if (type->is_bool)
+        return "bool";
     static const char *const whole[2][4] = {{"unsigned char", "unsigned short", "unsigned", "unsigned long"}, {"char", "short", "int", "long"}};
     switch (type->kind) {
     case WG_CTYPE_VOID: return "void";
@@ -570,7 +596,7 @@ bool wg__ctype_set(const wg_ctype *type, void *to, double value) {
         memcpy(to, &narrow, sizeof narrow);
         return true;
     }
-    int bits = 8 * (int)type->size - type->is_signed;
+    int bits = type->is_bool ? 1 : 8 * (int)type->size - type->is_signed;
     double limit = ldexp(1, bits);
     if (type->kind != WG_CTYPE_INTEGER || !(value == floor(value) && value < limit && value >= (type->is_signed ? -limit : 0)))
         return false;

@@ -12,9 +12,10 @@
  * The grammar:
  *   prototype  = type declarator "(" [ "void" | parameter { "," parameter } ] ")" [ ":" role ]
  *   declarator = name | "(" "*" [ name ] ")"
- *   parameter  = type [ name ] { "[" [ length ] "]" } [ "=" number | "=" "NULL" ] [ ":" role ]
+ *   parameter  = type [ name ] { "[" [ length ] "]" } [ "=" [ "-" ] number | "=" "NULL" ] [ ":" role ]
  *   type       = { "const" | "restrict" } base { "const" } { "*" { "const" | "restrict" } }
- *   base       = "struct" "{" { type name { "[" whole "]" } [ ":" role ] ";" } "}" | the words of a C type
+ *   base       = "struct" [ name ] "{" { type field { "," field } ";" } "}" | the words of a C type
+ *   field      = name { "[" whole "]" } [ ":" role ]
  *   role       = name [ whole number ]
  *   length     = an expression of expr.h, in names of parameters
  * base words: void, float, double; char, short, int, long, long long with signed and unsigned, in C's orders; bool, size_t, ssize_t,
@@ -27,7 +28,7 @@
 
 #include "expr.h"
 
-/* The longest text; the most parameters, fields of a struct, structs in each other, and scalars in a struct by value. */
+/* The longest text; the most parameters, and fields of a struct; structs in each other, and stars of a type; scalars in a struct. */
 enum { WG_PROTOTYPE_SIZE = 1 << 14, WG_PROTOTYPE_PARAMETERS = 64, WG_PROTOTYPE_DEPTH = 8, WG_PROTOTYPE_SCALARS = 256 };
 
 typedef enum wg_ctype_kind {
@@ -60,6 +61,7 @@ struct wg_ctype {
     wg_ctype_kind kind;
     bool is_const;      /* what this is, or, of a pointer, what it points to, is const */
     bool is_signed;     /* INTEGER; a char is */
+    bool is_bool;       /* INTEGER that holds 0 and 1 alone */
     size_t size;        /* bytes: of an INTEGER 1, 2, 4 or 8; of void 0 */
     const wg_ctype *to; /* POINTER */
     int fields;         /* STRUCT */

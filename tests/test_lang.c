@@ -419,7 +419,6 @@ Test(lang, the_second_part_is_said_to_come) {
     const char *const texts[][2] = {
         {RNN "for l = 1..3\n", "4:1"},
         {RNN "end\n", "4:1"},
-        {RNN "use lstm\n", "4:1"},
         {RNN "s[1] = W @ x\n", "4:2"},
         {RNN "h' = x[t-1]\n", "4:7"},
         {RNN "h' = h[1]'\n", "4:7"},

@@ -63,8 +63,8 @@ Test(prototype, every_number_of_c_is_a_type_in_any_order_of_its_words) {
     is_type("long unsigned int", WG_CTYPE_INTEGER, sizeof(long), false, "unsigned long");
     is_type("long long", WG_CTYPE_INTEGER, sizeof(long long), true, "long");
     is_type("long int long unsigned", WG_CTYPE_INTEGER, sizeof(long long), false, "unsigned long");
-    is_type("bool", WG_CTYPE_INTEGER, 1, false, "unsigned char");
-    is_type("_Bool", WG_CTYPE_INTEGER, 1, false, "unsigned char");
+    is_type("bool", WG_CTYPE_INTEGER, 1, false, "bool");
+    is_type("_Bool", WG_CTYPE_INTEGER, 1, false, "bool");
     is_type("int8_t", WG_CTYPE_INTEGER, 1, true, "char");
     is_type("uint8_t", WG_CTYPE_INTEGER, 1, false, "unsigned char");
     is_type("int16_t", WG_CTYPE_INTEGER, 2, true, "short");
@@ -164,6 +164,9 @@ Test(prototype, what_is_no_prototype_says_where) {
     refused("double f(doble x)", WG_SYNTAX,
             "p:1:10: there is no type 'doble': known are C's own numbers, size_t and the like, int32_t and the like, and structs whose fields are written "
             "out");
+    refused("double f(double int)", WG_SYNTAX, "p:1:17: 'int' is a word of C and no name");
+    refused("double double(int)", WG_SYNTAX, "p:1:8: 'double' is a word of C and no name");
+    refused("double f(struct {int size_t;} s)", WG_SYNTAX, "p:1:22: 'size_t' is a word of C and no name");
     refused("double f(3)", WG_SYNTAX, "p:1:10: expected a type, not '3'");
     refused("double f(int x, double x)", WG_SYNTAX, "p:1:24: there are two of the name x");
     refused("double f(void x)", WG_SYNTAX, "p:1:10: nothing is of type void");
@@ -231,6 +234,8 @@ Test(prototype, every_length_of_a_text_has_a_limit) {
     many("void f(int", ", int", 64, ")", WG_RANGE, "p:1:328: a function has at most 64 parameters");
     many("void f(int n, int x", "[n]", 8, ")", WG_OK, NULL);
     many("void f(int n, int x", "[n]", 9, ")", WG_RANGE, "p:1:20: an array has at most 8 lengths");
+    many("void f(double ", "*", 8, "x)", WG_OK, NULL);
+    many("void f(double ", "*", 9, "x)", WG_RANGE, "p:1:23: a type has at most 8 stars");
     many("void f(", "struct {", 9, "int a;} x)", WG_RANGE, "p:1:72: structs stand in each other deeper than 8");
     refused("void f(struct {int a[257];} x)", WG_RANGE, "p:1:22: a struct has 1 to 256 numbers");
     refused("void f(struct {int a[0];} x)", WG_RANGE, "p:1:22: a struct has 1 to 256 numbers");
@@ -272,6 +277,7 @@ Test(prototype, numbers_are_set_only_where_a_type_holds_them) {
     }
     holds("int64_t", -0x1p63, true), holds("int64_t", 0x1p63, false), holds("int64_t", 0x1p62, true);
     holds("uint64_t", 0x1p63, true), holds("uint64_t", 0x1p64, false), holds("uint64_t", -1, false);
+    holds("bool", 1, true), holds("bool", 2, false), holds("bool", -1, false), holds("bool", 0.5, false);
     holds("float", 0.5, true), holds("double", DBL_MAX, true), holds("double", -0.1, true);
     holds("void *", 0, false);
 }

@@ -6,7 +6,7 @@ build_packages=(gcc libc6-dev pkg-config meson ninja-build libffi-dev libcjson-d
 # The same on x86-64 alone.
 case $(uname -m) in x86_64) build_packages+=(libxsmm-dev) ;; esac
 # To test it.
-test_packages=(g++ binutils python3 libcriterion-dev)
+test_packages=(g++ binutils python3 libcriterion-dev libgsl-dev liblbfgs-dev libnlopt-dev)
 # For tools/sanitize tsan and the fuzzers; for tools/coverage.
 clang_packages=(clang llvm libclang-rt-14-dev libomp-dev)
 coverage_packages=(gcovr)
