@@ -131,7 +131,7 @@ static wg_var foreign(wg_step *step, const wg_op *op, const wg_ast *ast) {
     wg_var operand[WG_PORTS];
     for (int k = 0; k < ast->n; k++) {
         wg_var v = operand[k] = value_of(step, ast->arg[k]);
-        bool number = b->operand[k].rank + (b->operand[k].tail > 0) == 0;
+        bool number = wg__port_rank(&b->operand[k]) == 0;
         if (!number)
             operand[k] = batched(step, solid(step, v));
         else if (wg__on_tape(v) && wg_dim(v, -1) == 1)
@@ -140,7 +140,7 @@ static wg_var foreign(wg_step *step, const wg_op *op, const wg_ast *ast) {
             return failed(step, WG_SHAPE, ast->name, "an operand that is a number to the function is longer than 1");
     }
     wg_var y = wg_call_op(op, ast->n, operand);
-    if (!wg__on_tape(y) || b->out[0].rank + (b->out[0].tail > 0) > 0)
+    if (!wg__on_tape(y) || wg__port_rank(&b->out[0]) > 0)
         return y;
     const int64_t dim[2] = {wg_rank(y) ? wg_dim(y, 0) : 1, 1};
     return wg_reshape(y, 2, dim);

@@ -180,7 +180,7 @@ static int read_foreign(shaping *s, const wg_ast *ast) {
         const wg_port *port = &b->operand[k];
         if (at < 0)
             return -1;
-        if (port->rank + (port->tail > 0) > 1 || out->rank + (out->tail > 0) > 1)
+        if (wg__port_rank(port) > 1 || wg__port_rank(out) > 1)
             return fail(s, WG_UNSUPPORTED, ast, "a C function of matrices is not supported in cells yet");
         if (port->rank && out->rank && out->length[0]->kind == WG_AST_NAME && port->length[0]->kind == WG_AST_NAME &&
             port->length[0]->symbol == out->length[0]->symbol)

@@ -64,6 +64,27 @@ struct wg_bound {
 };
 enum { WG_READS_COTANGENT = -1, WG_READS_RESULT = -2 };
 
+/* The axes of a port that are its own; those before are rows. */
+static inline int wg__port_rank(const wg_port *port) { return port->rank + (port->tail > 0); }
+
+/* The type of an array of these; 0: there is none. */
+static inline wg_dtype wg__ctype_dtype(const wg_ctype *type) {
+    return type->kind == WG_CTYPE_FLOAT                                           ? WG_F32
+           : type->kind == WG_CTYPE_DOUBLE                                        ? WG_F64
+           : type->kind == WG_CTYPE_INTEGER && type->size == 4 && type->is_signed ? WG_I32
+                                                                                  : 0;
+}
+
+/* Of a result: an array's own type; of a number the nearest. */
+static inline wg_dtype wg__out_dtype(const wg_port *out) {
+    wg_dtype number = wg__ctype_dtype(out->slot->type);
+    return out->dtype ? out->dtype : number ? number : WG_F64;
+}
+
+/* Structs by value of one call: the bytes of one, and of all at most. */
+static inline size_t wg__boxed(const wg_ctype *type) { return type->kind == WG_CTYPE_STRUCT ? (type->ffi->size + 15) / 16 * 16 : 0; }
+enum { WG_BOXES = 16 * 1024 };
+
 /* Takes whole numbers alone: nothing is differentiated by it. */
 static inline bool wg__port_is_whole(const wg_port *port) { return port->slot->type->kind == WG_CTYPE_INTEGER || port->dtype == WG_I32; }
 
@@ -76,6 +97,8 @@ bool wg__bound_length(const wg_bound *bound, const wg_port *port, int64_t *lengt
 /* Operands that fit it, as words of a wg_example: alone, in rows, or in rows to which the first operand broadcasts (rows 0, 1, 2). */
 const char *wg__bound_words(const wg_bound *bound, int rows, char *text, size_t size);
 
+/* outcall.c: gives the op its kernel and its shape rule. map: numbers to a number. */
+void wg__bound_set_kernel(wg_bound *bound, bool map);
 /* bound.c: reads the prototype for operands and results; the record of the op but for its derivative. */
 wg_status wg__bound_analyse(wg_bound *bound, const wg_source *source, wg_arena *arena, wg_error *error);
 /* slope.c: reads derivative and vjp. `derivative` outlives it. */

@@ -2,8 +2,8 @@
  * they lie, and runs the plan in it. */
 #include "function.h"
 
+#include "foreign.h"
 #include "plan.h"
-#include "prototype.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -113,17 +113,6 @@ static wg_status no_memory(const wg_function *f, wg_error *error) {
     return wg_error_set(error, wg__refusal(f->memory), "function: no memory");
 }
 
-static wg_dtype dtype_of(const wg_ctype *type) {
-    return type->kind == WG_CTYPE_FLOAT                                           ? WG_F32
-           : type->kind == WG_CTYPE_DOUBLE                                        ? WG_F64
-           : type->kind == WG_CTYPE_INTEGER && type->size == 4 && type->is_signed ? WG_I32
-                                                                                  : 0;
-}
-
-static bool is_number(const wg_ctype *type) {
-    return type->kind == WG_CTYPE_INTEGER || type->kind == WG_CTYPE_FLOAT || type->kind == WG_CTYPE_DOUBLE;
-}
-
 static wg_status find_role(const reading *r, const wg_slot *slot, piece *p) {
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
         if (strcmp(roles[i].name, slot->role) != 0)
@@ -147,9 +136,9 @@ static wg_status check_array(const reading *r, const wg_slot *slot, const piece 
     const wg_tensor *tensor = tensor_of(r->f, p);
     char text[100];
     bool pointer = p->type->kind == WG_CTYPE_POINTER;
-    if (!pointer && !is_number(p->type))
+    if (!pointer && !wg__ctype_is_number(p->type))
         return refuse(r, slot, WG_DTYPE, "'%s' is no array and no number", wg__ctype_text(p->type, text, sizeof text));
-    if (pointer && dtype_of(p->type->to) != wg_tensor_dtype(tensor))
+    if (pointer && wg__ctype_dtype(p->type->to) != wg_tensor_dtype(tensor))
         return refuse(r, slot, WG_DTYPE, "'%s' in the place of %s", wg__ctype_text(p->type, text, sizeof text), wg_dtype_name(wg_tensor_dtype(tensor)));
     if (!pointer && wg_tensor_shape(tensor)->count != 1)
         return refuse(r, slot, WG_SHAPE, "a number in the place of %s", WG_SHAPE_TEXT(wg_tensor_shape(tensor)));
@@ -179,7 +168,7 @@ static wg_status check_piece(const reading *r, const wg_slot *slot, const piece 
     bool returned = p->parameter < 0, whole = p->type->kind == WG_CTYPE_INTEGER;
     if (returned ? p->role != ROLE_OUT && p->role != ROLE_STATUS : p->role == ROLE_STATUS)
         return refuse(r, slot, WG_ARGUMENT, returned ? "what is returned is a value or a status" : "a status is returned");
-    if (returned && p->role == ROLE_OUT && !is_number(p->type))
+    if (returned && p->role == ROLE_OUT && !wg__ctype_is_number(p->type))
         return refuse(r, slot, WG_UNSUPPORTED, "only numbers can be returned");
     if ((p->role == ROLE_SIZE || p->role == ROLE_STRIDE || p->role == ROLE_STATUS) && !whole)
         return refuse(r, slot, WG_DTYPE, "a size, a stride and a status are integers");

@@ -87,7 +87,11 @@ wg_status wg__prototype_parse(const wg_source *source, wg_arena *arena, const wg
 /* The type as C writes it, cut to `size` bytes: "const double *", "struct {double; double;}"; returns text. */
 char *wg__ctype_text(const wg_ctype *type, char *text, size_t size);
 
-/* A scalar of C (INTEGER, FLOAT, DOUBLE) as a double, and back. Back: false if an integer cannot hold just that value. */
+static inline bool wg__ctype_is_number(const wg_ctype *type) {
+    return type->kind == WG_CTYPE_INTEGER || type->kind == WG_CTYPE_FLOAT || type->kind == WG_CTYPE_DOUBLE;
+}
+
+/* Such a number as a double, and back. Back: false if an integer cannot hold just that value. */
 double wg__ctype_get(const wg_ctype *type, const void *from);
 bool wg__ctype_set(const wg_ctype *type, void *to, double value);
 

@@ -97,10 +97,8 @@ wg_status wg__foreign_complete(const wg_foreign *foreign, wg_error *error) {
 
 /* ---- rules ---- */
 
-static int own_rank(const wg_port *port) { return port->rank + (port->tail > 0); }
-
 /* The result is one number for each row, the operand an array. */
-static bool is_sum(const wg_bound *b, int k) { return own_rank(&b->out[0]) == 0 && own_rank(&b->operand[k]) > 0; }
+static bool is_sum(const wg_bound *b, int k) { return wg__port_rank(&b->out[0]) == 0 && wg__port_rank(&b->operand[k]) > 0; }
 
 /* The partial derivative by an operand: of the operand's shape. */
 static wg_var partial_of(const wg_rule *r, const wg_bound *b, int k) {
@@ -120,9 +118,9 @@ static wg_var along(wg_var g, const wg_bound *b, int k) {
     if (!shape || !is_sum(b, k))
         return g;
     memcpy(dim, shape->dim, sizeof *dim * (size_t)shape->rank);
-    for (int a = 0; a < own_rank(&b->operand[k]); a++)
+    for (int a = 0; a < wg__port_rank(&b->operand[k]); a++)
         dim[shape->rank + a] = 1;
-    return reshape(g, shape->rank + own_rank(&b->operand[k]), dim);
+    return reshape(g, shape->rank + wg__port_rank(&b->operand[k]), dim);
 }
 
 static wg_var like_operand(wg_var x, wg_var operand) {
@@ -140,7 +138,7 @@ static wg_var partials_jvp(const wg_rule *r, const wg_var *dx) {
     const wg_bound *b = (const wg_bound *)r->op;
     wg_var sum = {0};
     for (int k = 0; k < r->n && r->tape->status == WG_OK; k++) {
-        int axes[WG_MAX_RANK], own = own_rank(&b->operand[k]);
+        int axes[WG_MAX_RANK], own = wg__port_rank(&b->operand[k]);
         if (!dx[k].tape || wg__port_is_whole(&b->operand[k]))
             continue;
         wg_var part = mul(dx[k], partial_of(r, b, k));
@@ -337,7 +335,7 @@ static bool common_rows(const wg_bound *b, wg_tape *tape, const wg_var *in, wg_s
     for (int k = 0; k < b->operands; k++) {
         const wg_shape *shape = wg_var_shape(in[k]);
         wg_shape own, both;
-        int rank = shape ? shape->rank - own_rank(&b->operand[k]) : 0;
+        int rank = shape ? shape->rank - wg__port_rank(&b->operand[k]) : 0;
         if (rank < 0)
             continue; /* the op's rule says what is wrong */
         wg__shape_set(&own, rank, shape ? shape->dim : NULL);
@@ -360,7 +358,7 @@ static wg_var settled(const wg_bound *b, wg_tape *tape, int k, wg_var x, wg_dtyp
     if (port->dtype && port->dtype != WG_I32 && wg_var_dtype(x) != WG_I32 && wg_var_dtype(x) != port->dtype)
         x = wg_cast(x, port->dtype);
     const wg_shape *shape = wg_var_shape(x);
-    int own = own_rank(port);
+    int own = wg__port_rank(port);
     if (!shape || shape->rank < own || rows->rank + own > WG_MAX_RANK)
         return x;
     memcpy(dim, rows->dim, sizeof *dim * (size_t)rows->rank);
