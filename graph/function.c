@@ -353,7 +353,7 @@ static void context_give(wg_function *f, context *c, const wg_error *error) {
 static char *address_of(const piece *p, void **argument) {
     char *at = argument[p->parameter];
     if (p->through)
-        memcpy(&at, at, sizeof at);
+        at = *(char **)argument[p->parameter];
     return at ? at + p->offset : NULL;
 }
 

@@ -93,7 +93,9 @@ static void store(wg_dtype dtype, void *data, int64_t i, double value) {
 }
 
 /* What is returned; libffi gives integers narrower than a word as a word. */
-static double returned(const wg_ctype *type, const number *y) {
+static inline double returned(const wg_ctype *type, const number *y) {
+    if (type->kind == WG_CTYPE_DOUBLE)
+        return y->f64;
     if (type->kind != WG_CTYPE_INTEGER || type->size == sizeof(ffi_arg))
         return wg__ctype_get(type, y);
     return type->is_signed ? (double)(ffi_sarg)y->result : (double)y->result;
@@ -107,7 +109,16 @@ static void set_fixed(const wg_bound *b, int parameter, number *to) {
 }
 
 /* A number as an argument; false if an integer cannot hold it. */
-static bool set_number(const wg_port *port, number *to, double x) { return wg__ctype_set(port->slot->type, to, x); }
+static inline bool set_number(const wg_port *port, number *to, double x) {
+    const wg_ctype *type = port->slot->type;
+    if (type->kind == WG_CTYPE_DOUBLE)
+        to->f64 = x;
+    else if (type->kind == WG_CTYPE_FLOAT)
+        to->f32 = (float)x;
+    else
+        return wg__ctype_set(type, to, x);
+    return true;
+}
 
 static const char *type_name(const wg_port *port, char *text, size_t size) { return wg__ctype_text(port->slot->type, text, size); }
 
@@ -119,23 +130,35 @@ typedef struct elements {
     failure failure;
 } elements;
 
-/* Through libffi. false: an operand is no integer. */
-static bool call_element(const wg_bound *b, const double *x, int64_t at, failure *f, double *y) {
-    number value[WG_PROTOTYPE_PARAMETERS], result;
-    void *argument[WG_PROTOTYPE_PARAMETERS];
-    char text[40];
+/* The arguments of one call after another: those that are fixed stay. */
+typedef struct arguments {
+    number value[WG_PROTOTYPE_PARAMETERS];
+    void *at[WG_PROTOTYPE_PARAMETERS];
+    number *operand[WG_PORTS];
+} arguments;
+
+static void arguments_begin(arguments *a, const wg_bound *b) {
     for (int i = 0; i < b->prototype->parameters; i++) {
-        argument[i] = &value[i];
-        const wg_argument *a = &b->argument[i];
-        if (a->kind == WG_ARGUMENT_FIXED) {
-            set_fixed(b, i, &value[i]);
-        } else if (!set_number(&b->operand[a->port], &value[i], x[a->port])) {
-            fail_at(f, at, WG_RANGE, "%s is %g, no value of '%s' (element %lld)", b->operand[a->port].name, x[a->port],
-                    type_name(&b->operand[a->port], text, sizeof text), (long long)at);
+        a->at[i] = &a->value[i];
+        if (b->argument[i].kind == WG_ARGUMENT_FIXED)
+            set_fixed(b, i, &a->value[i]);
+        else
+            a->operand[b->argument[i].port] = &a->value[i];
+    }
+}
+
+/* Through libffi. false: an operand is no integer. */
+static bool call_element(const wg_bound *b, arguments *a, const double *x, int64_t at, failure *f, double *y) {
+    number result;
+    char text[40];
+    for (int k = 0; k < b->operands; k++) {
+        const wg_port *port = &b->operand[k];
+        if (!set_number(port, a->operand[k], x[k])) {
+            fail_at(f, at, WG_RANGE, "%s is %g, no value of '%s' (element %lld)", port->name, x[k], type_name(port, text, sizeof text), (long long)at);
             return false;
         }
     }
-    ffi_call((ffi_cif *)(uintptr_t)&b->cif, b->function, &result, argument);
+    ffi_call((ffi_cif *)(uintptr_t)&b->cif, b->function, &result, a->at);
     *y = returned(b->prototype->result.type, &result);
     return true;
 }
@@ -165,6 +188,8 @@ static void call_elements(void *user, int64_t from, int64_t to) {
     elements *e = user;
     const wg_bound *b = e->b;
     const wg_dtype dtype = e->call->out.dtype;
+    arguments own;
+    arguments_begin(&own, b);
     unsigned mode = wg__float_mode_enter(true);
     for (int64_t i = from; i < to; i++) {
         double x[3], y;
@@ -172,7 +197,7 @@ static void call_elements(void *user, int64_t from, int64_t to) {
             x[k] = load(dtype, e->call->in[k].data, i);
         if (b->direct)
             y = call_doubles(b, x);
-        else if (!call_element(b, x, i, &e->failure, &y))
+        else if (!call_element(b, &own, x, i, &e->failure, &y))
             break;
         if (isnan(y) && !b->nan)
             made_nan(b, x, i, &e->failure);
@@ -420,15 +445,27 @@ static void take_result(const rows *r, int64_t row, const void *result) {
         store(r->call->out.dtype, to, i, wg__ctype_get(port->scalar[i].type, (const char *)result + port->scalar[i].offset));
 }
 
+/* Zero times a number is zero unless it is NaN or infinite: in 16 chains, of which the compiler makes vectors. What stands out is looked
+ * at once more. */
+#define ANY_NAN(T)                                                                                                             \
+    static bool any_nan_##T(const T *x, int64_t n) {                                                                           \
+        T chain[16] = {0}, all = 0;                                                                                            \
+        bool any = false;                                                                                                      \
+        int64_t i = 0;                                                                                                         \
+        for (; i + 16 <= n; i += 16)                                                                                           \
+            for (int k = 0; k < 16; k++)                                                                                       \
+                chain[k] += 0 * x[i + k];                                                                                      \
+        for (int k = 0; k < 16; k++)                                                                                           \
+            all += chain[k];                                                                                                   \
+        for (int64_t k = all == 0 ? i : 0; k < n && !any; k++)                                                                 \
+            any = isnan(x[k]);                                                                                                 \
+        return any;                                                                                                            \
+    }
+ANY_NAN(float)
+ANY_NAN(double)
+
 static bool any_nan(wg_dtype dtype, const void *data, int64_t n) {
-    bool any = false;
-    const float *f = data;
-    const double *d = data;
-    for (int64_t i = 0; dtype == WG_F32 && i < n; i++)
-        any |= f[i] != f[i];
-    for (int64_t i = 0; dtype == WG_F64 && i < n; i++)
-        any |= d[i] != d[i];
-    return any;
+    return dtype == WG_F32 ? any_nan_float(data, n) : dtype == WG_F64 && any_nan_double(data, n);
 }
 
 static bool nan_of_numbers(const rows *r, int64_t row) {

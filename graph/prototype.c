@@ -597,7 +597,7 @@ bool wg__ctype_set(const wg_ctype *type, void *to, double value) {
         return true;
     }
     int bits = type->is_bool ? 1 : 8 * (int)type->size - type->is_signed;
-    double limit = ldexp(1, bits);
+    double limit = bits == 64 ? 0x1p64 : (double)(UINT64_C(1) << bits);
     if (type->kind != WG_CTYPE_INTEGER || !(value == floor(value) && value < limit && value >= (type->is_signed ? -limit : 0)))
         return false;
     uint64_t word = value < 0 ? (uint64_t)(int64_t)value : (uint64_t)value; /* two's complement, cut to size */

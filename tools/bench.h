@@ -12,7 +12,7 @@ typedef struct bench_arguments {
     double seconds;
     int type;
     settings set;
-    bool peers, compile;
+    bool peers, compile, foreign;
     int64_t kernels;    /* the heaviest to print */
     const char *expert; /* a program that is a peer, or NULL */
 } bench_arguments;
@@ -125,5 +125,7 @@ void peer_stop(peer *p);
 /* W7 and --compile: they print what they measure. Return an exit status. */
 int bench_chain(const bench_arguments *a, const workload *w);
 int bench_compile(const bench_arguments *a);
+/* bench_foreign.c: prints what the bridge to C costs. Returns the exit status. */
+int bench_foreign(const bench_arguments *a);
 
 #endif

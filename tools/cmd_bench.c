@@ -28,6 +28,9 @@ static const option options[] = {
     {"compile", NULL, OPTION_FLAG, FIELD(bench_arguments, compile),
      .help = "Measure recording and compiling instead, of an LSTM unrolled to about 10^3, 10^4 and 10^5 nodes: on a new tape, and again "
              "on one that was rewound."},
+    {"foreign", NULL, OPTION_FLAG, FIELD(bench_arguments, foreign),
+     .help = "Measure the bridge to C instead, on one thread: a plan called as a C function beside wg_run, and C functions as ops "
+             "beside plain loops that call them."},
     {0},
 };
 
@@ -396,6 +399,8 @@ static int run(void *arguments) {
     int status = 0;
     if (a->compile)
         return bench_compile(a);
+    if (a->foreign)
+        return bench_foreign(a);
     tables t = tables_begin();
     progress p = progress_begin();
     int count = word->count ? word->count : bench_workload_count;
