@@ -118,7 +118,8 @@ static void loop_ffi(void *user) {
     double *y = wg_tensor_write(m->y), at;
     int n = 3;
     ffi_cif cif;
-    if (ffi_prep_cif(&cif, FFI_DEFAULT_ABI, 2, &ffi_type_double, (ffi_type *[]){&ffi_type_double, &ffi_type_sint32}) != FFI_OK)
+    ffi_type *types[] = {&ffi_type_double, &ffi_type_sint32};
+    if (ffi_prep_cif(&cif, FFI_DEFAULT_ABI, 2, &ffi_type_double, types) != FFI_OK)
         return;
     for (int64_t i = 0; i < LARGE; i++) {
         at = x[i];
