@@ -25,15 +25,15 @@ int main(void) {
     wg_var w = wg_leaf(tape, weights), z = matmul(wg_leaf(tape, x), w, false, false), gradient;
     wg_var loss = wg_mean(wg_sigmoid_cross_entropy(z, wg_leaf(tape, label)), 0, NULL, false);
     wg_grad(loss, 1, &w, &gradient);
-    wg_error error = {0};
-    wg_plan *plan = wg_compile(2, (const wg_var[]){loss, gradient}, NULL, &error);
+    wg_plan *plan = wg_compile(2, (const wg_var[]){loss, gradient}, NULL, NULL);
     wg_function *f = wg_plan_function(plan, "double (*)(unsigned n: size, const double *x: point, double *grad: gradient, void *data: user): value",
-                                      &(wg_function_options){.n = 1, .leaf = &weights}, &error);
+                                      &(wg_function_options){.n = 1, .leaf = &weights}, NULL);
     nlopt_opt optimiser = nlopt_create(NLOPT_LD_LBFGS, FEATURES);
     nlopt_set_min_objective(optimiser, (nlopt_func)wg_function_pointer(f), NULL);
     nlopt_set_xtol_rel(optimiser, 1e-10);
     double found[FEATURES] = {0}, least = 0;
     nlopt_optimize(optimiser, found, &least);
     printf("loss %.6f at (%.3f, %.3f, %.3f, %.3f, %.3f); the labels were drawn with (1, -2, 0.5, 0, 3)\n", least, found[0], found[1], found[2], found[3], found[4]);
-    return fabs(found[1] + 2) < 0.3 && fabs(found[4] - 3) < 0.3 ? 0 : 1;
+    nlopt_destroy(optimiser), wg_function_free(f), wg_plan_free(plan), wg_tensor_free(weights), wg_tensor_free(x), wg_tensor_free(label);
+    return wg_tape_free(tape), fabs(found[1] + 2) < 0.3 && fabs(found[4] - 3) < 0.3 ? 0 : 1;
 }

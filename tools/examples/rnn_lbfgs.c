@@ -31,9 +31,8 @@ int main(void) {
     lbfgsfloatval_t *x = lbfgs_malloc(SIZE), least = 0;
     for (int i = 0; i < SIZE; i++)
         x[i] = 0.7 * (sin)(7.0 * i);
-    lbfgs_parameter_t how;
-    lbfgs_parameter_init(&how), how.epsilon = 1e-3;
-    int why = lbfgs(SIZE, x, &least, (lbfgs_evaluate_t)wg_function_pointer(f), NULL, NULL, &how);
+    int why = lbfgs(SIZE, x, &least, (lbfgs_evaluate_t)wg_function_pointer(f), NULL, NULL, NULL);
     printf("squared error over %d steps: %.3g (liblbfgs ended with %d)\n", T, least, why);
+    lbfgs_free(x), wg_function_free(f), wg_plan_free(plan), wg_tensor_free(point), wg_tape_free(tape);
     return why == LBFGS_SUCCESS && least < 1e-2 ? 0 : 1;
 }

@@ -29,5 +29,7 @@ int main(void) {
     double t = 0, now[3] = {1, 0, 0};
     int status = gsl_odeiv2_driver_apply(driver, &t, 40, now);
     printf("at t = %g: %.6f %.4e %.6f (published: 0.7158 9.1855e-06 0.2842)\n", t, now[0], now[1], now[2]);
+    gsl_odeiv2_driver_free(driver), wg_function_free(right_side), wg_function_free(slope), wg_plan_free(f), wg_plan_free(j);
+    wg_tensor_free(state), wg_tape_free(tape);
     return status == GSL_SUCCESS && fabs(now[0] - 0.7158) < 1e-4 && fabs(now[1] - 9.1855e-6) < 1e-9 ? 0 : 1;
 }
