@@ -587,7 +587,7 @@ WG_API void wg_foreign_free(wg_foreign *foreign);
  *   sizes to names: "void f(long m, long n, const double a[m][n], const double x[n], double y[m])"; a pointer without brackets
  *   has the length of the one integer there is, or is a single number where there is none. All axes before are rows,
  *   which broadcast. An integer that is the size of an array is no operand; nor is a parameter with a value: "int incx = 1",
- *   "void *context = NULL". Arrays are of float, double and int, structs of these by value or behind pointers: a last axis. A
+ *   "void *context = NULL"; nor a pointer that is `user`: "void *context: user". Arrays are of float, double and int, structs of these by value or behind pointers: a last axis. A
  *   function that writes an array and returns an integer says by another than 0 that it failed.
  * derivative: the partial derivatives by each float operand in order, separated by commas: expressions in the parameters' names, in
  *   the pointwise ops, and in functions bound here, itself and later ones among them: "cos(x)", "y*x**(y - 1), log(x)*x**y";
@@ -607,6 +607,7 @@ typedef struct wg_binding {
     double from, to;   /* where its derivatives are checked; both 0: -2 to 2 */
     bool serial;       /* not safe to be called by two threads: calls of all such functions come one after another */
     bool nan;          /* NaN from operands that are none is a value; else it is an error of the run, which names the element */
+    void *user;        /* for pointers of the role `user`: all calls get it */
     const char *after; /* a function without parameters to call once, before: "gsl_set_error_handler_off"; NULL: none */
 } wg_binding;
 

@@ -61,7 +61,9 @@ static wg_status resolve_lengths(reading *r) {
     return status;
 }
 
-static bool is_plain(const wg_slot *slot) { return slot->type->kind == WG_CTYPE_POINTER && !slot->fixed && slot->lengths == 0; }
+static bool is_plain(const wg_slot *slot) {
+    return slot->type->kind == WG_CTYPE_POINTER && !slot->fixed && !slot->role && slot->lengths == 0;
+}
 
 /* The one integer that is the length of the pointers without brackets. */
 static wg_status find_implied(reading *r) {
@@ -179,7 +181,10 @@ static wg_status read_parameters(reading *r) {
     wg_status status = argument ? WG_OK : no_memory(r);
     for (int i = 0; i < r->p->parameters && status == WG_OK; i++) {
         const wg_slot *slot = &r->p->parameter[i];
-        if (slot->fixed)
+        bool user = slot->role && strcmp(slot->role, "user") == 0 && slot->type->kind == WG_CTYPE_POINTER;
+        if (slot->role && !user)
+            status = refuse(r, slot, WG_SYNTAX, "roles are for plans as functions, but for `user` of a pointer");
+        else if (slot->fixed || user)
             argument[i] = (wg_argument){WG_ARGUMENT_FIXED, 0};
         else if (r->named[i])
             argument[i] = (wg_argument){WG_ARGUMENT_SIZE, 0};

@@ -154,7 +154,7 @@ static const wg_bound *again(const wg_foreign *foreign, const wg_binding *b, con
     for (int64_t i = 0; i < foreign->count; i++) {
         const wg_bound *old = foreign->bound[i];
         bool named = b->name ? strcmp(old->op.name, b->name) == 0 : old->prototype->name && strcmp(old->op.name, old->prototype->name) == 0;
-        if (!old->hidden && named && strcmp(old->texts, texts) == 0 && (!b->function || b->function == old->function))
+        if (!old->hidden && named && strcmp(old->texts, texts) == 0 && (!b->function || b->function == old->function) && b->user == old->user)
             return old;
     }
     return NULL;
@@ -243,6 +243,7 @@ static const wg_bound *bind_new(wg_foreign *foreign, const wg_binding *binding, 
     bound->texts = texts;
     bound->hidden = hidden;
     bound->serial = binding->serial;
+    bound->user = binding->user;
     bound->nan = binding->nan;
     if (bind(bound, binding, &own) != WG_OK) {
         wg_error_set(error, own.status, "%s", own.text);

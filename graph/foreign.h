@@ -27,7 +27,7 @@ typedef struct wg_port {
 } wg_port;
 
 typedef enum wg_argument_kind {
-    WG_ARGUMENT_FIXED,   /* the slot's value */
+    WG_ARGUMENT_FIXED,   /* the slot's value, or `user` */
     WG_ARGUMENT_SIZE,    /* of arrays */
     WG_ARGUMENT_OPERAND, /* operand[port] */
     WG_ARGUMENT_OUT      /* out[port] */
@@ -48,6 +48,7 @@ struct wg_bound {
     const wg_prototype *prototype;
     ffi_cif cif;
     void (*function)(void);
+    void *user;
     bool hidden; /* a derivative: without a name of its own */
     bool serial, nan;
     bool direct; /* of doubles alone: called without libffi */

@@ -106,6 +106,8 @@ static void set_fixed(const wg_bound *b, int parameter, number *to) {
     to->whole = 0;
     if (slot->type->kind != WG_CTYPE_POINTER)
         wg__ctype_set(slot->type, to, slot->value);
+    else if (!slot->fixed)
+        to->pointer = b->user;
 }
 
 /* A number as an argument; false if an integer cannot hold it. */

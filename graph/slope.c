@@ -201,7 +201,7 @@ static bool is_prototype(const wg_source *source, wg_arena *arena) {
 
 static wg_binding beside(const wg_binding *binding, const char *prototype, const char *name, void (*function)(void)) {
     return (wg_binding){.prototype = prototype, .library = binding->library, .function = function, .name = name,
-                        .serial = binding->serial, .nan = binding->nan};
+                        .serial = binding->serial, .nan = binding->nan, .user = binding->user};
 }
 
 static const char *joined(wg_arena *arena, const char *name, const char *suffix) {

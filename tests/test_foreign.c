@@ -26,6 +26,8 @@ static double power_of(int n, double x) {
 }
 static int sign_of(double x) { return x < 0 ? -1 : x > 0; }
 static double shifted(double x, int16_t by, void *nothing) { return nothing ? 0 : x + by; }
+static double scaled_by(double x, void *by) { return x * *(double *)by; }
+static double scaled_slope(double x, void *by) { return 0 * x + *(double *)by; }
 static double inverse(double x) { return x == 0 ? (double)NAN : 1 / x; }
 static double inverse_slope(double x) { return -1 / (x * x); }
 static double smallest_half(double x) { return x + (double)(DBL_MIN * 0.5 != 0 && DBL_MIN * x / 2 > 0); }
@@ -229,6 +231,22 @@ Test(foreign, numbers_of_other_types_are_converted_and_fixed_parameters_are_no_o
     check(cube);
     check(power);
     check(shift);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, a_pointer_of_the_user_is_handed_on) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    double by = 3;
+    const wg_op *op = bound(f, (wg_binding){.prototype = "double scaled_by(double x, void *by: user)", .function = FUNCTION(scaled_by), .user = &by,
+                                            .derivative = "double scaled_slope(double x, void *by: user)",
+                                            .derivative_function = FUNCTION(scaled_slope)});
+    wg_var x = vector(tape, 2, (const double[]){1, -2});
+    expect(wg_call_op(op, 1, &x), 2, (const double[]){3, -6});
+    check(op);
+    by = 5;
+    expect(wg_call_op(op, 1, &x), 2, (const double[]){5, -10});
     wg_tape_free(tape);
     wg_foreign_free(f);
 }
@@ -506,6 +524,8 @@ static void unfit(const char *prototype, wg_status status, const char *line) {
 
 Test(foreign, prototypes_that_are_no_op_say_why) {
     unfit("void f(double)", WG_ARGUMENT, "prototype:1:1: it neither returns nor writes anything: what it may write to is not const");
+    unfit("double f(double x: user)", WG_SYNTAX, "prototype:1:10: roles are for plans as functions, but for `user` of a pointer");
+    unfit("double f(double *x: point)", WG_SYNTAX, "prototype:1:10: roles are for plans as functions, but for `user` of a pointer");
     unfit("double f(void)", WG_ARGUMENT, "prototype:1:1: it has no operand");
     unfit("double *f(double)", WG_UNSUPPORTED, "prototype:1:1: a pointer that is returned is no result");
     unfit("double f(double x, double *y)", WG_UNSUPPORTED, "prototype:1:1: an op has one result: this returns a value and writes an array");

@@ -19,7 +19,7 @@ class Error(c.Structure):
 class Binding(c.Structure):
     _fields_ = [("prototype", c.c_char_p), ("library", c.c_char_p), ("function", c.c_void_p), ("name", c.c_char_p),
                 ("derivative", c.c_char_p), ("vjp", c.c_char_p), ("derivative_function", c.c_void_p), ("vjp_function", c.c_void_p),
-                ("from_", c.c_double), ("to", c.c_double), ("serial", c.c_bool), ("nan", c.c_bool), ("after", c.c_char_p)]
+                ("from_", c.c_double), ("to", c.c_double), ("serial", c.c_bool), ("nan", c.c_bool), ("user", c.c_void_p), ("after", c.c_char_p)]
 
 
 F64 = 2
