@@ -17,7 +17,7 @@ static wg_var sum(wg_var v) { return wg_sum(v, 1, last_axis, true); }
 static wg_var mean(wg_var v) { return wg_mean(v, 1, last_axis, true); }
 
 /* clang-format off */
-static const wg_function table[] = {
+static const wg_cell_function table[] = {
     {"softmax", WG_FUNCTION_SAME, 1, 1, 1, softmax},
     {"log_softmax", WG_FUNCTION_SAME, 1, 1, 1, log_softmax},
     {"layer_norm", WG_FUNCTION_SAME, 1, 1, 1, layer_norm},
@@ -67,17 +67,17 @@ static int count_arguments(const char *arguments) {
     return n;
 }
 
-wg_function wg__function_at(const wg_foreign *foreign, int number) {
+wg_cell_function wg__function_at(const wg_foreign *foreign, int number) {
     if (number < WG_LEN(table))
         return table[number];
     if (number >= first_foreign()) {
         const wg_op *op = wg_foreign_op(foreign, number - first_foreign());
         wg_function_kind kind = op->kind == WG_POINTWISE ? WG_FUNCTION_POINTWISE : WG_FUNCTION_FOREIGN;
-        return (wg_function){op->name, kind, op->arity, op->arity, op->arity, NULL};
+        return (wg_cell_function){op->name, kind, op->arity, op->arity, op->arity, NULL};
     }
     const wg_op_entry *entry = &wg_op_list()[number - WG_LEN(table)];
     int n = count_arguments(entry->arguments);
-    return (wg_function){entry->name, WG_FUNCTION_POINTWISE, n, n, entry->op->arity, NULL};
+    return (wg_cell_function){entry->name, WG_FUNCTION_POINTWISE, n, n, entry->op->arity, NULL};
 }
 
 const wg_op *wg__function_op(const wg_foreign *foreign, int number) {
@@ -86,4 +86,4 @@ const wg_op *wg__function_op(const wg_foreign *foreign, int number) {
                                       : wg_foreign_op(foreign, number - first_foreign());
 }
 
-const wg_function *wg__function_row(int number) { return &table[number]; }
+const wg_cell_function *wg__function_row(int number) { return &table[number]; }

@@ -92,21 +92,21 @@ typedef enum wg_function_kind {
     WG_FUNCTION_LATER      /* known, and not supported yet */
 } wg_function_kind;
 
-typedef struct wg_function {
+typedef struct wg_cell_function {
     const char *name;
     wg_function_kind kind;
     int least, most; /* arguments; most -1: any number */
     int values;      /* arguments that are values; the rest are numbers or lengths */
     wg_var (*build)(wg_var v); /* SAME and REDUCE: what records it */
-} wg_function;
+} wg_cell_function;
 
 /* A function's number (the symbol of a CALL, and of an operator that is an op), -1 if there is none of that name; and
  * back. foreign: where C functions are bound, or NULL. */
 int wg__function_find(const wg_foreign *foreign, const char *name);
-wg_function wg__function_at(const wg_foreign *foreign, int number);
+wg_cell_function wg__function_at(const wg_foreign *foreign, int number);
 /* For recording: the op of a pointwise function or of a C function, NULL of another; and that other's row. */
 const wg_op *wg__function_op(const wg_foreign *foreign, int number);
-const wg_function *wg__function_row(int number);
+const wg_cell_function *wg__function_row(int number);
 
 /* A cell's text, read, named and shaped. */
 typedef struct wg_lang {

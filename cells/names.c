@@ -116,7 +116,7 @@ static void resolve_number(wg_reader *reader, wg_ast *ast, bool length) {
 }
 
 /* What argument i of a function is: 'v'alue, 'n'umber, 'l'ength. */
-static char argument_kind(const wg_function *function, int i) {
+static char argument_kind(const wg_cell_function *function, int i) {
     switch (function->kind) {
     case WG_FUNCTION_SLICE: return i ? 'l' : 'v';
     case WG_FUNCTION_DROPOUT: return i ? 'n' : 'v';
@@ -126,7 +126,7 @@ static char argument_kind(const wg_function *function, int i) {
     }
 }
 
-static bool check_call(wg_reader *reader, const wg_ast *ast, const wg_function *function) {
+static bool check_call(wg_reader *reader, const wg_ast *ast, const wg_cell_function *function) {
     if (ast->symbol < 0) {
         int param = wg__lang_find(reader->lang, ast->name);
         wg__reader_fail(reader, WG_NOT_FOUND, ast->line, ast->column, "there is no function '%s'%s",
@@ -146,7 +146,7 @@ static bool check_call(wg_reader *reader, const wg_ast *ast, const wg_function *
 }
 
 static void resolve_call(wg_reader *reader, wg_ast *ast, int equation) {
-    wg_function function = {0};
+    wg_cell_function function = {0};
     ast->symbol = wg__function_find(reader->lang->foreign, ast->name);
     if (ast->symbol >= 0)
         function = wg__function_at(reader->lang->foreign, ast->symbol);

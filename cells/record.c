@@ -158,7 +158,7 @@ static wg_var call(wg_step *step, const wg_ast *ast) {
         return foreign(step, op, ast);
     if (op)
         return op->kind == WG_POINTWISE && op->arity == ast->n ? pointwise(step, op, ast) : unsupported(step, ast->name);
-    const wg_function *row = wg__function_row(ast->symbol);
+    const wg_cell_function *row = wg__function_row(ast->symbol);
     wg_var v;
     switch (row->kind) {
     case WG_FUNCTION_SAME:

@@ -198,7 +198,7 @@ static int read_foreign(shaping *s, const wg_ast *ast) {
 }
 
 static int read_call(shaping *s, const wg_ast *ast) {
-    wg_function function = wg__function_at(s->reader->lang->foreign, ast->symbol);
+    wg_cell_function function = wg__function_at(s->reader->lang->foreign, ast->symbol);
     switch (function.kind) {
     case WG_FUNCTION_POINTWISE:
         return read_operation(s, ast, WG_POINTWISE_CONSTRAINT, function.values, ast->name);

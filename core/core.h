@@ -48,10 +48,12 @@ wg_shape_name wg__shape_name(const wg_shape *shape);
 #define WG_SHAPE_TEXT(shape) (wg__shape_name(shape).text)
 /* Row-major strides. */
 void wg__dense_strides(const wg_shape *shape, int64_t *stride);
-/* From now on a tensor's data are elsewhere; the caller owns them. Raises the version. */
-void wg__tensor_move(wg_tensor *tensor, void *data);
 /* An axis that may count from the end, or -1 if out of range. */
 int wg__axis(int axis, int rank);
+
+/* The tensor's contents are those at `data` from now on, which are neither copied nor released. For a tensor of one owner's. Returns
+ * how many bytes further on that is than they were. */
+intptr_t wg__tensor_point(wg_tensor *tensor, void *data);
 
 /* Toward zero; what an i32 cannot hold becomes the nearest it can, NaN 0. */
 int32_t wg__to_i32(double x);

@@ -129,11 +129,6 @@ wg_tensor *wg_tensor_wrap(wg_memory *memory, wg_dtype dtype, int rank, const int
     return tensor;
 }
 
-void wg__tensor_move(wg_tensor *tensor, void *data) {
-    tensor->data = data;
-    tensor->version++;
-}
-
 wg_tensor *wg_tensor_copy(wg_memory *memory, const wg_tensor *tensor) {
     wg_tensor *copy = wg_tensor_new(memory, tensor->dtype, tensor->shape.rank, tensor->shape.dim);
     if (copy && wg_tensor_bytes(tensor))
@@ -166,6 +161,14 @@ size_t wg_tensor_bytes(const wg_tensor *tensor) {
 void *wg_tensor_write(wg_tensor *tensor) {
     tensor->version++;
     return tensor->data;
+}
+
+intptr_t wg__tensor_point(wg_tensor *tensor, void *data) {
+    intptr_t by = (intptr_t)data - (intptr_t)tensor->data;
+    uint64_t version = atomic_load_explicit(&tensor->version, memory_order_relaxed);
+    atomic_store_explicit(&tensor->version, version + 1, memory_order_relaxed); /* one owner: no other raises it */
+    tensor->data = data;
+    return by;
 }
 
 double wg_tensor_get(const wg_tensor *tensor, int64_t index) {

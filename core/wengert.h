@@ -851,29 +851,36 @@ typedef struct wg_function wg_function;
 
 typedef struct wg_function_options {
     int n; /* leaf tensors that roles name: `in K` is leaf[K], `point` is leaf[0] */
-    wg_tensor *const *leaf;
+    wg_tensor *const *leaf; /* read only while the function is made */
     int most;           /* calls at once, each in a workspace of its own; more wait. 0: as many as come. 1: one by one */
-    wg_run_options run; /* of every call; zeroed: one thread */
-    void (*failed)(void *user, const wg_error *error); /* told when a call fails, on its thread; may be NULL */
+    wg_run_options run; /* of every call; `threads` 0: one */
+    void (*failed)(void *user, const wg_error *error); /* told of every call that fails, on its thread, before it returns; may be NULL */
     void *user;
 } wg_function_options;
 
-/* prototype: the C type, and after each parameter or field ':' and its role; after the type, that of the result:
- *   point, in K     the contents of leaf[0], leaf[K]: an array that is read where it lies, or a number
- *   value, out K    output 0, output K of the plan: an array that is written where it lies, or a number; also the result's role
- *   gradient        the same as out 1. A NULL is not written
- *   size, size K    the number of elements of leaf[0], leaf[K]: a call with another fails
- *   stride          of the pointers of the struct it stands in: a call with another than 1 fails
- *   user            the caller's: passed by
- *   status          the result: 0, or 1 if the call failed
- * without a role: passed by. A pointer to a struct is looked into. "(*)" or any name:
+/* prototype: the C type, and after each parameter or field ':' and its role; at the end, that of the result:
+ *   point, in K       the contents of leaf[0], leaf[K]: an array that is read where it lies, or a number
+ *   value, out K      output 0, output K of the plan: an array that is written where it lies, or a number; also the result's role
+ *   gradient          the same as out 1
+ *   size, size K      the number of elements of leaf[0], leaf[K]: a call with another fails
+ *   count, count K    the number of elements of output 0, output K: the same
+ *   stride            of the pointers of the struct it stands in: a call with another than 1 fails
+ *   user              the caller's: passed by
+ *   status            the result: 0, or 1 if the call failed
+ * without a role: passed by; as the result, zero. A pointer to a struct is looked into, a struct by value as well. "(*)" or any name:
  *   "double (*)(unsigned n: size, const double *x: point, double *grad: gradient, void *data: user): value"
- * A call that fails writes NaN to what it returns as a value, and to its outputs. A plan with stores takes one call at a time. Leaves
- * without a role are read as they are. The plan must outlive the function.
- * NULL on failure: WG_SYNTAX, WG_UNSUPPORTED (also: the system allows no executable closures), WG_DTYPE (the C type is not the
- * leaf's or output's), WG_NOT_FOUND (no such leaf or output), WG_ARGUMENT, WG_MEMORY, WG_LIMIT. */
+ * The elements of an array are of the tensor's type: float, double, or a signed integer of 4 bytes. A number stands for one element and
+ * is of any type: an integer that cannot hold what it is to is a failed call. A NULL for an output is not written. Arrays may overlap.
+ * A call that fails writes NaN to what it returns as a number and to its outputs (the least int to arrays of int, -1 to other integers),
+ * but no more elements than its sizes say there are. A plan with stores takes one call at a time. Leaves without a role are read as
+ * they are. Calls may go on inside other calls, also of the same function: where no more may, WG_CONFLICT, if the thread is in a call
+ * of it already. The plan must outlive the function, which takes its memory where the plan does: a workspace for each call at once.
+ * NULL on failure: WG_SYNTAX (also: no such role), WG_UNSUPPORTED (also: the system allows no executable closures), WG_DTYPE (the C type
+ * is not the leaf's or output's), WG_SHAPE (a number or an array of fixed length for a tensor of another), WG_NOT_FOUND (no such leaf
+ * or output, or the plan does not read that leaf), WG_CONFLICT (two places for one leaf or output; the plan stores to the leaf),
+ * WG_ARGUMENT (also: an output that is const or passed by value), WG_MEMORY, WG_LIMIT. */
 WG_API wg_function *wg_plan_function(const wg_plan *plan, const char *prototype, const wg_function_options *options, wg_error *error);
-/* What to hand over, cast to the type of the prototype. */
+/* What to hand over, cast to the type of the prototype: good until wg_function_free. Any thread may call it. */
 WG_API void (*wg_function_pointer(const wg_function *function))(void);
 /* The first failure since the last look, which this forgets; WG_OK if none. */
 WG_API wg_status wg_function_status(wg_function *function, wg_error *error);

@@ -33,11 +33,13 @@ static void keep_constants(wg_plan *plan) {
     }
 }
 
-/* Of memory that a caller may move: the slot of the tensor that a value lies in, or, behind all of them, the output; or -1. */
-static int64_t slot_of(const wg_program *p, uint32_t id) {
+/* The movable place that a value lies in: a slot, or behind them an output; or -1. */
+static int64_t place_of(const wg_program *p, uint32_t id) {
     const wg_value *base = &p->values[p->values[id].base];
-    return base->space == WG_IN_TENSOR ? (int64_t)base->index : base->space == WG_IN_OUTPUT ? p->tensor_count + (int64_t)base->index : -1;
+    return base->space == WG_IN_TENSOR ? (int64_t)base->index : base->space == WG_IN_OUTPUT ? p->tensor_count + base->index : -1;
 }
+
+static int64_t place_count(const wg_program *p) { return p->tensor_count + p->output_count; }
 
 static bool is_scalar_map(const wg_instruction *i) {
     return i->op->kind == WG_POINTWISE && i->shape->count == 1 && i->n <= 3 && i->op->map[i->dtype - WG_F32];
@@ -48,50 +50,68 @@ static bool begins_loop(const wg_program *p, int64_t id) {
     return p->list[id].loop && p->loops[p->list[id].loop - 1].from == id;
 }
 
-static void count_use(int64_t slot, int64_t *fill, int64_t *total) {
-    if (slot >= 0)
-        fill[slot + 1]++, ++*total;
+/* Calls use(user, place, operand, value) for every operand and result of a kernel that lies in a movable place. */
+typedef void use_seen(void *user, int64_t place, uint32_t operand, uint32_t value);
+static void for_uses(const wg_program *p, uint32_t id, use_seen *use, void *user) {
+    const wg_instruction *i = &p->list[id];
+    for (uint32_t k = 0; k < i->n; k++)
+        if (place_of(p, wg__reads_const(i)[k]) >= 0)
+            use(user, place_of(p, wg__reads_const(i)[k]), k, wg__reads_const(i)[k]);
+    if (place_of(p, id) >= 0)
+        use(user, place_of(p, id), WG_USE_RESULT, id);
 }
 
-/* Counts what a workspace will need, and sorts the kernels' reads of tensors, and their reads and writes of outputs, by slot. */
+/* uses are counted, then sorted by place. */
+typedef struct sorting {
+    wg_plan *plan;
+    int64_t *fill;
+} sorting;
+
+static void count_use(void *user, int64_t place, uint32_t operand, uint32_t value) {
+    (void)operand, (void)value;
+    ((sorting *)user)->plan->use_from[place + 1]++;
+}
+
+static void note_use(void *user, int64_t place, uint32_t operand, uint32_t value) {
+    sorting *s = user;
+    s->plan->uses[s->fill[place]++] = (wg_use){(uint32_t)s->plan->task_count, operand, value};
+}
+
+/* Room for the uses, of which there are so many in each place; false when out of memory. */
+static bool count_uses(sorting *s) {
+    wg_plan *plan = s->plan;
+    const wg_program *p = plan->program;
+    int64_t places = place_count(p);
+    s->fill = wg__take(plan->memory, wg__size((size_t)places, sizeof *s->fill, 0));
+    plan->use_from = wg__take0(plan->memory, wg__size((size_t)places + 1, sizeof *plan->use_from, 0));
+    for (uint32_t id = 1; plan->use_from && id < p->count; id++)
+        if (wg__computes(p, id))
+            for_uses(p, id, count_use, s);
+    for (int64_t k = 0; plan->use_from && k < places; k++)
+        plan->use_from[k + 1] += plan->use_from[k];
+    if (s->fill && plan->use_from)
+        memcpy(s->fill, plan->use_from, (size_t)places * sizeof *s->fill);
+    plan->uses = plan->use_from ? wg__take(plan->memory, wg__size((size_t)plan->use_from[places], sizeof *plan->uses, 0)) : NULL;
+    return s->fill && plan->uses;
+}
+
+/* Counts what a workspace will need, and sorts the uses of tensors and outputs. */
 static bool count_tasks(wg_plan *plan) {
     const wg_program *p = plan->program;
-    const size_t slots = (size_t)p->tensor_count + (size_t)p->output_count;
-    int64_t total = 0, *fill = wg__take0(plan->memory, wg__size(slots + 1, sizeof *fill, 0));
-    plan->use_from = wg__take0(plan->memory, wg__size(slots + 1, sizeof *fill, 0));
-    for (int64_t id = 1; fill && id < p->count; id++) {
-        if (!wg__computes(p, id))
-            continue;
-        count_use(slot_of(p, (uint32_t)id), fill, &total);
-        for (uint32_t k = 0; k < p->list[id].n; k++)
-            count_use(slot_of(p, wg__reads_const(&p->list[id])[k]), fill, &total);
-    }
-    plan->uses = wg__take(plan->memory, wg__size((size_t)total, sizeof *plan->uses, 0));
-    if (!fill || !plan->use_from || !plan->uses) {
-        wg__give(plan->memory, fill);
-        return false;
-    }
-    for (size_t s = 0; s < slots; s++)
-        plan->use_from[s + 1] = fill[s + 1] += fill[s];
-    for (int64_t id = 1; id < p->count; id++) {
+    sorting s = {.plan = plan};
+    bool good = count_uses(&s);
+    for (uint32_t id = 1; good && id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
         plan->task_count += begins_loop(p, id);
         if (!wg__computes(p, id))
             continue;
-        if (slot_of(p, (uint32_t)id) >= 0)
-            plan->uses[fill[slot_of(p, (uint32_t)id)]++] = (wg_tensor_use){(uint32_t)plan->task_count, WG_USE_RESULT, (uint32_t)id};
-        for (uint32_t k = 0; k < i->n; k++) {
-            uint32_t in = wg__reads_const(i)[k];
-            int64_t slot = slot_of(p, in);
-            if (slot >= 0)
-                plan->uses[fill[slot]++] = (wg_tensor_use){(uint32_t)plan->task_count, k, in};
-        }
+        for_uses(p, id, note_use, &s);
         plan->task_count++;
         if (!is_scalar_map(i))
             plan->call_count++, plan->array_count += i->n;
     }
-    wg__give(plan->memory, fill);
-    return true;
+    wg__give(plan->memory, s.fill);
+    return good;
 }
 
 static bool make_loops(wg_plan *plan) {
@@ -321,18 +341,19 @@ static wg_status may_bind(const wg_workspace *w, int64_t slot, const wg_tensor *
     return WG_OK;
 }
 
-/* Tells the kernels where a slot's memory is now; loops ask at each run. */
-static void settle_slot(wg_workspace *w, int64_t slot) {
-    for (int64_t u = w->plan->use_from[slot]; u < w->plan->use_from[slot + 1]; u++) {
-        const wg_tensor_use *use = &w->plan->uses[u];
-        wg_task *task = &w->tasks[use->task];
-        void *at = wg__address(w, use->value);
-        if (use->operand == WG_USE_RESULT)
-            *(task->map ? &task->out : &task->call->out.data) = at;
-        else if (task->map)
-            task->in[use->operand] = at;
-        else
-            ((wg_array *)task->call->in)[use->operand].data = at;
+static char **use_at(const wg_workspace *w, const wg_use *use) {
+    wg_task *task = &w->tasks[use->task];
+    if (task->map)
+        return (char **)(use->operand == WG_USE_RESULT ? &task->out : (void **)(uintptr_t)&task->in[use->operand]);
+    return (char **)(use->operand == WG_USE_RESULT ? &task->call->out.data : &((wg_array *)task->call->in)[use->operand].data);
+}
+
+/* A place lies so many bytes further on. */
+static void move_uses(wg_workspace *w, int64_t place, intptr_t by) {
+    const wg_plan *plan = w->plan;
+    for (const wg_use *use = plan->uses + plan->use_from[place], *end = plan->uses + plan->use_from[place + 1]; use < end; use++) {
+        char **at = use_at(w, use);
+        *at = (char *)((uintptr_t)*at + (uintptr_t)by);
     }
 }
 
@@ -340,24 +361,23 @@ void wg__bind(wg_workspace *w, int64_t slot, wg_tensor *other) {
     if (w->bound[slot] == other)
         return;
     wg_tensor *before = w->bound[slot];
+    intptr_t by = (intptr_t)wg_tensor_data(other) - (intptr_t)wg_tensor_data(before);
     w->bound[slot] = wg_tensor_retain(other);
     wg_tensor_free(before);
-    settle_slot(w, slot);
+    move_uses(w, slot, by);
 }
 
-void wg__move_input(wg_workspace *w, int64_t slot, void *data) {
-    if (wg_tensor_write(w->bound[slot]) == data)
-        return;
-    wg__tensor_move(w->bound[slot], data);
-    settle_slot(w, slot);
+static void point(wg_workspace *w, wg_tensor *tensor, int64_t place, void *data) {
+    intptr_t by = wg__tensor_point(tensor, data);
+    if (by)
+        move_uses(w, place, by);
 }
 
-void wg__move_output(wg_workspace *w, int i, void *data) {
-    if (wg_tensor_data(w->outputs[i]) == data)
-        return;
-    wg__tensor_move(w->outputs[i], data);
-    settle_slot(w, w->plan->program->tensor_count + i);
-}
+void wg__bind_data(wg_workspace *w, int64_t slot, void *data) { point(w, w->bound[slot], slot, data); }
+void wg__output_data(wg_workspace *w, int i, void *data) { point(w, w->outputs[i], w->plan->program->tensor_count + i, data); }
+
+int64_t wg__slot_uses(const wg_plan *plan, int64_t slot) { return plan->use_from[slot + 1] - plan->use_from[slot]; }
+int64_t wg__output_uses(const wg_plan *plan, int i) { return wg__slot_uses(plan, plan->program->tensor_count + i); }
 
 wg_status wg__rebind(wg_workspace *w, int64_t slot, wg_tensor *other, wg_error *error) {
     wg_status status = may_bind(w, slot, other, error);

@@ -4,11 +4,11 @@
 
 #include "profile.h"
 
-/* An operand of a kernel, or its result, that lies in a tensor or output, to be set again when that is elsewhere. */
-typedef struct wg_tensor_use {
+/* An operand or result of a kernel that lies in a tensor or an output, to be set again when that lies elsewhere. */
+typedef struct wg_use {
     uint32_t task, operand, value;
-} wg_tensor_use;
-#define WG_USE_RESULT UINT32_MAX /* as the operand */
+} wg_use;
+#define WG_USE_RESULT UINT32_MAX
 
 struct wg_plan {
     wg_memory *memory;
@@ -20,7 +20,7 @@ struct wg_plan {
     bool small;                  /* runs on one thread */
     int lanes;
     double *constants;      /* 8 bytes each, of any type */
-    wg_tensor_use *uses;    /* by slot; behind the tensors' stand the outputs' */
+    wg_use *uses;           /* by slot, then by output */
     int64_t *use_from;      /* of each, and one more */
     bool *stored;           /* by slot: a store goes there */
     wg_workspace *own;
@@ -62,13 +62,15 @@ void *wg__address(const wg_workspace *workspace, uint32_t id);
 wg_plan *wg__plan_new(wg_program *program, const wg_run_options *run, wg_error *error);
 /* Binds a slot to a tensor that is known to fit. */
 void wg__bind(wg_workspace *workspace, int64_t slot, wg_tensor *other);
+/* The tensor bound to a slot, which must be this workspace's alone, and output i: they lie at `data` from now on, another for each run
+ * if need be. Costs nothing but a look where that is as it was, else some nanoseconds a use. */
+void wg__bind_data(wg_workspace *workspace, int64_t slot, void *data);
+void wg__output_data(wg_workspace *workspace, int i, void *data);
+/* How many uses those are; in loops there are none. */
+int64_t wg__slot_uses(const wg_plan *plan, int64_t slot);
+int64_t wg__output_uses(const wg_plan *plan, int i);
 /* wg_workspace_rebind by the slot's index. */
 wg_status wg__rebind(wg_workspace *workspace, int64_t slot, wg_tensor *other, wg_error *error);
-
-/* The memory of a bound tensor, or of an output, is the caller's from now on: nothing is copied. The tensor must be the workspace's
- * alone. */
-void wg__move_input(wg_workspace *workspace, int64_t slot, void *data);
-void wg__move_output(wg_workspace *workspace, int i, void *data);
 
 /* cost.c: what the program computes and moves in a run: see wg_plan_size. */
 double wg__program_flops(const wg_program *program);

@@ -1,477 +1,858 @@
-/* Plans as C functions: every role and type, several threads, nesting, release, failures. */
-#include "taped.h"
+/* Plans as C functions: every role and type, threads, nesting, failures; results against wg_eval or the plan's own runs. */
+#include "suite.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+#if defined(__SSE__)
+#include <immintrin.h>
+#endif
 
+#include "drawn_cell.h"
 #include "failing.h"
 #include "function.h"
+#include "random_graph.h"
+#include "taped.h"
 #include "wengert/notation.h"
 
-/* sum of x^3 and its gradient, over n numbers. */
-typedef struct cubes {
+enum { MOST = 4 };
+
+/* A graph, its plan and that as a function. */
+typedef struct subject {
     wg_tape *tape;
-    wg_tensor *point;
+    wg_tensor *leaf[MOST];
+    wg_var x[MOST], y[MOST];
+    int leaves, outputs;
     wg_plan *plan;
-} cubes;
+    wg_function *f;
+} subject;
 
-static cubes cubes_of(wg_memory *memory, wg_dtype dtype, int64_t n) {
-    cubes c = {.tape = wg_tape_new(memory), .point = wg_tensor_new(memory, dtype, 1, &n)};
-    wg_var x = wg_leaf(c.tape, c.point), d, y = wg_sum(mul(square(x), x), 0, NULL, false);
-    cr_assert_eq(wg_grad(y, 1, &x, &d), WG_OK);
+static subject begin(void) { return (subject){.tape = wg_tape_new(NULL)}; }
+
+/* A leaf of small numbers, which no call uses. */
+static wg_var leaf(subject *s, wg_dtype dtype, int rank, const int64_t *dim) {
+    s->leaf[s->leaves] = taped_random(NULL, dtype, rank, dim, 1 + (uint64_t)s->leaves);
+    s->x[s->leaves] = wg_leaf(s->tape, s->leaf[s->leaves]);
+    return s->x[s->leaves++];
+}
+static wg_var row(subject *s, wg_dtype dtype, int64_t n) { return leaf(s, dtype, 1, &n); }
+static wg_var scalar(subject *s) { return leaf(s, WG_F64, 0, NULL); }
+
+static void compile(subject *s) {
     wg_error error = {0};
-    c.plan = wg_compile(2, (const wg_var[]){y, d}, &(wg_compile_options){.validate = true}, &error);
-    cr_assert_not_null(c.plan, "%s", error.text);
-    return c;
+    cr_assert_eq(wg_tape_status(s->tape), WG_OK, "%s", wg_tape_message(s->tape));
+    s->plan = wg_compile(s->outputs, s->y, &(wg_compile_options){.validate = true}, &error);
+    cr_assert_not_null(s->plan, "%s", error.text);
 }
 
-static void cubes_free(cubes *c) {
-    wg_plan_free(c->plan);
-    wg_tensor_free(c->point);
-    wg_tape_free(c->tape);
-}
-
-static wg_function *made(const wg_plan *plan, const char *prototype, int n, wg_tensor *const *leaf) {
+static void (*function_of(subject *s, const char *prototype, wg_function_options options))(void) {
     wg_error error = {0};
-    wg_function *f = wg_plan_function(plan, prototype, &(wg_function_options){.n = n, .leaf = leaf}, &error);
-    cr_assert_not_null(f, "%s", error.text);
-    return f;
+    options.n = s->leaves;
+    options.leaf = s->leaf;
+    if (!s->plan)
+        compile(s);
+    wg_function_free(s->f);
+    s->f = wg_plan_function(s->plan, prototype, &options, &error);
+    cr_assert_not_null(s->f, "%s: %s", prototype, error.text);
+    return wg_function_pointer(s->f);
+}
+#define FUNCTION(s, prototype, ...) function_of(s, prototype, (wg_function_options){__VA_ARGS__})
+
+static void end(subject *s) {
+    cr_expect_eq(wg_function_free(s->f), WG_OK);
+    wg_plan_free(s->plan);
+    wg_tape_free(s->tape);
+    for (int k = 0; k < s->leaves; k++)
+        wg_tensor_free(s->leaf[k]);
 }
 
-static void freed(wg_function *f) { cr_assert_eq(wg_function_free(f), WG_OK); }
+/* The call before was good. */
+#define CALLED(s)                                                                                                                    \
+    do {                                                                                                                             \
+        wg_error error_ = {0};                                                                                                       \
+        cr_assert_eq(wg_function_status((s)->f, &error_), WG_OK, "%s", error_.text);                                                 \
+    } while (0)
 
-/* The function's pointer as one of this type. */
-#define AS(type, f) ((type)wg_function_pointer(f))
-
-typedef double objective(unsigned n, const double *x, double *grad, void *data);
-static const char objective_text[] = "double (*)(unsigned n: size, const double *x: point, double *grad: gradient, void *data: user): value";
-
-Test(function, a_plan_is_an_objective_with_its_gradient) {
-    cubes c = cubes_of(NULL, WG_F64, 3);
-    wg_function *f = made(c.plan, objective_text, 1, &c.point);
-    objective *call = AS(objective *, f);
-    double x[3] = {1, 2, 3}, g[3] = {0};
-    cr_assert_eq(call(3, x, g, NULL), 36);
-    cr_assert(g[0] == 3 && g[1] == 12 && g[2] == 27);
-    x[0] = -1;
-    cr_assert_eq(call(3, x, NULL, NULL), 34, "a NULL is not written");
-    cr_assert_eq(g[0], 3);
-    double other[3] = {0};
-    cr_assert_eq(call(3, x, other, &c), 34);
-    cr_assert(other[2] == 27 && g[2] == 27);
-    wg_tensor_fill(c.point, 2);
-    cr_assert_eq(wg_run(c.plan, NULL), WG_OK);
-    cr_assert_eq(wg_tensor_get(wg_plan_output(c.plan, 0), 0), 24, "the plan's own workspace is as it was");
-    cr_assert_eq(wg_function_status(f, NULL), WG_OK);
-    freed(f);
-    freed(NULL);
-    cubes_free(&c);
+/* It failed with this status, and its message has these words; the next look finds nothing. */
+static void failed_with(subject *s, wg_status status, const char *words) {
+    wg_error error = {0};
+    cr_assert_eq(wg_function_status(s->f, &error), status, "%s", error.text);
+    cr_assert_eq(error.status, status);
+    cr_assert(strstr(error.text, words), "'%s' is not in: %s", words, error.text);
+    cr_assert_eq(wg_function_status(s->f, NULL), WG_OK);
 }
 
-Test(function, arrays_may_lie_anywhere_their_elements_may) {
-    cubes c = cubes_of(NULL, WG_F32, 37);
-    wg_function *f = made(c.plan, "float f(const float *x: in 0, float *g: out 1): out 0", 1, &c.point);
-    float *block = malloc(200 * sizeof *block), *x = block + 1, *g = block + 101, sum = 0;
-    for (int i = 0; i < 37; i++)
-        x[i] = (float)i / 8, sum += x[i] * x[i] * x[i];
-    float y = AS(float (*)(const float *, float *), f)(x, g);
-    cr_assert_float_eq(y, sum, 1e-3);
-    for (int i = 0; i < 37; i++)
-        cr_assert_float_eq(g[i], 3 * x[i] * x[i], 1e-5);
-    free(block);
-    freed(f);
-    cubes_free(&c);
+static bool same_bytes(const void *a, const void *b, size_t bytes) { return memcmp(a, b, bytes) == 0; }
+static bool same_bits(const void *got, const wg_tensor *want) { return same_bytes(got, wg_tensor_data(want), wg_tensor_bytes(want)); }
+
+/* y[i] by wg_eval with these contents of leaf 0. */
+static wg_tensor *evaluated(subject *s, int i, const void *x) {
+    wg_tensor *out = NULL, *before = wg_tensor_copy(NULL, s->leaf[0]);
+    wg_error error = {0};
+    size_t bytes = wg_tensor_bytes(before);
+    memcpy(wg_tensor_write(s->leaf[0]), x, bytes);
+    cr_assert_eq(wg_eval(1, &s->y[i], &out, &error), WG_OK, "%s", error.text);
+    memcpy(wg_tensor_write(s->leaf[0]), wg_tensor_data(before), bytes);
+    wg_tensor_free(before);
+    return out;
 }
 
-/* A number squared, less 3, returned and taken as each type of C. */
-#define NUMBERS(X)                                                                                                             \
-    X(char, "char", -2, 1) X(int8_t, "int8_t", -2, 1) X(uint8_t, "uint8_t", 15, 222) X(int16_t, "short", 100, 9997)            \
-    X(uint16_t, "unsigned short", 200, 39997) X(int, "int", 1, -2) X(unsigned, "unsigned", 40000, 1599999997)                  \
-    X(long, "long", 100000, 9999999997) X(size_t, "size_t", 3, 6) X(long long, "long long", -3, 6) X(float, "float", 0.5f, -2.75f) \
-    X(double, "double", 1.5, -0.75)
+/* Whether an array has the bits that wg_eval gives output i at x. */
+static bool is_value(subject *s, int i, const void *x, const void *got) {
+    wg_tensor *want = evaluated(s, i, x);
+    bool same = same_bits(got, want);
+    wg_tensor_free(want);
+    return same;
+}
 
-#define NUMBER_CASE(type, name, given, wanted)                                                                                 \
-    {                                                                                                                          \
-        wg_function *f = made(plan, name " f(" name " x: point): value", 1, &leaf);                                            \
-        cr_expect_eq(AS(type(*)(type), f)(given), wanted, "%s", name);                                                        \
-        freed(f);                                                                                                              \
+/* sum (x[i+1] - x[i]^2)^2 + sum (x[i] - 1)^2, and its gradient. */
+static subject valley(wg_dtype dtype, int64_t n) {
+    subject s = begin();
+    wg_var x = row(&s, dtype, n);
+    wg_var bend = sub(slice(x, 0, 1, n - 1), square(slice(x, 0, 0, n - 1)));
+    s.y[0] = add(taped_sum(square(bend)), taped_sum(square(sub(x, 1))));
+    wg_grad(s.y[0], 1, &x, &s.y[1]);
+    s.outputs = 2;
+    return s;
+}
+
+static void draw(double *x, int64_t n, uint64_t seed) {
+    wg_random random = {.seed = seed};
+    for (int64_t i = 0; i < n; i++)
+        x[i] = wg_random_normal(&random);
+}
+
+/* Memory for doubles that is aligned to 8 bytes and no more. */
+static double *odd_doubles(int64_t n, void **block) {
+    *block = aligned_alloc(64, (size_t)(n + 8) / 8 * 64 + 64);
+    return (double *)*block + 1;
+}
+
+/* ---- what optimisers call ---- */
+
+typedef double objective(unsigned n, const double *x, double *gradient, void *data);
+static const char objective_type[] =
+    "double (*)(unsigned n: size, const double *x: point, double *grad: gradient, void *data: user): value";
+
+Test(function, value_and_gradient_are_those_of_evaluation_wherever_the_arrays_lie) {
+    static const int64_t sizes[] = {2, 5, 8, 300, 20000};
+    for (int k = 0; k < WG_LEN(sizes); k++) {
+        int64_t n = sizes[k];
+        subject s = valley(WG_F64, n);
+        objective *f = (objective *)FUNCTION(&s, objective_type);
+        void *block[4];
+        double *x[2] = {odd_doubles(n, &block[0]), odd_doubles(n, &block[1])};
+        double *g[2] = {odd_doubles(n, &block[2]), odd_doubles(n, &block[3])};
+        for (int round = 0; round < 6; round++) {
+            double *at = x[round % 2], *gradient = round == 2 ? NULL : g[round / 2 % 2];
+            draw(at, n, 100 + (uint64_t)round);
+            memset(g[0], 0, (size_t)n * 8);
+            memset(g[1], 0, (size_t)n * 8);
+            double value = f((unsigned)n, at, gradient, &s);
+            CALLED(&s);
+            cr_assert(is_value(&s, 0, at, &value), "%lld elements, round %d", (long long)n, round);
+            cr_assert(!gradient || is_value(&s, 1, at, gradient), "%lld elements, round %d", (long long)n, round);
+            for (int j = 0; j < 2; j++)
+                cr_assert(g[j] == gradient || (g[j][0] == 0 && g[j][n - 1] == 0), "an array of an earlier call is written");
+        }
+        for (int j = 0; j < 4; j++)
+            free(block[j]);
+        end(&s);
+    }
+}
+
+Test(function, calls_leave_the_leaves_and_the_plans_own_run_alone) {
+    enum { N = 500 };
+    subject s = valley(WG_F64, N);
+    objective *f = (objective *)FUNCTION(&s, objective_type);
+    double x[N], g[N];
+    draw(x, N, 5);
+    cr_assert_eq(wg_run(s.plan, NULL), WG_OK);
+    wg_tensor *leaf = wg_tensor_copy(NULL, s.leaf[0]), *gradient = wg_tensor_copy(NULL, wg_plan_output(s.plan, 1));
+    f(N, x, g, NULL);
+    cr_assert(same_bits(wg_tensor_data(s.leaf[0]), leaf));
+    cr_assert(same_bits(wg_tensor_data(wg_plan_output(s.plan, 1)), gradient));
+    cr_assert_not(same_bits(g, gradient));
+    cr_assert_eq(wg_run(s.plan, NULL), WG_OK);
+    cr_assert(same_bits(wg_tensor_data(wg_plan_output(s.plan, 1)), gradient));
+    wg_tensor_free(leaf);
+    wg_tensor_free(gradient);
+    end(&s);
+}
+
+Test(function, array_may_be_read_and_written_in_one_place) {
+    enum { N = 200 };
+    subject s = valley(WG_F64, N);
+    void (*f)(const double *, double *) = (__typeof__(f))FUNCTION(&s, "void (*)(const double *x: point, double *g: gradient)");
+    for (int shift = 0; shift < 3; shift++) {
+        double x[N], room[N + 2];
+        draw(x, N, 7);
+        memcpy(room, x, sizeof x);
+        f(room, room + shift);
+        CALLED(&s);
+        cr_expect(is_value(&s, 1, x, room + shift), "%d elements further on", shift);
+    }
+    end(&s);
+}
+
+Test(function, two_outputs_may_be_asked_for_in_one_place) {
+    enum { N = 100 };
+    subject s = begin();
+    s.y[1] = mul(row(&s, WG_F64, N), 3), s.y[0] = exp(s.y[1]), s.outputs = 2; /* the later parameter's is made first */
+    void (*f)(const double *, double *, double *) = (__typeof__(f))FUNCTION(
+        &s, "void (*)(const double *: point, double *: out 0, double *: out 1)");
+    double at[N], a[N];
+    draw(at, N, 3);
+    f(at, a, a);
+    CALLED(&s);
+    cr_assert(is_value(&s, 1, at, a), "the later parameter's stays");
+    end(&s);
+}
+
+Test(function, not_a_number_and_infinity_pass_through) {
+    subject s = valley(WG_F64, 3);
+    objective *f = (objective *)FUNCTION(&s, objective_type);
+    double x[3] = {NAN, 1, 2}, g[3];
+    cr_expect(isnan(f(3, x, g, NULL)) && isnan(g[0]) && isnan(g[1]) && g[2] == 2 * (2 - 1) + 2 * (2 - 1), "%g", g[2]);
+    CALLED(&s);
+    x[0] = INFINITY;
+    cr_expect_eq(f(3, x, g, NULL), INFINITY);
+    CALLED(&s);
+    end(&s);
+}
+
+/* ---- types ---- */
+
+/* y = 3 x by numbers of each type, which hold it exactly. */
+#define NUMBER_TYPE(type, text, value)                                                                                               \
+    for (int dtype = WG_F32; dtype <= WG_I32; dtype++) {                                                                             \
+        subject s = begin();                                                                                                         \
+        s.y[0] = mul(leaf(&s, (wg_dtype)dtype, 0, NULL), 3), s.outputs = 1;                                                          \
+        type (*f)(type) = (__typeof__(f))FUNCTION(&s, text " (*)(" text " x: point): value");                                        \
+        type got = f((type)(value));                                                                                                 \
+        CALLED(&s);                                                                                                                  \
+        cr_expect_eq(got, (type)(3 * (value)), "%s: %g", text, (double)got);                                                         \
+        end(&s);                                                                                                                     \
     }
 
-Test(function, numbers_of_every_type_are_taken_and_returned) {
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *leaf = wg_tensor_new(NULL, WG_F64, 0, NULL);
-    wg_var y = sub(square(wg_leaf(tape, leaf)), 3);
-    wg_plan *plan = wg_compile(1, &y, NULL, NULL);
-    NUMBERS(NUMBER_CASE)
-    wg_function *f = made(plan, "signed char f(double x: point): value", 1, &leaf);
-    cr_assert_eq(AS(signed char (*)(double), f)(100), -1, "what does not fit is -1");
-    freed(f);
-    f = made(plan, "unsigned f(double x: point): value", 1, &leaf);
-    cr_assert_eq(AS(unsigned (*)(double), f)(1), 0);
-    freed(f);
-    wg_plan_free(plan);
-    wg_tensor_free(leaf);
-    wg_tape_free(tape);
+Test(function, numbers_of_every_c_type_are_converted) {
+    NUMBER_TYPE(float, "float", -1e6)
+    NUMBER_TYPE(double, "double", 12345)
+    NUMBER_TYPE(signed char, "signed char", -42)
+    NUMBER_TYPE(unsigned char, "unsigned char", 85)
+    NUMBER_TYPE(short, "short", -10000)
+    NUMBER_TYPE(unsigned short, "unsigned short", 20000)
+    NUMBER_TYPE(int, "int", -5000000)
+    NUMBER_TYPE(unsigned, "unsigned int", 5000000)
+    NUMBER_TYPE(long, "long", -5000000)
+    NUMBER_TYPE(unsigned long, "unsigned long", 5000000)
+    NUMBER_TYPE(long long, "long long", -5000000)
+    NUMBER_TYPE(size_t, "size_t", 5000000)
+    NUMBER_TYPE(int8_t, "int8_t", -42)
+    NUMBER_TYPE(uint64_t, "uint64_t", 5000000)
 }
 
-Test(function, leaves_of_f32_and_i32_take_numbers_and_what_does_not_fit_fails) {
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *leaf[2] = {wg_tensor_new(NULL, WG_F32, 0, NULL), wg_tensor_new(NULL, WG_I32, 0, NULL)};
-    wg_var y[2] = {mul(wg_leaf(tape, leaf[0]), 2), add(wg_leaf(tape, leaf[1]), 1)};
-    wg_plan *plan = wg_compile(2, y, NULL, NULL);
-    wg_function *f = made(plan, "int f(double a: in 0, double b: in 1, float *y: out 0, int *z: out 1): status", 2, leaf);
-    int (*call)(double, double, float *, int *) = AS(int (*)(double, double, float *, int *), f);
-    float a = 0;
-    int b = 0;
-    cr_assert_eq(call(1.5, 7, &a, &b), 0);
-    cr_assert(a == 3 && b == 8);
-    cr_assert_eq(call(1.5, 7.5, &a, &b), 1);
-    cr_assert(isnan(a) && b == INT32_MIN, "what a failed call leaves");
-    wg_error error = {0};
-    cr_assert_eq(wg_function_status(f, &error), WG_RANGE);
-    cr_assert_str_eq(error.text, "function: b is 7.5, not an i32");
-    freed(f);
-    wg_plan_free(plan);
-    wg_tensor_free(leaf[0]), wg_tensor_free(leaf[1]);
-    wg_tape_free(tape);
+Test(function, numbers_too_large_for_their_type_fail_the_call) {
+    subject s = begin();
+    s.y[0] = mul(scalar(&s), 2), s.outputs = 1;
+    signed char (*narrow)(double) = (__typeof__(narrow))FUNCTION(&s, "signed char (*)(double x: point): value");
+    cr_expect_eq(narrow(-20), -40);
+    CALLED(&s);
+    cr_expect_eq(narrow(64), -1);
+    failed_with(&s, WG_RANGE, "the result");
+    cr_expect_eq(narrow(0.25), -1);
+    failed_with(&s, WG_RANGE, "0.5");
+    unsigned short (*natural)(double) = (__typeof__(natural))FUNCTION(&s, "unsigned short (*)(double x: point): value");
+    cr_expect_eq(natural(3), 6);
+    cr_expect_eq(natural(-1), 65535);
+    failed_with(&s, WG_RANGE, "-2");
+    cr_expect_eq(natural(NAN), 65535);
+    failed_with(&s, WG_RANGE, "nan");
+    end(&s);
+    s = begin();
+    s.y[0] = leaf(&s, WG_I32, 0, NULL), s.outputs = 1;
+    double (*whole)(double) = (__typeof__(whole))FUNCTION(&s, "double (*)(double x: point): value");
+    cr_expect_eq(whole(-7), -7);
+    CALLED(&s);
+    cr_expect(isnan(whole(1.5)));
+    failed_with(&s, WG_RANGE, "x: 1.5 is no i32");
+    cr_expect(isnan(whole(3e9)));
+    failed_with(&s, WG_RANGE, "no i32");
+    end(&s);
 }
 
-typedef struct block_vector {
+Test(function, arrays_of_float_and_int_are_taken_as_they_are) {
+    enum { N = 60 };
+    subject s = begin();
+    wg_var x = row(&s, WG_F32, N), i = row(&s, WG_I32, N);
+    s.y[0] = mul(x, exp(x)), s.y[1] = add(mul(i, i), 1), s.outputs = 2;
+    int (*f)(const float *, const int *, float *, int *) = (__typeof__(f))FUNCTION(
+        &s, "int f(const float x[]: in 0, const int *i: in 1, float *y: out 0, int32_t *j: out 1): status");
+    float a[N], b[N];
+    int p[N], q[N];
+    for (int k = 0; k < N; k++)
+        a[k] = (float)k / 7, p[k] = 3 * k - 50;
+    cr_assert_eq(f(a, p, b, q), 0);
+    CALLED(&s);
+    cr_assert(is_value(&s, 0, a, b));
+    for (int k = 0; k < N; k++)
+        cr_assert_eq(q[k], p[k] * p[k] + 1);
+    end(&s);
+}
+
+typedef struct complex_number {
+    double dat[2];
+} complex_number;
+
+/* z^2 of (re, im). */
+Test(function, structs_go_by_value_both_ways) {
+    subject s = begin();
+    wg_var z = row(&s, WG_F64, 2), re = slice(z, 0, 0, 1), im = slice(z, 0, 1, 1);
+    wg_var part[2] = {sub(square(re), square(im)), mul(2, mul(re, im))};
+    s.y[0] = concat(2, part, 0), s.outputs = 1;
+    complex_number (*f)(complex_number) = (__typeof__(f))FUNCTION(
+        &s, "struct {double dat[2]: value;} (*)(struct {double dat[2]: point;} z)");
+    complex_number w = f((complex_number){{1, 2}});
+    CALLED(&s);
+    cr_assert(w.dat[0] == -3 && w.dat[1] == 4);
+    end(&s);
+    s = begin();
+    wg_var a = scalar(&s), b = scalar(&s);
+    s.y[0] = add(a, b), s.y[1] = mul(a, b), s.outputs = 2;
+    typedef struct { char tag; float a; long b; } two;
+    typedef struct { int sum; double product; } result;
+    result (*g)(two) = (__typeof__(g))FUNCTION(
+        &s, "struct {int sum: value; double product: out 1;} (*)(struct {char tag; float a: in 0; long b: in 1;} x)");
+    result got = g((two){'t', 2.5f, 4});
+    cr_assert(isnan(got.product));
+    cr_assert_eq(got.sum, -1);
+    failed_with(&s, WG_RANGE, "the result.sum");
+    got = g((two){'t', 3, 4});
+    CALLED(&s);
+    cr_assert(got.product == 12 && got.sum == 7);
+    end(&s);
+}
+
+typedef struct vector {
     size_t size, stride;
     double *data;
     void *block;
     int owner;
-} block_vector;
-#define VECTOR "struct {size_t size: size; size_t stride: stride; double *data: "
+} vector;
+#define VECTOR "struct {size_t size: size; size_t stride: stride; double *data: point; void *block; int owner;}"
+#define VECTOR_OUT "struct {size_t size: count 1; size_t stride: stride; double *data: gradient; void *block; int owner;}"
 
-Test(function, structs_are_looked_into) {
-    cubes c = cubes_of(NULL, WG_F64, 2);
-    wg_function *f = made(c.plan, "double f(const " VECTOR "point; void *block; int owner;} *x, void *data, " VECTOR "gradient; void *block; int owner;} *g): value",
-                          1, &c.point);
-    double (*call)(const block_vector *, void *, block_vector *) = AS(double (*)(const block_vector *, void *, block_vector *), f);
-    double x[4] = {1, 2, 3, 4}, g[2];
-    block_vector from = {2, 1, x, NULL, 0}, to = {2, 1, g, NULL, 0};
-    cr_assert_eq(call(&from, NULL, &to), 9);
-    cr_assert(g[0] == 3 && g[1] == 12);
-    wg_error error = {0};
-    from.stride = 2;
-    cr_assert(isnan(call(&from, NULL, &to)) && isnan(g[0]) && isnan(g[1]));
-    cr_assert_eq(wg_function_status(f, &error), WG_UNSUPPORTED);
-    cr_assert_str_eq(error.text, "function: stride is 2: arrays are read where they lie, without gaps");
-    from.stride = 1, from.size = 3;
-    error = (wg_error){0};
-    cr_assert(isnan(call(&from, NULL, &to)));
-    cr_assert(isnan(call(NULL, NULL, &to)));
-    cr_assert_eq(wg_function_status(f, &error), WG_SHAPE, "the first is kept");
-    cr_assert_str_eq(error.text, "function: size is 3, the leaf has 2 elements");
-    cr_assert_eq(wg_function_status(f, NULL), WG_OK, "and forgotten when it was read");
-    cr_assert(isnan(call(NULL, NULL, &to)));
-    error = (wg_error){0};
-    cr_assert_eq(wg_function_status(f, &error), WG_ARGUMENT);
-    cr_assert_str_eq(error.text, "function: the struct with size is NULL");
-    from = (block_vector){2, 1, NULL, NULL, 0};
-    cr_assert(isnan(call(&from, NULL, &to)));
-    error = (wg_error){0};
-    cr_assert_eq(wg_function_status(f, &error), WG_ARGUMENT);
-    cr_assert_str_eq(error.text, "function: data is NULL");
-    freed(f);
-    f = made(c.plan, "double f(struct {int n; struct {const double *x: point;} in;} s): value", 1, &c.point);
-    struct by_value {
-        int n;
-        struct {
-            const double *x;
-        } in;
-    } s = {7, {x}};
-    cr_assert_eq(AS(double (*)(struct by_value), f)(s), 9);
-    freed(f);
-    cubes_free(&c);
+/* As gsl_multimin's fdf. */
+Test(function, structs_behind_pointers_are_looked_into) {
+    enum { N = 40 };
+    subject s = valley(WG_F64, N);
+    void (*f)(const vector *, void *, double *, vector *) = (__typeof__(f))FUNCTION(
+        &s, "void (*)(const " VECTOR " *x, void *params, double *f: value, " VECTOR_OUT " *g)");
+    double at[N], g[2 * N], value;
+    draw(at, N, 11);
+    vector x = {N, 1, at, NULL, 0}, y = {N, 1, g, NULL, 0};
+    f(&x, NULL, &value, &y);
+    CALLED(&s);
+    cr_assert(is_value(&s, 0, at, &value) && is_value(&s, 1, at, g));
+    x.size = N - 1;
+    f(&x, NULL, &value, &y);
+    failed_with(&s, WG_SHAPE, "x.size: 39 elements, where leaf 0 has 40");
+    x.size = N, x.stride = 2;
+    f(&x, NULL, &value, &y);
+    cr_assert(isnan(value) && isnan(g[0]) && isnan(g[N - 1]));
+    failed_with(&s, WG_ARGUMENT, "x.stride: a stride of 2, not 1");
+    x.stride = 1, x.data = NULL;
+    f(&x, NULL, &value, &y);
+    failed_with(&s, WG_ARGUMENT, "x.data: a pointer is NULL");
+    f(NULL, NULL, &value, &y);
+    failed_with(&s, WG_ARGUMENT, "x.size: a pointer is NULL");
+    x.data = at, y.size = 7;
+    memset(g, 0, sizeof g);
+    f(&x, NULL, &value, &y);
+    failed_with(&s, WG_SHAPE, "g.size: 7 elements, where output 1 has 40");
+    cr_assert(isnan(g[6]) && g[7] == 0, "a failed call writes no further than the array is said to go");
+    y.size = N, y.stride = 2;
+    memset(g, 0, sizeof g);
+    f(&x, NULL, &value, &y);
+    failed_with(&s, WG_ARGUMENT, "g.stride: a stride of 2, not 1");
+    cr_assert(isnan(g[0]) && g[1] == 0 && isnan(g[2]) && isnan(g[2 * N - 2]) && g[2 * N - 1] == 0, "nor in between");
+    y.stride = 1, y.data = NULL;
+    f(&x, NULL, &value, &y);
+    CALLED(&s);
+    f(&x, NULL, NULL, &y);
+    CALLED(&s);
+    end(&s);
 }
 
-Test(function, qsort_takes_a_plan_as_its_comparator) {
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *leaf[2] = {wg_tensor_new(NULL, WG_F64, 0, NULL), wg_tensor_new(NULL, WG_F64, 0, NULL)};
-    wg_var a = abs(wg_leaf(tape, leaf[0])), b = abs(wg_leaf(tape, leaf[1])), y = sub(greater(a, b), less(a, b));
-    wg_plan *plan = wg_compile(1, &y, NULL, NULL);
-    wg_function *f = made(plan, "int (*)(const double *a: in 0, const double *b: in 1): value", 2, leaf);
-    double list[] = {3, -1, 2, -5, 0.5};
-    qsort(list, 5, sizeof *list, AS(int (*)(const void *, const void *), f));
-    const double sorted[] = {0.5, -1, 2, 3, -5};
-    cr_assert_eq(memcmp(list, sorted, sizeof list), 0);
-    freed(f);
-    wg_plan_free(plan);
-    wg_tensor_free(leaf[0]), wg_tensor_free(leaf[1]);
-    wg_tape_free(tape);
+/* Fortran gives all by pointers. */
+Test(function, sizes_and_numbers_may_lie_behind_pointers) {
+    subject s = valley(WG_F64, 3);
+    void (*f)(const int *, const double *, double *) = (__typeof__(f))FUNCTION(
+        &s, "void (*)(const int *n: size 0, const double *x: in 0, double *f: out 0)");
+    double x[3] = {1, 2, 3}, value = 0;
+    int n = 3;
+    f(&n, x, &value);
+    CALLED(&s);
+    cr_assert_eq(value, 1 + 1 + 0 + 1 + 4);
+    n = 2;
+    f(&n, x, &value);
+    cr_assert(isnan(value));
+    failed_with(&s, WG_SHAPE, "n: 2 elements");
+    end(&s);
 }
 
-Test(function, outputs_that_are_views_leaves_or_given_twice_are_written_where_the_caller_says) {
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *leaf[2] = {taped_random(NULL, WG_F64, 2, (const int64_t[]){2, 3}, 1), taped_scalar(NULL, WG_F64, 5)};
-    wg_tensor *unread = wg_tensor_new(NULL, WG_F64, 1, (const int64_t[]){4});
-    wg_var x = wg_leaf(tape, leaf[0]), k = wg_leaf(tape, leaf[1]), y = mul(x, k);
-    wg_plan *plan = wg_compile(4, (const wg_var[]){y, transpose(y), x, y}, NULL, NULL);
-    wg_tensor *named[] = {leaf[0], unread};
-    wg_function *f = made(plan, "int f(const double x[2][3]: in 0, double *a: out 0, double *b: out 1, double *c: out 2, double *d: out 3, double *z: in 1): status",
-                          2, named);
-    double in[6] = {1, 2, 3, 4, 5, 6}, a[6], b[6], c[6], d[6], z[4];
-    cr_assert_eq(AS(int (*)(const double *, double *, double *, double *, double *, double *), f)(in, a, b, c, d, z), 0);
-    for (int i = 0; i < 6; i++)
-        cr_assert(a[i] == 5 * in[i] && d[i] == a[i] && c[i] == in[i] && b[i] == 5 * in[(i % 2) * 3 + i / 2], "element %d", i);
-    freed(f);
-    wg_plan_free(plan);
-    wg_tensor_free(leaf[0]), wg_tensor_free(leaf[1]), wg_tensor_free(unread);
-    wg_tape_free(tape);
+/* ---- as callbacks ---- */
+
+Test(function, plan_is_the_comparator_of_qsort) {
+    enum { N = 500 };
+    subject s = begin();
+    wg_var a = scalar(&s), b = scalar(&s);
+    s.y[0] = sub(abs(a), abs(b)), s.outputs = 1;
+    s.y[0] = sub(wg_greater(s.y[0], wg_c(0)), wg_less(s.y[0], wg_c(0)));
+    int (*f)(const void *, const void *) = (__typeof__(f))FUNCTION(&s, "int (*)(const double *a: in 0, const double *b: in 1): value");
+    double x[N];
+    draw(x, N, 2);
+    qsort(x, N, sizeof *x, f);
+    CALLED(&s);
+    for (int k = 1; k < N; k++)
+        cr_assert_leq(fabs(x[k - 1]), fabs(x[k]));
+    end(&s);
 }
 
-Test(function, a_plan_with_stores_stores_and_a_guard_fails_the_call) {
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *count = taped_scalar(NULL, WG_F64, 0), *point = wg_tensor_new(NULL, WG_F64, 1, (const int64_t[]){2});
-    wg_var n = wg_leaf(tape, count), x = wg_leaf(tape, point);
-    wg_plan *plan = wg_compile(3, (const wg_var[]){mul(x, add(n, 1)), wg_store(count, add(n, 1)), wg_guard(wg_sum(x, 0, NULL, false))}, NULL, NULL);
-    wg_function *f = made(plan, "int f(const double *x: point, double *y: value): status", 1, &point);
-    int (*call)(const double *, double *) = AS(int (*)(const double *, double *), f);
-    double y[2], bad[2] = {1, (double)NAN};
-    cr_assert(call((const double[]){1, 2}, y) == 0 && y[1] == 2);
-    cr_assert(call((const double[]){1, 2}, y) == 0 && y[1] == 4);
-    cr_assert_eq(call(bad, y), 1);
-    cr_assert_eq(wg_tensor_get(count, 0), 2, "a failed call stores nothing");
-    wg_error error = {0};
-    cr_assert_eq(wg_function_status(f, &error), WG_NONFINITE, "%s", error.text);
-    freed(f);
-    wg_plan_free(plan);
-    wg_tensor_free(count), wg_tensor_free(point);
-    wg_tape_free(tape);
-}
+/* An op that hands each element to whatever its attribute points to. */
+typedef struct hand {
+    double (*to)(void *user, double x);
+    void *user;
+} hand;
 
-/* ---- calls inside calls ---- */
-
-static double (*inner_call)(double);
-static wg_function *inner_function;
-static wg_status inner_status;
-
-static wg_status calls_run(wg_call *call) {
-    *(double *)call->out.data = inner_call(*(const double *)call->in[0].data);
-    inner_status = wg_function_free(inner_function);
-    return WG_OK;
-}
-static wg_status calls_shape(wg_infer *q) {
+static wg_status hand_shape(wg_infer *q) {
     q->out = *q->in[0];
     q->dtype = q->in_dtype[0];
     return WG_OK;
 }
-static const wg_op calls_op = {.name = "calls", .arity = 1, .kind = WG_REDUCTION, .run = calls_run, .shape = calls_shape};
 
-static wg_plan *calling_plan(wg_tape *tape, wg_tensor *leaf) {
-    wg_var x = wg_leaf(tape, leaf), y = add(wg_apply(&calls_op, 1, &x, NULL), 1);
-    wg_error error = {0};
-    wg_plan *plan = wg_compile(1, &y, NULL, &error);
-    cr_assert_not_null(plan, "%s", error.text);
-    return plan;
+static wg_status hand_run(wg_call *call) {
+    const hand *h = *(const hand *const *)call->attr;
+    for (int64_t i = 0; i < call->out.shape->count; i++)
+        ((double *)call->out.data)[i] = h->to(h->user, ((const double *)call->in[0].data)[i]);
+    return WG_OK;
 }
 
-static double half_until_small(double x);
-static double (*again)(double);
-static double half_until_small(double x) { return x < 1 ? 0 : again(x / 2); }
+static const wg_op hand_op = {.name = "hand", .arity = 1, .kind = WG_REDUCTION, .attr_size = sizeof(hand *), .shape = hand_shape,
+                              .run = hand_run};
 
-Test(function, a_function_is_called_from_an_op_of_another_plan_and_from_inside_itself) {
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *leaf = wg_tensor_new(NULL, WG_F64, 0, NULL);
-    wg_plan *plan = calling_plan(tape, leaf);
-    wg_function *f = made(plan, "double f(double x: point): value", 1, &leaf);
-    inner_function = f;
-    again = AS(double (*)(double), f);
-    inner_call = half_until_small;
-    cr_assert_eq(again(20), 6, "once for 20, 10, 5, 2.5, 1.25 and 0.625");
-    cr_assert_eq(inner_status, WG_CONFLICT, "not to be freed inside a call of its own");
-    cr_assert_eq(wg_function_status(f, NULL), WG_OK);
-    freed(f);
-    wg_error error = {0};
-    f = wg_plan_function(plan, "double f(double x: point): value", &(wg_function_options){.n = 1, .leaf = &leaf, .most = 2}, &error);
-    inner_function = f;
-    again = AS(double (*)(double), f);
-    cr_assert(isnan(again(20)), "a third call inside two would wait for ever");
-    cr_assert_eq(wg_function_status(f, &error), WG_CONFLICT);
-    cr_assert_str_eq(error.text, "function: called from inside itself, and all 2 calls that it may be in are under way");
-    cr_assert_eq(again(1.5), 2, "and all is well after that");
-    freed(f);
-    wg_plan_free(plan);
-    wg_tensor_free(leaf);
-    wg_tape_free(tape);
+static wg_var handed(wg_var x, const hand *h) { return wg_apply(&hand_op, 1, &x, &h); }
+
+typedef double map(double);
+
+static double through(void *user, double x) { return (*(map **)user)(x); }
+
+Test(function, functions_are_called_inside_each_other) {
+    subject inner = begin(), outer = begin();
+    inner.y[0] = exp(scalar(&inner)), inner.outputs = 1;
+    map *f = (map *)FUNCTION(&inner, "double (*)(double x: point): value", .most = 1), *g;
+    const hand h = {through, &f};
+    wg_var x = scalar(&outer);
+    outer.y[0] = add(handed(mul(x, 2), &h), x), outer.outputs = 1;
+    g = (map *)FUNCTION(&outer, "double (*)(double x: point): value", .most = 1);
+    for (int k = 0; k < 5; k++) {
+        double direct = f(2 * (0.1 * k)), got = g(0.1 * k);
+        cr_assert_eq(got, direct + 0.1 * k);
+    }
+    CALLED(&inner);
+    CALLED(&outer);
+    end(&outer);
+    end(&inner);
+}
+
+/* x + f(x - 1), 0 from 0 down. */
+static double sum_down(void *user, double x) { return x <= 0 ? 0 : x + (*(map **)user)(x - 1); }
+
+Test(function, function_calls_itself_as_deep_as_there_may_be_calls) {
+    for (int most = 0; most <= 5; most++) {
+        map *f = NULL;
+        const hand h = {sum_down, &f};
+        subject s = begin();
+        s.y[0] = mul(1, handed(scalar(&s), &h)), s.outputs = 1;
+        f = (map *)FUNCTION(&s, "double (*)(double x: point): value", .most = most);
+        for (int depth = 0; depth < 8; depth++) {
+            double got = f(depth);
+            if (most == 0 || depth < most) {
+                cr_assert_eq(2 * got, depth * (depth + 1));
+                CALLED(&s);
+            } else {
+                cr_assert(isnan(got));
+                failed_with(&s, WG_CONFLICT, "inside its own call");
+            }
+        }
+        end(&s);
+    }
+}
+
+/* f calls g, which calls f. */
+Test(function, function_is_not_waited_for_by_what_it_calls) {
+    map *f = NULL, *g = NULL;
+    const hand to_g = {through, &g}, to_f = {sum_down, &f};
+    subject a = begin(), b = begin();
+    a.y[0] = handed(scalar(&a), &to_g), a.outputs = 1;
+    b.y[0] = handed(scalar(&b), &to_f), b.outputs = 1;
+    f = (map *)FUNCTION(&a, "double (*)(double x: point): value", .most = 2);
+    g = (map *)FUNCTION(&b, "double (*)(double x: point): value");
+    cr_assert_eq(f(1), 1);
+    CALLED(&a);
+    cr_assert(isnan(f(2)));
+    failed_with(&a, WG_CONFLICT, "no more than 2 may go on at once");
+    CALLED(&b);
+    end(&a);
+    end(&b);
+}
+
+static double free_inside(void *user, double x) { return x + wg_function_free(*(wg_function **)user); }
+
+Test(function, function_is_not_freed_inside_its_own_call) {
+    wg_function *itself = NULL;
+    const hand h = {free_inside, &itself};
+    subject s = begin();
+    s.y[0] = handed(scalar(&s), &h), s.outputs = 1;
+    map *f = (map *)FUNCTION(&s, "double (*)(double x: point): value");
+    itself = s.f;
+    cr_assert_eq(f(100), 100 + WG_CONFLICT);
+    cr_assert_eq(f(200), 200 + WG_CONFLICT, "and is as it was");
+    CALLED(&s);
+    end(&s);
+    cr_assert_eq(wg_function_free(NULL), WG_OK);
 }
 
 /* ---- threads ---- */
 
-enum { THREADS = 8, CALLS = 300, SIZE = 50 };
+enum { THREADS = 8, CALLS = 300, ELEMENTS = 50, ALL = CALLS * ELEMENTS };
 
 typedef struct caller {
-    objective *call;
-    int number, wrong;
+    objective *f;
+    const double *x, *value, *gradient; /* CALLS of each */
+    atomic_int *wrong;
 } caller;
 
 static void *call_often(void *user) {
-    caller *c = user;
-    double x[SIZE], g[SIZE], want;
-    for (int k = 0; k < CALLS; k++) {
-        want = 0;
-        for (int i = 0; i < SIZE; i++)
-            x[i] = (i + k) % 7 + c->number, want += x[i] * x[i] * x[i];
-        c->wrong += c->call(SIZE, x, k % 3 ? g : NULL, NULL) != want;
-        for (int i = 0; i < SIZE && k % 3; i++)
-            c->wrong += g[i] != 3 * x[i] * x[i];
+    const caller *c = user;
+    double g[ELEMENTS];
+    for (int64_t k = 0; k < CALLS; k++) {
+        double value = c->f(ELEMENTS, c->x + k * ELEMENTS, k % 3 ? g : NULL, NULL);
+        bool same = same_bytes(&value, c->value + k, sizeof value);
+        same = same && (k % 3 == 0 || same_bytes(g, c->gradient + k * ELEMENTS, sizeof g));
+        atomic_fetch_add(c->wrong, !same);
     }
     return NULL;
 }
 
-Test(function, several_threads_call_one_function_at_once) {
-    cubes c = cubes_of(NULL, WG_F64, SIZE);
-    for (int most = 0; most <= 3; most++) {
-        wg_error error = {0};
-        wg_function *f = wg_plan_function(c.plan, objective_text, &(wg_function_options){.n = 1, .leaf = &c.point, .most = most}, &error);
-        cr_assert_not_null(f, "%s", error.text);
-        pthread_t thread[THREADS];
-        caller of[THREADS];
-        for (int i = 0; i < THREADS; i++) {
-            of[i] = (caller){AS(objective *, f), i, 0};
-            pthread_create(&thread[i], NULL, call_often, &of[i]);
-        }
-        for (int i = 0; i < THREADS; i++) {
-            pthread_join(thread[i], NULL);
-            cr_assert_eq(of[i].wrong, 0, "thread %d, %d at once", i, most);
-        }
-        freed(f);
+Test(function, eight_threads_call_at_once_however_many_may) {
+    static double x[ALL], value[CALLS], gradient[ALL];
+    static const int most[] = {0, 1, 3};
+    subject s = valley(WG_F64, ELEMENTS);
+    draw(x, ALL, 21);
+    for (int64_t k = 0; k < CALLS; k++) {
+        wg_tensor *y = evaluated(&s, 0, x + k * ELEMENTS), *g = evaluated(&s, 1, x + k * ELEMENTS);
+        value[k] = wg_tensor_get(y, 0);
+        memcpy(gradient + k * ELEMENTS, wg_tensor_data(g), wg_tensor_bytes(g));
+        wg_tensor_free(y);
+        wg_tensor_free(g);
     }
-    cubes_free(&c);
+    for (int m = 0; m < WG_LEN(most); m++) {
+        objective *f = (objective *)FUNCTION(&s, objective_type, .most = most[m]);
+        atomic_int wrong = 0;
+        pthread_t thread[THREADS];
+        caller c = {f, x, value, gradient, &wrong};
+        for (int t = 0; t < THREADS; t++)
+            cr_assert_eq(pthread_create(&thread[t], NULL, call_often, &c), 0);
+        for (int t = 0; t < THREADS; t++)
+            pthread_join(thread[t], NULL);
+        cr_expect_eq(wrong, 0, "%d calls differ, at most %d at once", wrong, most[m]);
+        CALLED(&s);
+        cr_expect(most[m] == 0 || s.f->seats.made <= most[m]);
+        cr_expect_gt(s.f->seats.spare, WG_SPARE_CLOSED, "calls go by the short way again");
+    }
+    end(&s);
 }
 
-static atomic_int begun, ended;
-static double slow(double x) {
-    atomic_store(&begun, 1);
-    nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
-    atomic_store(&ended, 1);
+/* How many calls are in the op at once, and the most there ever were. */
+typedef struct crowd {
+    atomic_int now, most, passed;
+    atomic_bool open; /* until then none leaves */
+} crowd;
+
+static double enter(void *user, double x) {
+    crowd *c = user;
+    int now = atomic_fetch_add(&c->now, 1) + 1;
+    for (int most = c->most; now > most && !atomic_compare_exchange_weak(&c->most, &most, now);)
+        ;
+    while (!c->open)
+        usleep(100);
+    atomic_fetch_sub(&c->now, 1);
+    atomic_fetch_add(&c->passed, 1);
     return x;
 }
-static void *call_once(void *user) {
-    double (*call)(double) = *(double (**)(double))user;
-    call(1);
+
+static void *call_once(void *f) {
+    ((map *)(void (*)(void))f)(1);
     return NULL;
 }
 
-Test(function, freeing_waits_for_calls_on_other_threads) {
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *leaf = wg_tensor_new(NULL, WG_F64, 0, NULL);
-    wg_plan *plan = calling_plan(tape, leaf);
-    wg_function *f = made(plan, "double f(double x: point): value", 1, &leaf);
-    inner_function = f;
-    inner_call = slow;
-    double (*call)(double) = AS(double (*)(double), f);
-    pthread_t thread;
-    pthread_create(&thread, NULL, call_once, &call);
-    while (!atomic_load(&begun))
-        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
-    freed(f);
-    cr_assert_eq(atomic_load(&ended), 1);
-    pthread_join(thread, NULL);
-    wg_plan_free(plan);
-    wg_tensor_free(leaf);
-    wg_tape_free(tape);
+static void start(pthread_t *thread, void *(*body)(void *), void *user) { cr_assert_eq(pthread_create(thread, NULL, body, user), 0); }
+
+static void await(atomic_int *what, int value) {
+    for (int k = 0; *what != value && k < 100000; k++)
+        usleep(100);
+    cr_assert_eq(*what, value);
 }
 
-/* ---- larger plans ---- */
-
-Test(function, gradients_of_an_unrolled_cell_follow_weights_that_change_in_place) {
-    enum { T = 7, B = 6, I = 5, H = 20 };
-    wg_error error = {0};
-    wg_cell *cell = wg_cell_load(NULL, "lstm", 0, NULL, &error);
-    wg_params *p = wg_cell_draw(NULL, cell, WG_F64, I, H, &(wg_draw){.seed = 3}, &error);
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *x = taped_random(NULL, WG_F64, 3, (const int64_t[]){T, B, I}, 5), *u_f = wg_params_find(p, "U_f");
-    wg_named given[20];
-    wg_var weight = {0};
-    int n = wg_params_count(p);
-    for (int i = 0; i < n; i++) {
-        given[i] = (wg_named){wg_params_name(p, i), wg_leaf(tape, wg_params_tensor(p, i))};
-        if (wg_params_tensor(p, i) == u_f)
-            weight = given[i].var;
+Test(function, no_more_calls_go_on_than_may_and_as_many_as_may) {
+    for (int most = 0; most <= 3; most++) {
+        crowd c = {0};
+        const hand h = {enter, &c};
+        pthread_t thread[5];
+        subject s = begin();
+        s.y[0] = handed(scalar(&s), &h), s.outputs = 1;
+        map *f = (map *)FUNCTION(&s, "double (*)(double x: point): value", .most = most);
+        for (int t = 0; t < 5; t++)
+            start(&thread[t], call_once, (void *)(uintptr_t)f);
+        await(&c.now, most ? most : 5);
+        usleep(5000);
+        cr_expect_eq(c.now, most ? most : 5);
+        c.open = true;
+        for (int t = 0; t < 5; t++)
+            pthread_join(thread[t], NULL);
+        cr_expect_eq(c.passed, 5);
+        cr_expect_eq(c.most, most ? most : 5);
+        end(&s);
     }
-    given[n] = (wg_named){"x", wg_leaf(tape, x)};
-    wg_unroll *u = wg_unroll_new(tape, cell, I, H, n + 1, given, NULL);
-    cr_assert_not_null(u, "%s", wg_tape_message(tape));
-    wg_var loss = wg_sum(square(wg_unroll_output(u)), 0, NULL, false), d;
-    cr_assert_eq(wg_grad(loss, 1, &weight, &d), WG_OK);
-    wg_plan *plan = wg_compile(2, (const wg_var[]){loss, d}, NULL, &error);
-    cr_assert_not_null(plan, "%s", error.text);
-    wg_function *f = made(plan, objective_text, 1, &u_f);
-    double *own = calloc(H * H, sizeof *own), *g = calloc(H * H, sizeof *g);
-    for (int round = 0; round < 3; round++) {
-        for (int i = 0; i < H * H; i++)
-            wg_tensor_set(u_f, i, own[i] = sin(i + round) / 4);
-        wg_tensor *want[2];
-        cr_assert_eq(wg_eval(2, (const wg_var[]){loss, d}, want, &error), WG_OK);
-        wg_tensor_fill(u_f, 100); /* not what is to be read */
-        double y = AS(objective *, f)(H * H, own, g, NULL);
-        cr_assert_float_eq(y, wg_tensor_get(want[0], 0), 1e-12 * fabs(y));
-        for (int i = 0; i < H * H; i++)
-            cr_assert_float_eq(g[i], wg_tensor_get(want[1], i), 1e-12, "round %d, element %d", round, i);
-        wg_tensor_free(want[0]), wg_tensor_free(want[1]);
+}
+
+typedef struct freeing {
+    wg_function *f;
+    atomic_int done;
+} freeing;
+
+static void *free_it(void *user) {
+    freeing *g = user;
+    int status = (int)wg_function_free(g->f);
+    g->done = 1 + status;
+    return NULL;
+}
+
+Test(function, free_waits_for_calls_on_other_threads) {
+    crowd c = {0};
+    const hand h = {enter, &c};
+    pthread_t calls[3], other;
+    subject s = begin();
+    s.y[0] = handed(scalar(&s), &h), s.outputs = 1;
+    map *f = (map *)FUNCTION(&s, "double (*)(double x: point): value", .most = 2);
+    for (int t = 0; t < 3; t++) /* two run, one waits for them */
+        start(&calls[t], call_once, (void *)(uintptr_t)f);
+    await(&c.now, 2);
+    for (int64_t waiting = 0; waiting == 0; usleep(100)) {
+        pthread_mutex_lock(&s.f->seats.lock);
+        waiting = s.f->seats.waiting;
+        pthread_mutex_unlock(&s.f->seats.lock);
     }
-    free(own), free(g);
-    freed(f);
-    wg_plan_free(plan);
-    wg_unroll_free(u);
-    wg_tensor_free(x);
-    wg_params_free(p);
-    wg_tape_free(tape);
-    wg_cell_free(cell);
+    freeing g = {.f = s.f};
+    start(&other, free_it, &g);
+    usleep(20000);
+    cr_expect_eq(g.done, 0);
+    c.open = true;
+    pthread_join(other, NULL);
+    cr_expect_eq(g.done, 1);
+    cr_expect_eq(c.passed, 3);
+    for (int t = 0; t < 3; t++)
+        pthread_join(calls[t], NULL);
+    s.f = NULL;
+    end(&s);
 }
 
-/* ---- what is refused ---- */
+static double pass(void *user, double x) { return enter(user, x); }
 
-static void refused(const wg_plan *plan, int n, wg_tensor *const *leaf, const char *prototype, wg_status status, const char *line) {
-    wg_error error = {0};
-    cr_expect_null(wg_plan_function(plan, prototype, &(wg_function_options){.n = n, .leaf = leaf}, &error), "%s", prototype);
-    error.text[strcspn(error.text, "\n")] = 0;
-    cr_expect_str_eq(error.text, line);
-    cr_expect_eq(error.status, status, "%s", error.text);
+static void stay(void *user, const wg_error *error) {
+    (void)error;
+    enter(user, 0);
 }
 
-Test(function, what_cannot_be_such_a_function_says_where) {
-    cubes c = cubes_of(NULL, WG_F64, 3);
-    wg_tensor *const leaf[] = {c.point};
-#define REFUSED(text, status, line) refused(c.plan, 1, leaf, text, status, line)
-    REFUSED("double f(double *x: spot): value", WG_SYNTAX,
-            "prototype:1:10: there is no role spot: known are point, in K, value, gradient, out K, size, stride, user and status");
-    REFUSED("double f(double *x: in): value", WG_SYNTAX, "prototype:1:10: the role in needs a number: which of them");
-    REFUSED("double f(double *x: point 1): value", WG_SYNTAX, "prototype:1:10: the role point takes no number");
-    REFUSED("double f(double *x: in 1): value", WG_NOT_FOUND, "prototype:1:10: there is no leaf 1: there are 1");
-    REFUSED("double f(int n: size 2): value", WG_NOT_FOUND, "prototype:1:10: there is no leaf 2: there are 1");
-    REFUSED("double f(double *x: out 2): value", WG_NOT_FOUND, "prototype:1:10: there is no output 2: there are 2");
-    REFUSED("double f(double *x: point, double *y: in 0): value", WG_CONFLICT, "prototype:1:28: two parameters have this role");
-    REFUSED("double f(double *x: out 1, double *y: gradient): value", WG_CONFLICT, "prototype:1:28: two parameters have this role");
-    REFUSED("double f(double *x)", WG_ARGUMENT, "prototype:1:1: what is returned? say ': value' or ': status' behind the parameters");
-    REFUSED("double f(double *x): point", WG_ARGUMENT, "prototype:1:1: what is returned is a value or a status");
-    REFUSED("double f(int x: status): value", WG_ARGUMENT, "prototype:1:10: a status is returned");
-    REFUSED("double f(double *x): status", WG_DTYPE, "prototype:1:1: a size, a stride and a status are integers");
-    REFUSED("double f(double n: size): value", WG_DTYPE, "prototype:1:10: a size, a stride and a status are integers");
-    REFUSED("double *f(double *x: point): value", WG_UNSUPPORTED, "prototype:1:1: only numbers can be returned");
-    REFUSED("double f(double *x): gradient", WG_SHAPE, "prototype:1:1: a number in the place of (3)");
-    REFUSED("double f(double x: point): value", WG_SHAPE, "prototype:1:10: a number in the place of (3)");
-    REFUSED("double f(float *x: point): value", WG_DTYPE, "prototype:1:10: 'float *' in the place of f64");
-    REFUSED("double f(unsigned *x: point): value", WG_DTYPE, "prototype:1:10: 'unsigned *' in the place of f64");
-    REFUSED("double f(struct {int a;} x: point): value", WG_DTYPE, "prototype:1:10: 'struct {int;}' is no array and no number");
-    REFUSED("double f(const double *g: gradient): value", WG_ARGUMENT, "prototype:1:10: what is const cannot be written");
-    REFUSED("double f(double y: value): value", WG_ARGUMENT, "prototype:1:10: a result is written through a pointer, or returned");
-    REFUSED("double f(struct {double x[3]: point;} *s): value", WG_UNSUPPORTED, "prototype:1:25: an array inside of a struct has no role");
-    REFUSED("double f(double *x: point): valu", WG_SYNTAX,
-            "prototype:1:1: there is no role valu: known are point, in K, value, gradient, out K, size, stride, user and status");
-    REFUSED("double f(doble *x)", WG_SYNTAX,
-            "prototype:1:10: there is no type 'doble': known are C's own numbers, size_t and the like, int32_t and the like, and structs whose fields "
-            "are written out");
-    refused(c.plan, 1, (wg_tensor *const[]){NULL}, "double f(void): value", WG_ARGUMENT, "function: leaf 0 is NULL");
-    cubes_free(&c);
+/* One call has the only workspace, the next is refused another and stays in its callback. */
+Test(function, free_waits_for_calls_that_fail_for_want_of_a_workspace) {
+    crowd first = {0}, second = {0};
+    const hand h = {pass, &first};
+    pthread_t calls[2], other;
+    failing memory_of;
+    wg_memory *memory = failing_memory(&memory_of, 0);
+    subject s = {.tape = wg_tape_new(memory)};
+    s.y[0] = handed(scalar(&s), &h), s.outputs = 1;
+    map *f = (map *)FUNCTION(&s, "double (*)(double x: point): value", .failed = stay, .user = &second);
+    start(&calls[0], call_once, (void *)(uintptr_t)f);
+    await(&first.now, 1);
+    memory_of.fail = memory_of.calls + 1;
+    start(&calls[1], call_once, (void *)(uintptr_t)f);
+    await(&second.now, 1);
+    first.open = true;
+    pthread_join(calls[0], NULL);
+    freeing g = {.f = s.f};
+    start(&other, free_it, &g);
+    usleep(20000);
+    cr_expect_eq(g.done, 0);
+    second.open = true;
+    pthread_join(calls[1], NULL);
+    pthread_join(other, NULL);
+    cr_expect_eq(g.done, 1);
+    s.f = NULL;
+    end(&s);
+    cr_expect_eq(memory_of.live, 0);
+    wg_memory_free(memory);
+}
+
+/* ---- stores ---- */
+
+static void *step_often(void *f) {
+    for (int k = 0; k < CALLS; k++)
+        ((void (*)(void))f)();
+    return NULL;
+}
+
+Test(function, plan_with_stores_takes_one_call_at_a_time) {
+    subject s = begin();
+    wg_var x = scalar(&s);
+    s.y[0] = wg_store(s.leaf[0], add(x, 1)), s.outputs = 1;
+    wg_tensor_set(s.leaf[0], 0, 0);
+    void (*f)(void) = FUNCTION(&s, "void step(void)", .most = 5);
+    pthread_t thread[4];
+    for (int t = 0; t < 4; t++)
+        start(&thread[t], step_often, (void *)(uintptr_t)f);
+    for (int t = 0; t < 4; t++)
+        pthread_join(thread[t], NULL);
+    cr_assert_eq(wg_tensor_get(s.leaf[0], 0), 4 * CALLS);
+    cr_assert_eq(s.f->seats.made, 1);
+    end(&s);
+}
+
+/* ---- failures ---- */
+
+/* log x, guarded; and numbers of every kind that depend on it. */
+static subject guarded(int64_t n) {
+    subject s = begin();
+    wg_var x = row(&s, WG_F64, n);
+    s.y[0] = wg_guard(taped_sum(log(x))), s.y[1] = mul(x, 2), s.y[2] = cast(mul(x, 3), WG_I32), s.outputs = 3;
+    return s;
+}
+
+static void note(void *user, const wg_error *error) { *(wg_error *)user = *error; }
+
+Test(function, failed_call_returns_nan_and_fills_its_outputs) {
+    enum { N = 30 };
+    subject s = guarded(N);
+    wg_error told = {0};
+    double (*f)(const double *, double *, int *) = (__typeof__(f))FUNCTION(
+        &s, "double (*)(const double *x: point, double *y: out 1, int *i: out 2): value", .failed = note, .user = &told);
+    double x[N], y[N];
+    int i[N];
+    for (int k = 0; k < N; k++)
+        x[k] = 1 + k;
+    cr_assert(isfinite(f(x, y, i)) && y[1] == 4 && i[1] == 6);
+    cr_assert_eq(told.status, WG_OK);
+    x[4] = -1;
+    cr_assert(isnan(f(x, y, i)));
+    for (int k = 0; k < N; k++)
+        cr_assert(isnan(y[k]) && i[k] == INT32_MIN);
+    cr_assert_eq(told.status, WG_NONFINITE);
+    x[4] = 1;
+    cr_assert(isfinite(f(x, y, i)) && y[4] == 2 && i[4] == 3, "a failed call does not touch the next");
+    f(NULL, y, i);
+    cr_assert_eq(told.status, WG_ARGUMENT, "the callback hears of every failure");
+    failed_with(&s, WG_NONFINITE, "guard"); /* status tells of the first */
+    long (*g)(const double *) = (__typeof__(g))FUNCTION(&s, "long (*)(const double *x: point): status");
+    cr_assert_eq(g(x), 0);
+    x[0] = -1;
+    cr_assert_eq(g(x), 1);
+    failed_with(&s, WG_NONFINITE, "guard");
+    end(&s);
+}
+
+Test(function, wrong_size_fails_and_overruns_nothing) {
+    subject s = valley(WG_F64, 30);
+    objective *f = (objective *)FUNCTION(&s, objective_type);
+    double x[30] = {0}, g[30] = {0};
+    cr_assert(isnan(f(3, x, g, NULL)));
+    failed_with(&s, WG_SHAPE, "n: 3 elements, where leaf 0 has 30");
+    cr_assert(isnan(g[2]) && g[3] == 0);
+    cr_assert(isnan(f(31, x, g, NULL)));
+    cr_assert(isnan(g[29]));
+    failed_with(&s, WG_SHAPE, "31");
+    cr_assert(isnan(f(31, x, NULL, NULL)));
+    failed_with(&s, WG_SHAPE, "31");
+    double (*signed_size)(int, const double *, double *) = (__typeof__(signed_size))FUNCTION(
+        &s, "double (*)(int: size, const double *: point, double *: gradient): value");
+    g[0] = 0;
+    cr_assert(isnan(signed_size(-1, x, g)) && g[0] == 0);
+    failed_with(&s, WG_SHAPE, "parameter 1: -1 elements");
+    end(&s);
+}
+
+Test(function, array_that_is_not_aligned_to_its_elements_fails_the_call) {
+    enum { N = 30 };
+    subject s = valley(WG_F64, N);
+    double (*f)(const double *, double *) = (__typeof__(f))FUNCTION(&s, "double (*)(const double *x: point, double *g: gradient): value");
+    double room[N + 1], x[N], g[N + 1];
+    draw(x, N, 4);
+    cr_assert(isnan(f((double *)(void *)((char *)room + 4), g)));
+    failed_with(&s, WG_ARGUMENT, "x: the array is not aligned");
+    f(x, (double *)(void *)((char *)g + 4)); /* is copied there */
+    CALLED(&s);
+    cr_assert(is_value(&s, 1, x, (char *)g + 4));
+    end(&s);
+}
+
+Test(function, second_workspace_that_is_refused_fails_the_call_alone) {
+    failing memory_of;
+    wg_memory *memory = failing_memory(&memory_of, 0);
+    map *f = NULL;
+    const hand h = {sum_down, &f};
+    subject s = {.tape = wg_tape_new(memory)};
+    s.y[0] = handed(scalar(&s), &h), s.outputs = 1;
+    f = (map *)FUNCTION(&s, "double (*)(double x: point): value");
+    cr_assert_eq(f(0), 0);
+    memory_of.fail = memory_of.calls + 1;
+    cr_assert(isnan(f(1)));
+    failed_with(&s, WG_MEMORY, "no workspace");
+    cr_assert_eq(f(1), 1);
+    CALLED(&s);
+    end(&s);
+    cr_assert_eq(memory_of.live, 0);
+    wg_memory_free(memory);
+}
+
+Test(function, survives_every_refused_allocation) {
+    bool done = false;
+    long k = 0;
+    while (!done) {
+        failing memory_of;
+        wg_memory *memory = failing_memory(&memory_of, 0);
+        subject s = valley(WG_F64, 30);
+        wg_error error = {0};
+        s.tape->memory = memory; /* the plan's */
+        compile(&s);
+        s.tape->memory = NULL;
+        long live = memory_of.live;
+        memory_of.calls = 0, memory_of.fail = ++k;
+        s.f = wg_plan_function(s.plan, "double (*)(const " VECTOR " *x, double *g: gradient): value",
+                               &(wg_function_options){.n = 1, .leaf = s.leaf}, &error);
+        done = !failing_failed(&memory_of);
+        cr_assert(s.f || !done, "nothing was refused, yet: %s", error.text);
+        cr_assert(s.f || error.status == WG_MEMORY, "refusal %ld: %s", k, error.text);
+        wg_function_free(s.f);
+        s.f = NULL;
+        cr_assert_eq(memory_of.live, live, "refusal %ld leaks", k);
+        end(&s);
+        wg_memory_free(memory);
+    }
+    cr_assert_gt(k, 8);
 }
 
 static void *no_closure(size_t size, void **code) {
@@ -479,92 +860,338 @@ static void *no_closure(size_t size, void **code) {
     return NULL;
 }
 
-Test(function, a_system_without_executable_closures_says_so) {
-    cubes c = cubes_of(NULL, WG_F64, 3);
-    void *(*real)(size_t, void **) = wg__closure_alloc;
-    wg__closure_alloc = no_closure;
-    refused(c.plan, 1, &c.point, objective_text, WG_UNSUPPORTED, "function: the system allows no functions made at run time (executable closures)");
-    wg__closure_alloc = real;
-    cubes_free(&c);
-}
-
-/* ---- failures ---- */
-
-static void tell(void *user, const wg_error *error) { *(wg_error *)user = *error; }
-
-Test(function, a_call_that_fails_tells_its_caller) {
-    cubes c = cubes_of(NULL, WG_F64, 3);
-    wg_error told = {0}, error = {0};
-    wg_function *f = wg_plan_function(c.plan, objective_text,
-                                      &(wg_function_options){.n = 1, .leaf = &c.point, .failed = tell, .user = &told}, &error);
-    cr_assert_not_null(f, "%s", error.text);
-    double x[3] = {1, 2, 3}, g[3] = {1, 1, 1};
-    cr_assert(isnan(AS(objective *, f)(4, x, g, NULL)));
-    cr_assert_str_eq(told.text, "function: n is 4, the leaf has 3 elements");
-    cr_assert(isnan(g[0]) && isnan(g[2]));
-    cr_assert_eq(AS(objective *, f)(3, x, g, NULL), 36);
-    freed(f);
-    cubes_free(&c);
-}
-
-static wg_status make_and_call(wg_memory *memory, const cubes *c) {
-    (void)memory;
+Test(function, system_without_executable_closures_is_said_so) {
+    subject s = valley(WG_F64, 3);
     wg_error error = {0};
-    wg_function *f = wg_plan_function(c->plan, objective_text, &(wg_function_options){.n = 1, .leaf = &c->point}, &error);
-    if (!f)
-        return error.status;
-    double x[3] = {1, 2, 3}, g[3];
-    double y = AS(objective *, f)(3, x, g, NULL);
-    wg_status status = wg_function_status(f, &error);
-    cr_assert(status == WG_OK ? y == 36 : isnan(y));
-    freed(f);
-    return status;
+    void *(*usual)(size_t, void **) = wg__closure_alloc;
+    compile(&s);
+    wg__closure_alloc = no_closure;
+    cr_assert_null(wg_plan_function(s.plan, objective_type, &(wg_function_options){.n = 1, .leaf = s.leaf}, &error));
+    wg__closure_alloc = usual;
+    cr_assert_eq(error.status, WG_UNSUPPORTED);
+    cr_assert_str_eq(error.text, "a plan's C function: the system allows no executable closures");
+    end(&s);
 }
 
-Test(function, running_out_of_memory_is_survived_wherever_it_happens) {
-    bool reached = true;
-    for (long k = 1; reached; k++) {
-        failing f;
-        wg_memory *memory = failing_memory(&f, 0);
-        cubes c = cubes_of(memory, WG_F64, 3);
-        f.fail = f.calls + k;
-        wg_status status = make_and_call(memory, &c);
-        reached = failing_failed(&f);
-        cr_assert_eq(status, reached ? WG_MEMORY : WG_OK, "allocation %ld: %s", k, wg_status_name(status));
-        cubes_free(&c);
-        cr_assert_eq(f.live, 0, "allocation %ld", k);
-        wg_memory_free(memory);
-        cr_assert_lt(k, 1000);
+/* ---- prototypes that do not fit ---- */
+
+typedef struct refusal {
+    const char *prototype;
+    wg_status status;
+    const char *words;
+} refusal;
+
+static const refusal refusals[] = {
+    {"double (*)(const double *x: place): value", WG_SYNTAX,
+     "prototype:1:12: there is no role 'place': point, in K, value, gradient, out K, size, size K, count, count K, stride, user, status"},
+    {"double (*)(const double *x: in): value", WG_SYNTAX, "prototype:1:12: the role 'in' wants a number: 'in 0'"},
+    {"double (*)(const double *x: point 1): value", WG_SYNTAX, "1:12: the role 'point' has no number"},
+    {"double (*)(const double *x: in 7): value", WG_NOT_FOUND, "1:12: there is no leaf 7: 3 were given"},
+    {"double (*)(const double *x: in 2): value", WG_NOT_FOUND, "the plan does not read leaf 2"},
+    {"double (*)(const double *x: point): out 9", WG_NOT_FOUND, "1:1: there is no output 9: the plan has 4"},
+    {"double (*)(long n: size 3, const double *x: point): value", WG_NOT_FOUND, "1:12: there is no leaf 3"},
+    {"double (*)(const float *x: point): value", WG_DTYPE, "1:12: leaf 0 is f64, an array of double: it cannot be 'const float *'"},
+    {"double (*)(const int *x: point): value", WG_DTYPE, "leaf 0 is f64"},
+    {"double (*)(const void *x: point): value", WG_DTYPE, "leaf 0 is f64"},
+    {"double (*)(double **x: point): value", WG_DTYPE, "leaf 0 is f64"},
+    {"double (*)(const unsigned *x: in 1): value", WG_DTYPE, "leaf 1 is i32, an array of int"},
+    {"double (*)(const long *x: in 1): value", WG_DTYPE, "leaf 1 is i32, an array of int"},
+    {"double (*)(const double *x: point, float *g: gradient): value", WG_DTYPE, "1:36: output 1 is f64"},
+    {"double (*)(double x: point): value", WG_SHAPE, "1:12: leaf 0 has 3 elements, not 1"},
+    {"double (*)(struct {double x[4]: point;} x): value", WG_SHAPE, "leaf 0 has 3 elements, not 4"},
+    {"double (*)(const double *x: point): gradient", WG_SHAPE, "1:1: output 1 has 3 elements, not 1"},
+    {"double (*)(const double *x: point, const double *g: gradient)", WG_ARGUMENT, "1:36: an output cannot be written here: it is const"},
+    {"double (*)(const double *x: point, double g: out 0)", WG_ARGUMENT, "by value"},
+    {"double (*)(const double *x: point, struct {double g[3]: gradient;} g)", WG_ARGUMENT, "by value"},
+    {"double (*)(const double *x: point, const struct {double g: value;} *g)", WG_ARGUMENT, "cannot be written"},
+    {"double (*)(const double *x: point, struct {const struct {double g: value;} s;} *g)", WG_ARGUMENT, "cannot be written"},
+    {"double (*)(const double *x: point, const double *again: in 0): value", WG_CONFLICT, "1:36: x is leaf 0 already"},
+    {"double (*)(const double *x: point, double *y: value): value", WG_CONFLICT, "the result is output 0 already"},
+    {"double (*)(const double *x: point, double *y: gradient, double *z: out 1)", WG_CONFLICT, "y is output 1 already"},
+    {"double (*)(double n: size, const double *x: point): value", WG_DTYPE, "'double' is no integer, as a size is"},
+    {"double (*)(const double *n: size, const double *x: point): value", WG_DTYPE, "no integer"},
+    {"double (*)(int s: status, const double *x: point): value", WG_ARGUMENT, "'status' is what is returned, a number"},
+    {"double (*)(const double *x: point): size", WG_ARGUMENT, "1:1: what is returned cannot be 'size'"},
+    {"double (*)(const double *x: point): user", WG_ARGUMENT, "what is returned cannot be 'user'"},
+    {"double (*)(const double *x: point): point", WG_ARGUMENT, "what is returned cannot be 'point'"},
+    {"double *(*)(const double *x: point): gradient", WG_UNSUPPORTED, "1:1: what a pointer that is returned"},
+    {"struct {double x;} (*)(const double *x: point)", WG_UNSUPPORTED, "1:1: a struct without roles"},
+    {"void *(*)(const double *x: point): status", WG_UNSUPPORTED, "1:1: what a pointer that is returned"},
+    {"double (*)(struct {const double *x: point;} **x): value", WG_UNSUPPORTED, "1:12: roles in arrays of structs"},
+    {"double (*)(struct {struct {double *x: point;} s[2];} x): value", WG_UNSUPPORTED, "roles in arrays of structs"},
+    {"double (*)(const double *x: point, int one = 1): value", WG_SYNTAX, "1:36: a value is for functions that are called"},
+    {"double (*)(const double *x: point, ): value", WG_SYNTAX, "prototype:1:36: "},
+    {"double (*)(const double *x: point, double *s: in 3): value", WG_CONFLICT, "1:36: the plan stores to leaf 3"},
+};
+
+Test(function, prototypes_that_do_not_fit_are_refused_with_the_place) {
+    for (int k = 0; k < WG_LEN(refusals); k++) {
+        const refusal *r = &refusals[k];
+        bool stores = strstr(r->words, "stores");
+        subject s = valley(WG_F64, 3);
+        wg_var i = row(&s, WG_I32, 4);
+        row(&s, WG_F64, 3); /* not read */
+        s.y[2] = add(i, 1);
+        s.y[3] = stores ? wg_store(s.leaf[3] = taped_scalar(NULL, WG_F64, 1), s.y[0]) : square(s.x[0]);
+        s.leaves += stores;
+        s.outputs = 4;
+        compile(&s);
+        wg_error error = {0};
+        const wg_function_options options = {.n = s.leaves, .leaf = s.leaf};
+        cr_assert_null(wg_plan_function(s.plan, r->prototype, &options, &error), "%s", r->prototype);
+        cr_expect_eq(error.status, r->status, "%s: %s", r->prototype, error.text);
+        cr_expect(strstr(error.text, r->words), "%s: '%s' is not in: %s", r->prototype, r->words, error.text);
+        cr_assert_null(wg_plan_function(s.plan, r->prototype, &options, NULL));
+        end(&s);
     }
 }
 
-/* A second workspace is wanted while the first is in use, and there is no memory for it. */
-static failing *starved;
-static double starve(double x) {
-    starved->fail = starved->calls + 1;
-    return again(x);
+Test(function, options_that_are_wrong_are_refused) {
+    subject s = valley(WG_F64, 3);
+    compile(&s);
+    wg_tensor *none = NULL;
+    const wg_function_options wrong[] = {{.n = -1}, {.n = 1}, {.n = 1, .leaf = &none}, {.n = 1, .leaf = s.leaf, .most = -1}};
+    for (int k = 0; k < WG_LEN(wrong); k++) {
+        wg_error error = {0};
+        cr_expect_null(wg_plan_function(s.plan, objective_type, &wrong[k], &error));
+        cr_expect_eq(error.status, WG_ARGUMENT, "options %d", k);
+    }
+    wg_error error = {0};
+    cr_expect_null(wg_plan_function(s.plan, NULL, NULL, &error));
+    cr_expect_eq(error.status, WG_ARGUMENT);
+    end(&s);
 }
 
-Test(function, a_call_without_memory_for_its_workspace_fails_alone) {
-    failing f;
-    wg_memory *memory = failing_memory(&f, 0);
-    wg_tape *tape = wg_tape_new(memory);
-    wg_tensor *leaf = wg_tensor_new(memory, WG_F64, 0, NULL);
-    wg_plan *plan = calling_plan(tape, leaf);
-    wg_function *function = made(plan, "double f(double x: point): value", 1, &leaf);
-    inner_function = function;
-    again = AS(double (*)(double), function);
-    inner_call = starve;
-    starved = &f;
-    cr_assert(isnan(again(1)));
+Test(function, runs_on_one_thread_unless_told_otherwise) {
+    subject s = valley(WG_F64, 3);
     wg_error error = {0};
-    cr_assert_eq(wg_function_status(function, &error), WG_MEMORY);
-    inner_call = half_until_small;
-    cr_assert_eq(again(1.5), 2);
-    freed(function);
+    for (int threads = 0; threads < 4; threads++) {
+        FUNCTION(&s, objective_type, .run.threads = threads);
+        cr_expect_eq(s.f->options.run.threads, threads ? threads : 1);
+    }
+    wg_function *f = wg_plan_function(s.plan, "void (*)(void)", NULL, &error);
+    cr_assert_not_null(f, "%s", error.text);
+    wg_function_pointer(f)();
+    cr_assert_eq(wg_function_status(f, &error), WG_OK, "%s", error.text);
+    wg_function_free(f);
+    end(&s);
+}
+
+Test(function, array_without_elements_may_be_null) {
+    subject s = begin();
+    s.y[0] = taped_sum(row(&s, WG_F64, 0)), s.outputs = 1;
+    double (*f)(int, const double *) = (__typeof__(f))FUNCTION(&s, "double (*)(int n: size, const double *x: point): value");
+    cr_assert_eq(f(0, NULL), 0);
+    CALLED(&s);
+    end(&s);
+}
+
+Test(function, truth_is_zero_or_one) {
+    subject s = begin();
+    s.y[0] = scalar(&s), s.outputs = 1;
+    bool (*f)(double) = (__typeof__(f))FUNCTION(&s, "bool (*)(double x: point): value");
+    for (int k = 0; k < 3; k++) {
+        bool got = f(k);
+        unsigned char byte;
+        memcpy(&byte, &got, 1);
+        cr_expect_eq(byte, k > 0);
+        if (k == 2)
+            failed_with(&s, WG_RANGE, "2");
+        CALLED(&s);
+    }
+    end(&s);
+}
+
+/* What has no role: passed by, and zeros where it is returned. */
+Test(function, what_has_no_role_is_passed_by) {
+    subject s = begin();
+    s.y[0] = exp(scalar(&s)), s.outputs = 1;
+    double y = 0;
+    void *(*f)(void *, const char *, double, short, double *) = (__typeof__(f))FUNCTION(
+        &s, "void *(*)(void *, const char *name, double x: point, short, double *y: value)");
+    cr_assert_null(f(&s, "name", 2, 3, &y));
+    CALLED(&s);
+    cr_assert(is_value(&s, 0, &(double){2}, &y));
+    typedef struct { long a, b; double y; long c; } result;
+    result (*g)(double) = (__typeof__(g))FUNCTION(&s, "struct {long a; long b; double y: value; long c;} (*)(double x: point)");
+    result got;
+    memset(&got, 0xff, sizeof got);
+    got = g(2);
+    cr_assert(got.a == 0 && got.b == 0 && got.c == 0 && got.y == y);
+    end(&s);
+}
+
+/* ---- the floating-point mode ---- */
+
+Test(function, hosts_subnormals_stay_what_they_are) {
+    volatile double tiny = 1e-310;
+    for (int keep = 0; keep < 2; keep++) {
+        subject s = begin();
+        s.y[0] = mul(scalar(&s), 0.5), s.outputs = 1;
+        map *f = (map *)FUNCTION(&s, "double (*)(double x: point): value", .run.keep_subnormals = keep);
+        double got = f(tiny);
+#if defined(__SSE__)
+        cr_expect_eq(got, keep ? tiny / 2 : 0);
+#else
+        cr_expect(got == tiny / 2 || got == 0);
+#endif
+        cr_expect_gt(tiny / 2, 0);
+        end(&s);
+    }
+#if defined(__SSE__)
+    subject s = guarded(30);
+    double (*f)(const double *) = (__typeof__(f))FUNCTION(&s, "double (*)(const double *x: point): value");
+    double x[30] = {-1};
+    unsigned before = _mm_getcsr();
+    cr_expect(isnan(f(x)));
+    cr_expect_eq(_mm_getcsr() & 0x8040, before & 0x8040, "also after a failed call");
+    end(&s);
+#endif
+}
+
+/* ---- products and loops ---- */
+
+Test(function, weights_are_read_anew_at_each_call) {
+    enum { M = 40, K = 70, N = 90, WEIGHTS = K * N };
+    static double w[WEIGHTS], y[M * N];
+    subject s = begin();
+    wg_var weight = leaf(&s, WG_F64, 2, (const int64_t[]){K, N}), x = leaf(&s, WG_F64, 2, (const int64_t[]){M, K});
+    s.y[0] = matmul(x, weight, false, false), s.outputs = 1;
+    void (*f)(const double *, double *) = (__typeof__(f))FUNCTION(&s, "void (*)(const double *w: point, double *y: value)");
+    for (int round = 0; round < 4; round++) {
+        draw(w, WEIGHTS, 40 + (uint64_t)round);
+        f(w, y);
+        CALLED(&s);
+        cr_assert(is_value(&s, 0, w, y), "round %d", round);
+    }
+    end(&s);
+}
+
+/* An LSTM's loss and its gradient by the recurrent weights of a gate, which loops read: against the plan's own runs. */
+static void call_lstm(int threads) {
+    unrolled u = unrolled_new("lstm", &(unrolled_sizes){.steps = 12, .batch = 24, .input = 5, .hidden = 16});
+    wg_tensor *leaf = NULL;
+    wg_var weight = {0}, y[3];
+    for (int k = 0; k < u.n && !leaf; k++)
+        if (wg_tensor_shape(u.kept[k])->rank == 2 && wg_tensor_shape(u.kept[k])->dim[0] == 16 && wg_tensor_shape(u.kept[k])->dim[1] == 16)
+            leaf = u.kept[k], weight = u.given[k].var;
+    cr_assert_not_null(leaf);
+    y[0] = taped_sum(square(wg_unroll_output(u.unroll)));
+    wg_grad(y[0], 1, &weight, &y[1]);
+    y[2] = wg_unroll_output(u.unroll);
+    wg_error error = {0};
+    wg_plan *plan = wg_compile(3, y, &(wg_compile_options){.validate = true, .run.threads = 3}, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    int loops = 0, packs = 0;
+    for (int64_t k = 0; k < plan->program->loop_count; k++)
+        loops += plan->program->loops[k].to > 0;
+    for (int64_t k = 1; k < plan->program->count; k++)
+        packs += strcmp(plan->program->list[k].op->name, "packed_product") == 0;
+    cr_assert(loops > 0 && packs > 0);
+    wg_function *f = wg_plan_function(plan, "double (*)(const double *w: point, double *g: gradient, double *h: out 2): value",
+                                      &(wg_function_options){.n = 1, .leaf = &leaf, .run.threads = threads}, &error);
+    cr_assert_not_null(f, "%s", error.text);
+    double (*call)(const double *, double *, double *) = (double (*)(const double *, double *, double *))wg_function_pointer(f);
+    for (int round = 0; round < 4; round++) {
+        enum { WEIGHTS = 16 * 16 };
+        double w[2][WEIGHTS], g[2][WEIGHTS], *h = malloc(sizeof *h * 12 * 24 * 16);
+        draw(w[round % 2], WEIGHTS, 60 + (uint64_t)round);
+        double value = call(w[round % 2], g[round % 2], round == 1 ? NULL : h);
+        cr_assert_eq(wg_function_status(f, &error), WG_OK, "%s", error.text);
+        memcpy(wg_tensor_write(leaf), w[round % 2], sizeof w[0]);
+        cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+        cr_assert(same_bits(&value, wg_plan_output(plan, 0)));
+        cr_assert(same_bits(g[round % 2], wg_plan_output(plan, 1)));
+        cr_assert(round == 1 || same_bits(h, wg_plan_output(plan, 2)));
+        free(h);
+    }
+    wg_function_free(f);
     wg_plan_free(plan);
-    wg_tensor_free(leaf);
-    wg_tape_free(tape);
-    cr_assert_eq(f.live, 0);
-    wg_memory_free(memory);
+    unrolled_free(&u);
+}
+
+Test(function, loops_read_and_write_where_the_call_says) {
+    call_lstm(1);
+    call_lstm(3);
+}
+
+/* Many uses of a large array outside loops: it is bound, and each use moves. */
+Test(function, every_use_follows_an_array_to_another_place) {
+    enum { N = 4000, PARTS = 40 };
+    static double x[2][N], y[2][N];
+    subject s = begin();
+    wg_var all = row(&s, WG_F64, N), part[PARTS];
+    for (int k = 0; k < PARTS; k++) {
+        part[k] = slice(all, 0, (int64_t)k * (N / PARTS), N / PARTS);
+        part[k] = k % 3 ? tanh(mul(part[k], k)) : wg_cumsum(part[k], 0);
+    }
+    s.y[0] = add(concat(PARTS, part, 0), all), s.outputs = 1;
+    void (*f)(const double *, double *) = (__typeof__(f))FUNCTION(&s, "void (*)(const double *x: point, double *y: value)");
+    cr_assert_gt(wg__slot_uses(s.plan, 0), PARTS / 2);
+    for (int round = 0; round < 6; round++) {
+        double *in = x[round % 2], *out = y[round / 2 % 2];
+        draw(in, N, 80 + (uint64_t)round);
+        f(in, out);
+        CALLED(&s);
+        cr_assert(is_value(&s, 0, in, out), "round %d", round);
+    }
+    end(&s);
+}
+
+/* ---- what moves under it, on random plans ---- */
+
+/* A workspace whose leaves and outputs all lie elsewhere: at `block`, 8 bytes off a line. */
+static void move_all(const wg_plan *plan, wg_workspace *w, char **leaf, char **output) {
+    const wg_program *p = plan->program;
+    for (int64_t k = 0; k < p->tensor_count; k++) {
+        size_t bytes = wg_tensor_bytes(p->tensors[k]);
+        leaf[k] = calloc(1, bytes + 128);
+        memcpy(leaf[k] + 8, wg_tensor_data(p->tensors[k]), bytes);
+        uint64_t version = wg_tensor_version(w->bound[k]);
+        wg__bind_data(w, k, leaf[k] + 8);
+        cr_expect_gt(wg_tensor_version(w->bound[k]), version, "what is kept of its contents is out of date");
+    }
+    for (int i = 0; i < p->output_count; i++) {
+        output[i] = calloc(1, wg_tensor_bytes(wg_plan_output(plan, i)) + 128);
+        wg__output_data(w, i, output[i] + 8);
+    }
+}
+
+static void bind_wrappers(const wg_plan *plan, wg_workspace *w) {
+    const wg_program *p = plan->program;
+    for (int64_t k = 0; k < p->tensor_count; k++) {
+        const wg_shape *shape = wg_tensor_shape(p->tensors[k]);
+        wg_tensor *own = wg_tensor_wrap(NULL, wg_tensor_dtype(p->tensors[k]), shape->rank, shape->dim,
+                                        (void *)(uintptr_t)wg_tensor_data(p->tensors[k]), NULL, NULL);
+        wg__bind(w, k, own);
+        wg_tensor_free(own);
+    }
+}
+
+Test(function, leaves_and_outputs_of_any_plan_may_lie_anywhere) {
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        wg_tape *tape = wg_tape_new(NULL);
+        wg_var y[RANDOM_OUTPUTS];
+        int n = random_graph(tape, seed, seed % 2 ? WG_F64 : WG_F32, 16, y, NULL);
+        wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.without = seed % 3 ? NULL : "inplace"}, NULL);
+        wg_workspace *w = wg_workspace_new(plan);
+        char **leaf = calloc((size_t)plan->program->tensor_count + 1, sizeof *leaf), *output[RANDOM_OUTPUTS] = {0};
+        cr_assert_eq(wg_run(plan, NULL), WG_OK);
+        bind_wrappers(plan, w);
+        for (int round = 0; round < 2; round++) {
+            move_all(plan, w, leaf, output);
+            cr_assert_eq(wg_run_in(plan, w, NULL, NULL), WG_OK);
+            for (int i = 0; i < n; i++) {
+                bool same = output[i] && same_bits(output[i] + 8, wg_plan_output(plan, i));
+                cr_expect(same, "seed %llu, output %d, round %d", (unsigned long long)seed, i, round);
+                free(output[i]);
+            }
+            for (int64_t k = 0; k < plan->program->tensor_count; k++)
+                free(leaf[k]);
+        }
+        free(leaf);
+        wg_workspace_free(w);
+        wg_plan_free(plan);
+        wg_tape_free(tape);
+    }
 }
