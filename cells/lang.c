@@ -340,7 +340,7 @@ static void check_settings(wg_reader *reader) {
 /* Functions that derivatives of C functions call may stand below them. */
 static void check_uses(wg_reader *reader) {
     wg_error why = {0};
-    if (wg__foreign_complete(reader->lang->foreign, &why) != WG_OK)
+    if (wg__foreign_complete(reader->lang->foreign, reader->first_use, &why) != WG_OK)
         wg__reader_failed(reader, wg_error_set(reader->error, why.status, "%s: %s", reader->lang->source.name, why.text));
 }
 
@@ -405,6 +405,7 @@ static wg_lang *parse(wg_memory *memory, const char *name, const char *text, siz
         wg_error_set(error, own.status, "%s", own.text);
         return NULL;
     }
+    const int64_t bound = wg__foreign_mark(given.foreign);
     wg_lang *lang = new_lang(memory, &source);
     bool *used = lang ? wg__take0(memory, (size_t)given.settings + 1) : NULL;
     wg_reader *reader = used ? wg__take0(memory, sizeof *reader) : NULL;
@@ -412,6 +413,7 @@ static wg_lang *parse(wg_memory *memory, const char *name, const char *text, siz
     if (reader) {
         reader->lang = lang;
         lang->foreign = given.foreign;
+        reader->first_use = wg_foreign_count(given.foreign);
         reader->declares = declares;
         reader->error = &own;
         reader->settings = given.settings;
@@ -427,6 +429,7 @@ static wg_lang *parse(wg_memory *memory, const char *name, const char *text, siz
     wg__give(memory, used);
     if (status == WG_OK)
         return lang;
+    wg__foreign_forget(given.foreign, bound); /* what a text that is refused has bound is no function of the next */
     wg_error_set(error, own.status, "%s", own.text);
     wg__lang_free(lang);
     return NULL;

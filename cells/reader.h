@@ -12,6 +12,7 @@ typedef struct wg_reader {
     int settings;
     const wg_setting *setting;
     bool *setting_used;
+    int first_use; /* C functions that were bound before */
     int64_t symbol_room, equation_room, init_room, warning_room;
     bool named;      /* the cell line was read */
     bool declares;   /* the text has declarations only: the equations are a C function */

@@ -596,7 +596,11 @@ WG_API void wg_foreign_free(wg_foreign *foreign);
  * vjp: instead, the prototype of a vector-Jacobian product: it reads of the function's parameters those it names, the cotangent of
  *   the result as g and the result's name ("gy" of what is returned), the result itself by its name, and writes for each float
  *   operand x the cotangent gx: "void f_vjp(long n, const double *x, const double *gy, double *gx)".
- * Without either, differentiating is an error that names the op. */
+ *   (The result of a function that returns it is called y, or `result` where an operand is called y.) Forward mode, and a second
+ *   derivative, there is none of that then.
+ * Without either, differentiating is an error that names the op. A function must give the same for the same operands, and may be called
+ * any number of times, at any time, on any thread; also for rows that padding makes of zeros (wg_unroll_options.lengths). An error names
+ * a row or element by its number in what the kernel was called on, which in a loop is a tile of rows. */
 typedef struct wg_binding {
     const char *prototype;
     const char *library; /* as for dlopen: "libgsl.so.27"; NULL: this program, and what it is linked to */
@@ -611,7 +615,7 @@ typedef struct wg_binding {
     const char *after; /* a function without parameters to call once, before: "gsl_set_error_handler_off"; NULL: none */
 } wg_binding;
 
-/* The op, which belongs to `foreign`; NULL on failure. Everything is copied. Fails: WG_SYNTAX, WG_UNSUPPORTED (with the place in the
+/* The op, which belongs to `foreign`; the same again is the same op. NULL on failure. Everything is copied. Fails: WG_SYNTAX, WG_UNSUPPORTED (with the place in the
  * text), WG_NOT_FOUND (no such library or function), WG_CONFLICT (the name is taken), WG_ARGUMENT, WG_MEMORY, WG_LIMIT. */
 WG_API const wg_op *wg_bind(wg_foreign *foreign, const wg_binding *binding, wg_error *error);
 /* The same from a `use` line as it stands in cells, without the word: `"libm.so.6" "double j0(double)" as J0 with derivative
@@ -872,8 +876,8 @@ typedef struct wg_function_options {
  * The elements of an array are of the tensor's type: float, double, or a signed integer of 4 bytes. A number stands for one element and
  * is of any type: an integer that cannot hold what it is to is a failed call. A NULL for an output is not written. Arrays may overlap.
  * A call that fails writes NaN to what it returns as a number and to its outputs (the least int to arrays of int, -1 to other integers),
- * but no more elements than its sizes say there are. A plan with stores takes one call at a time. Leaves without a role are read as
- * they are. Calls may go on inside other calls, also of the same function: where no more may, WG_CONFLICT, if the thread is in a call
+ * but no more elements than its sizes say there are. A plan with stores takes one call at a time, so functions of two such
+ * plans must not call each other. Leaves without a role are read as they are. Calls may go on inside other calls, also of the same function: where no more may, WG_CONFLICT, if the thread is in a call
  * of it already. The plan must outlive the function, which takes its memory where the plan does: a workspace for each call at once.
  * NULL on failure: WG_SYNTAX (also: no such role), WG_UNSUPPORTED (also: the system allows no executable closures), WG_DTYPE (the C type
  * is not the leaf's or output's), WG_SHAPE (a number or an array of fixed length for a tensor of another), WG_NOT_FOUND (no such leaf
@@ -884,7 +888,8 @@ WG_API wg_function *wg_plan_function(const wg_plan *plan, const char *prototype,
 WG_API void (*wg_function_pointer(const wg_function *function))(void);
 /* The first failure since the last look, which this forgets; WG_OK if none. */
 WG_API wg_status wg_function_status(wg_function *function, wg_error *error);
-/* Waits for calls on other threads to return. Fails, and frees nothing: WG_CONFLICT inside a call of its own. Takes NULL. */
+/* Waits for calls on other threads to return (a helper thread of a run is another). Fails, and frees nothing: WG_CONFLICT inside a call of
+ * its own. Takes NULL. */
 WG_API wg_status wg_function_free(wg_function *function);
 
 /* ---- printing --------------------------------------------------------------------------------- */

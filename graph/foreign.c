@@ -2,6 +2,7 @@
 #include "foreign.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,11 +20,13 @@ typedef struct once {
 struct wg_foreign {
     wg_memory *memory;
     wg_foreign_options options;
-    wg_arena arena; /* of everything bound */
+    wg_arena arena;   /* of everything bound */
+    wg_arena lasting; /* of the names of libraries */
     library *libraries;
     int64_t library_count, library_room;
     once *done;
     int64_t done_count, done_room;
+    pthread_mutex_t lock; /* of the list: derivatives look into it while more is bound */
     wg_bound **bound;
     int64_t count, room;
 };
@@ -32,7 +35,8 @@ wg_foreign *wg_foreign_new(wg_memory *memory, const wg_foreign_options *options)
     wg_foreign *foreign = wg__take0(memory, sizeof *foreign);
     if (!foreign)
         return NULL;
-    foreign->memory = foreign->arena.memory = memory;
+    foreign->memory = foreign->arena.memory = foreign->lasting.memory = memory;
+    pthread_mutex_init(&foreign->lock, NULL);
     if (options)
         foreign->options = *options;
     return foreign;
@@ -47,6 +51,8 @@ void wg_foreign_free(wg_foreign *foreign) {
     wg__give(foreign->memory, foreign->done);
     wg__give(foreign->memory, foreign->bound);
     wg__arena_free(&foreign->arena);
+    wg__arena_free(&foreign->lasting);
+    pthread_mutex_destroy(&foreign->lock);
     wg__give(foreign->memory, foreign);
 }
 
@@ -71,7 +77,7 @@ static wg_status open_library(wg_foreign *foreign, const char *name, void **hand
             *handle = foreign->libraries[i].handle;
             return WG_OK;
         }
-    char *kept = wg__arena_take(&foreign->arena, strlen(name) + 1);
+    char *kept = wg__arena_take(&foreign->lasting, strlen(name) + 1);
     if (!kept || !wg__room(foreign->memory, (void **)&foreign->libraries, foreign->library_count, &foreign->library_room,
                            sizeof *foreign->libraries))
         return no_memory(foreign, error);
@@ -101,7 +107,7 @@ static wg_status call_once(wg_foreign *foreign, void *handle, const char *name, 
     wg_status status = find_function(handle, name, &function, error);
     if (status != WG_OK)
         return status;
-    char *kept = wg__arena_take(&foreign->arena, strlen(name) + 1);
+    char *kept = wg__arena_take(&foreign->lasting, strlen(name) + 1);
     if (!kept ||
         !wg__room(foreign->memory, (void **)&foreign->done, foreign->done_count, &foreign->done_room, sizeof *foreign->done))
         return no_memory(foreign, error);
@@ -113,25 +119,55 @@ static wg_status call_once(wg_foreign *foreign, void *handle, const char *name, 
 
 /* ---- binding ---- */
 
-const wg_op *wg_foreign_find(const wg_foreign *foreign, const char *name) {
-    for (int64_t i = 0; foreign && i < foreign->count; i++)
-        if (!foreign->bound[i]->hidden && strcmp(foreign->bound[i]->op.name, name) == 0)
-            return &foreign->bound[i]->op;
-    return NULL;
+/* Function number i of those that are not hidden, or that of a name (i -1); how many there are before it, or in all. */
+static const wg_op *look(const wg_foreign *foreign, const char *name, int i, int *count) {
+    const wg_op *found = NULL;
+    *count = 0;
+    if (!foreign)
+        return NULL;
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&foreign->lock;
+    pthread_mutex_lock(lock);
+    for (int64_t k = 0; k < foreign->count && !found; k++) {
+        if (foreign->bound[k]->hidden)
+            continue;
+        if (name ? strcmp(foreign->bound[k]->op.name, name) == 0 : *count == i)
+            found = &foreign->bound[k]->op;
+        else
+            ++*count;
+    }
+    pthread_mutex_unlock(lock);
+    return found;
 }
 
+const wg_op *wg_foreign_find(const wg_foreign *foreign, const char *name) { return look(foreign, name, -1, &(int){0}); }
+const wg_op *wg_foreign_op(const wg_foreign *foreign, int i) { return look(foreign, NULL, i, &(int){0}); }
+
 int wg_foreign_count(const wg_foreign *foreign) {
-    int count = 0;
-    for (int64_t i = 0; foreign && i < foreign->count; i++)
-        count += !foreign->bound[i]->hidden;
+    int count;
+    look(foreign, NULL, -1, &count);
     return count;
 }
 
-const wg_op *wg_foreign_op(const wg_foreign *foreign, int i) {
-    for (int64_t k = 0; foreign && k < foreign->count; k++)
-        if (!foreign->bound[k]->hidden && i-- == 0)
-            return &foreign->bound[k]->op;
-    return NULL;
+int64_t wg__foreign_mark(const wg_foreign *foreign) { return foreign ? foreign->count : 0; }
+
+void wg__foreign_forget(wg_foreign *foreign, int64_t mark) {
+    if (!foreign)
+        return;
+    pthread_mutex_lock(&foreign->lock);
+    foreign->count = mark;
+    pthread_mutex_unlock(&foreign->lock);
+}
+
+static bool list_it(wg_bound *bound) {
+    wg_foreign *foreign = bound->foreign;
+    pthread_mutex_lock(&foreign->lock);
+    void *list = foreign->bound;
+    bool good = wg__room(foreign->memory, &list, foreign->count, &foreign->room, sizeof *foreign->bound);
+    foreign->bound = list;
+    if (good)
+        foreign->bound[foreign->count++] = bound;
+    pthread_mutex_unlock(&foreign->lock);
+    return good;
 }
 
 static const char *or_empty(const char *text) { return text ? text : ""; }
@@ -149,12 +185,17 @@ static char *texts_of(wg_foreign *foreign, const wg_binding *b) {
     return text;
 }
 
+static bool same(const wg_binding *a, const wg_binding *b) {
+    return a->function == b->function && a->derivative_function == b->derivative_function && a->vjp_function == b->vjp_function &&
+           a->from == b->from && a->to == b->to && a->serial == b->serial && a->nan == b->nan && a->user == b->user;
+}
+
 /* The function of that name if it was bound from the same; two cells may well use one. */
 static const wg_bound *again(const wg_foreign *foreign, const wg_binding *b, const char *texts) {
     for (int64_t i = 0; i < foreign->count; i++) {
         const wg_bound *old = foreign->bound[i];
         bool named = b->name ? strcmp(old->op.name, b->name) == 0 : old->prototype->name && strcmp(old->op.name, old->prototype->name) == 0;
-        if (!old->hidden && named && strcmp(old->texts, texts) == 0 && (!b->function || b->function == old->function) && b->user == old->user)
+        if (!old->hidden && named && strcmp(old->texts, texts) == 0 && same(&old->given, b))
             return old;
     }
     return NULL;
@@ -186,10 +227,27 @@ static wg_status name_it(wg_bound *bound, const wg_binding *binding, wg_error *e
     return WG_OK;
 }
 
+/* Told before anything is loaded, for loading runs code. Runs of blanks are one. */
+static void log_it(const wg_bound *bound, const wg_binding *binding) {
+    char text[600], prototype[400];
+    const wg_foreign_options *o = &bound->foreign->options;
+    size_t used = 0;
+    if (!o->log)
+        return;
+    for (const char *c = binding->prototype; *c && used + 4 < sizeof prototype; c++)
+        if (!(strchr(" \t\r\n", *c) && (used == 0 || prototype[used - 1] == ' ')))
+            prototype[used++] = strchr("\t\r\n", *c) ? ' ' : *c;
+    prototype[used] = 0;
+    snprintf(text, sizeof text, "%s: %s as %s%s%s", binding->function ? "the caller" : or_empty(binding->library)[0] ? binding->library : "this program",
+             prototype, bound->op.name, binding->after ? " after " : "", or_empty(binding->after));
+    o->log(o->user, text);
+}
+
 static wg_status find_it(wg_bound *bound, const wg_binding *binding, wg_error *error) {
     void *handle = NULL;
     wg_status status = WG_OK;
     bound->function = binding->function;
+    log_it(bound, binding);
     if (!bound->function || binding->after)
         status = open_library(bound->foreign, binding->library ? binding->library : "", &handle, error);
     if (status == WG_OK && binding->after)
@@ -213,18 +271,7 @@ static wg_status bind(wg_bound *bound, const wg_binding *binding, wg_error *erro
         status = find_it(bound, binding, error);
     if (status == WG_OK)
         status = wg__bound_derive(bound, binding, error);
-    if (status == WG_OK && !wg__room(foreign->memory, (void **)&foreign->bound, foreign->count, &foreign->room, sizeof *foreign->bound))
-        status = no_memory(foreign, error);
-    return status;
-}
-
-static void log_it(const wg_bound *bound, const wg_binding *binding) {
-    char text[512];
-    if (!bound->foreign->options.log)
-        return;
-    snprintf(text, sizeof text, "%s: %s as %s", binding->function ? "the caller" : binding->library && binding->library[0] ? binding->library : "this program",
-             binding->prototype, bound->op.name);
-    bound->foreign->options.log(bound->foreign->options.user, text);
+    return status == WG_OK && !list_it(bound) ? no_memory(foreign, error) : status;
 }
 
 static const wg_bound *bind_new(wg_foreign *foreign, const wg_binding *binding, bool hidden, wg_error *error) {
@@ -245,15 +292,17 @@ static const wg_bound *bind_new(wg_foreign *foreign, const wg_binding *binding, 
     bound->serial = binding->serial;
     bound->user = binding->user;
     bound->nan = binding->nan;
-    if (bind(bound, binding, &own) != WG_OK) {
-        wg_error_set(error, own.status, "%s", own.text);
-        return NULL;
-    }
+    bound->given = *binding; /* its texts are never read */
     bool given = binding->from != 0 || binding->to != 0;
     bound->op.range[0] = given ? binding->from : -2;
     bound->op.range[1] = given ? binding->to : 2;
-    foreign->bound[foreign->count++] = bound;
-    log_it(bound, binding);
+    wg_status status = bound->op.range[0] < bound->op.range[1]
+                           ? bind(bound, binding, &own)
+                           : wg_error_set(&own, WG_RANGE, "use: from %g to %g is no range", binding->from, binding->to);
+    if (status != WG_OK) {
+        wg_error_set(error, own.status, "%s", own.text);
+        return NULL;
+    }
     return bound;
 }
 
@@ -261,16 +310,18 @@ const wg_bound *wg__bind_hidden(wg_foreign *foreign, const wg_binding *binding, 
     return bind_new(foreign, binding, true, error);
 }
 
-/* What a failed binding has left: its memory stays until the end, its derivatives must not be seen. */
 const wg_op *wg_bind(wg_foreign *foreign, const wg_binding *binding, wg_error *error) {
-    int64_t before = foreign->count;
+    const int64_t before = wg__foreign_mark(foreign);
+    const size_t bytes = foreign->arena.total;
     if (!binding->prototype) {
         wg_error_set(error, WG_ARGUMENT, "use: there is no prototype");
         return NULL;
     }
     const wg_bound *bound = bind_new(foreign, binding, false, error);
     if (!bound)
-        foreign->count = before;
+        wg__foreign_forget(foreign, before);
+    if (!bound || wg__foreign_mark(foreign) == before) /* nothing is new */
+        wg__arena_rewind(&foreign->arena, bytes);
     return bound ? &bound->op : NULL;
 }
 
@@ -311,8 +362,11 @@ static const char *read_derivatives(wg_parser *parser) {
     all.start -= all.kind == WG_TOKEN_TEXT;
     all.size = (size_t)(end - all.start);
     char *text = wg__parser_string(parser, &all);
-    for (char *c = text; c && *c; c++)
-        *c = *c == '"' ? ' ' : *c;
+    bool comment = false;
+    for (char *c = text; c && *c; c++) {
+        comment = *c == '#' || (comment && *c != '\n');
+        *c = comment || *c == '"' ? ' ' : *c;
+    }
     return text;
 }
 

@@ -45,6 +45,7 @@ struct wg_bound {
     wg_op op;
     wg_foreign *foreign;
     const char *texts; /* what it was bound from: the same again is the same op */
+    wg_binding given;  /* the same, for what is no text */
     const wg_prototype *prototype;
     ffi_cif cif;
     void (*function)(void);
@@ -92,6 +93,12 @@ static inline bool wg__port_is_whole(const wg_port *port) { return port->slot->t
 /* The bound function that an op is, or NULL. */
 const wg_bound *wg__bound_of(const wg_op *op);
 
+/* The elements in a row of each part of the result, for operands that fit. */
+void wg__bound_counts(const wg_bound *bound, const wg_var *in, int64_t *count);
+/* Until it leaves, this thread alone calls functions that are not safe to be called by two; again and again is allowed. */
+void wg__serial_enter(void);
+void wg__serial_leave(void);
+bool wg__serial_inside(void); /* whether this thread is in there */
 /* A length of a port that no operand has to say; false if one has. */
 bool wg__bound_length(const wg_bound *bound, const wg_port *port, int64_t *length);
 
@@ -109,8 +116,12 @@ wg_status wg__bound_derive(wg_bound *bound, const wg_binding *binding, wg_error 
 const wg_bound *wg__bind_hidden(wg_foreign *foreign, const wg_binding *binding, wg_error *error);
 wg_arena *wg__foreign_arena(wg_foreign *foreign);
 bool wg__foreign_allows(const wg_foreign *foreign);
-/* Whether the functions that derivatives call are all there; WG_NOT_FOUND with the name of one that is not. */
-wg_status wg__foreign_complete(const wg_foreign *foreign, wg_error *error);
+/* Whether the functions that derivatives call are all there, of the ops from number `from` on; WG_NOT_FOUND with the name of one that is
+ * not. */
+wg_status wg__foreign_complete(const wg_foreign *foreign, int from, wg_error *error);
+/* What was bound since it had so many functions (wg__foreign_mark), hidden ones included, is bound no more; its memory stays. */
+int64_t wg__foreign_mark(const wg_foreign *foreign);
+void wg__foreign_forget(wg_foreign *foreign, int64_t mark);
 
 /* A `use` line, from behind the word on. The texts lie in the arena. */
 typedef struct wg_use_line {

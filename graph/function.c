@@ -1,5 +1,6 @@
 /* function.c: a plan made a C function: its prototype's roles become links from arguments to leaves and outputs, and libffi makes what is
  * called. Calls themselves are in function_call.c. */
+#include "foreign.h"
 #include "function.h"
 
 #include <stdio.h>
@@ -59,8 +60,6 @@ static wg_status refused(const maker *m) {
     wg_status why = wg__refusal(m->f->memory);
     return wg_error_set(m->error, why, "a plan's C function: %s", wg_status_sentence(why));
 }
-
-static bool is_number(const wg_ctype *t) { return t->kind == WG_CTYPE_INTEGER || t->kind == WG_CTYPE_FLOAT || t->kind == WG_CTYPE_DOUBLE; }
 
 static wg_status unknown_role(const maker *m, const spot *s) {
     char known[256] = "";
@@ -177,7 +176,7 @@ static wg_status link_tensor(maker *m, const spot *s, wg_link *l) {
         count = l->count;
         l->route.offset[++l->route.through] = 0;
         t = t->to;
-    } else if (is_number(t) && t->count == 1) {
+    } else if (wg__ctype_is_number(t) && t->count == 1) {
         l->number = t;
     }
     if (!l->number && !is_element(t, l->dtype))
@@ -248,7 +247,7 @@ static wg_status walk_fields(maker *m, const spot *around, const wg_ctype *type,
 }
 
 static wg_status set_status_role(maker *m, const spot *s) {
-    if (s->slot != &m->f->prototype->result || !is_number(s->slot->type))
+    if (s->slot != &m->f->prototype->result || !wg__ctype_is_number(s->slot->type))
         return AT(m, s, WG_ARGUMENT, "'status' is what is returned, a number");
     m->f->tells_status = true;
     return WG_OK;
@@ -335,6 +334,16 @@ static wg_status make_closure(wg_function *f, wg_error *error) {
     return WG_OK;
 }
 
+/* Whether it calls C functions that are not safe for two threads. */
+static bool has_serial(const wg_plan *plan) {
+    bool any = false;
+    for (int64_t id = 1; id < plan->program->count && !any; id++) {
+        const wg_bound *b = wg__bound_of(plan->program->list[id].op);
+        any = b && b->serial;
+    }
+    return any;
+}
+
 static bool has_stores(const wg_plan *plan) {
     for (int64_t k = 0; k < plan->program->tensor_count; k++)
         if (plan->stored[k])
@@ -387,6 +396,7 @@ wg_function *wg_plan_function(const wg_plan *plan, const char *prototype, const 
     f->memory = f->arena.memory = plan->memory;
     f->options = o;
     f->options.run.threads = o.run.threads ? o.run.threads : 1;
+    f->serial = has_serial(plan);
     f->seats.most = has_stores(plan) ? 1 : o.most;
     if (make(&(maker){.f = f, .error = error}, prototype) == WG_OK) {
         f->options.leaf = NULL; /* the caller's, and read no more */

@@ -69,6 +69,7 @@ struct wg_function {
     wg_link *links; /* by kind */
     int link_count, first_in, first_out;
     bool tells_status; /* the result's role */
+    bool serial; /* its plan calls C functions that are not safe for two threads */
     size_t blank;      /* bytes of the result that are zeros where no role fills them */
     ffi_cif cif;
     ffi_closure *closure;

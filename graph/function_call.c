@@ -1,5 +1,6 @@
 /* function_call.c: a call of a plan's C function: it takes a seat, binds or copies its arguments, runs, and gives the results. Touches
  * the caller's memory, as the prototype says. */
+#include "foreign.h"
 #include "function.h"
 
 #include <math.h>
@@ -309,6 +310,15 @@ static void fail(wg_function *f, char *result, void **arguments, const wg_error 
 
 /* ---- a call ---- */
 
+/* In a call from a function that is not safe for two threads, whose lock this thread holds, others would wait for it: then it works
+ * alone. */
+static wg_status run_alone_if_serial(wg_function *f, wg_seat *s, wg_error *error) {
+    wg_run_options run = f->options.run;
+    if (wg__serial_inside())
+        run.threads = 1;
+    return wg_run_in(f->plan, s->workspace, &run, error);
+}
+
 static wg_status run_in_seat(wg_function *f, wg_seat *s, char *result, void **arguments, wg_error *error) {
     wg_status status = WG_OK;
     for (int k = 0; k < f->first_in && status == WG_OK; k++) {
@@ -320,7 +330,7 @@ static wg_status run_in_seat(wg_function *f, wg_seat *s, char *result, void **ar
     for (int k = f->first_out; k < f->link_count && status == WG_OK; k++)
         take_out(f, s, k, reach(&f->links[k].route, result, arguments));
     if (status == WG_OK)
-        status = wg_run_in(f->plan, s->workspace, &f->options.run, error);
+        status = run_alone_if_serial(f, s, error);
     for (int k = f->first_out; k < f->link_count && status == WG_OK; k++)
         status = give_out(&f->links[k], &s->place[k], error);
     return status;
@@ -349,6 +359,8 @@ void wg__function_called(ffi_cif *cif, void *result, void **arguments, void *fun
     error.text[0] = 0;
     if (f->blank)
         memset(result, 0, f->blank);
+    if (f->serial)
+        wg__serial_enter(); /* before a workspace: whoever holds the one must not wait for the other */
     wg_seat *s = take(f, &error);
     *top = &here;
     if (!s || run_in_seat(f, s, result, arguments, &error) != WG_OK)
@@ -357,5 +369,7 @@ void wg__function_called(ffi_cif *cif, void *result, void **arguments, void *fun
         wg__ctype_set(type, result, error.status != WG_OK);
     widen(type, result);
     *top = here.above;
+    if (f->serial)
+        wg__serial_leave();
     leave(f, s);
 }

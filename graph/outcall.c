@@ -58,6 +58,19 @@ static wg_status outcome(wg_call *call, const failure *f) {
 /* Functions that are not safe to be called by two threads share what they do not say: so one lock for all. A function may call
  * back and come here again. */
 static pthread_mutex_t serial_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static _Thread_local int serial_depth;
+
+void wg__serial_enter(void) {
+    pthread_mutex_lock(&serial_lock);
+    serial_depth++;
+}
+
+void wg__serial_leave(void) {
+    serial_depth--;
+    pthread_mutex_unlock(&serial_lock);
+}
+
+bool wg__serial_inside(void) { return serial_depth > 0; }
 
 /* All n elements or rows, in chunks on the team's threads, or on this one alone. */
 static void call_all(const wg_bound *b, const wg_team *team, int64_t n, int64_t grain, void (*work)(void *user, int64_t from, int64_t to),
@@ -66,9 +79,9 @@ static void call_all(const wg_bound *b, const wg_team *team, int64_t n, int64_t 
         wg__rows(team, n, grain, work, user);
         return;
     }
-    pthread_mutex_lock(&serial_lock);
+    wg__serial_enter();
     work(user, 0, n);
-    pthread_mutex_unlock(&serial_lock);
+    wg__serial_leave();
 }
 
 typedef union number {
@@ -236,10 +249,13 @@ static bool length_of(const wg_bound *b, const wg_ast *ast, const int64_t *size,
     }
 }
 
+/* A fixed value as a size: what is no number of elements is too large a one. */
+static int64_t whole_of(const wg_slot *slot) { return fabs(slot->value) < 0x1p62 ? (int64_t)slot->value : INT64_C(1) << 62; }
+
 /* Sizes by parameter, from the operands' last axes. The first operand that names a size says it. */
 static void sizes_of(const wg_bound *b, const wg_shape *const *in, int64_t *size) {
     for (int i = 0; i < b->prototype->parameters; i++)
-        size[i] = b->prototype->parameter[i].fixed ? (int64_t)b->prototype->parameter[i].value : -1;
+        size[i] = b->prototype->parameter[i].fixed ? whole_of(&b->prototype->parameter[i]) : -1;
     for (int k = 0; k < b->operands; k++) {
         const wg_port *port = &b->operand[k];
         for (int a = 0; a < port->rank; a++)
@@ -358,7 +374,7 @@ static bool follows(const wg_bound *b, const wg_ast *ast) {
 bool wg__bound_length(const wg_bound *b, const wg_port *port, int64_t *length) {
     int64_t size[WG_PROTOTYPE_PARAMETERS];
     for (int i = 0; i < b->prototype->parameters; i++)
-        size[i] = (int64_t)b->prototype->parameter[i].value;
+        size[i] = whole_of(&b->prototype->parameter[i]);
     return follows(b, port->length[0]) && length_of(b, port->length[0], size, length) && *length > 0;
 }
 
@@ -367,7 +383,7 @@ const char *wg__bound_words(const wg_bound *b, int rows, char *text, size_t size
     size_t used = 0;
     text[0] = 0;
     for (int i = 0; i < b->prototype->parameters; i++)
-        sizes[i] = b->prototype->parameter[i].fixed ? (int64_t)b->prototype->parameter[i].value : 2 + i % 3;
+        sizes[i] = b->prototype->parameter[i].fixed ? whole_of(&b->prototype->parameter[i]) : 2 + i % 3;
     for (int k = 0; k < b->operands; k++) {
         const wg_port *port = &b->operand[k];
         bool lead = rows && !(rows == 2 && k == 0 && b->operands > 1);
@@ -530,6 +546,16 @@ static int64_t count_of(const wg_bound *b, const wg_port *port, const int64_t *s
     for (int a = 0; a < wg__port_rank(port); a++)
         count *= dim[a];
     return count;
+}
+
+void wg__bound_counts(const wg_bound *b, const wg_var *in, int64_t *count) {
+    const wg_shape *shapes[WG_PORTS];
+    int64_t size[WG_PROTOTYPE_PARAMETERS];
+    for (int k = 0; k < b->operands; k++)
+        shapes[k] = wg__of(in[k])->shape;
+    sizes_of(b, shapes, size);
+    for (int k = 0; k < b->outs; k++)
+        count[k] = count_of(b, &b->out[k], size);
 }
 
 static wg_status rows_run(wg_call *call) {

@@ -199,7 +199,7 @@ static int64_t read_whole(reading *r) {
     if (!wg__parser_expect(&r->parser, WG_TOKEN_NUMBER, "a whole number"))
         return -1;
     if (at.value != floor(at.value) || at.value > 9007199254740992.0)
-        wg__parser_fail(&r->parser, at.line, at.column, "this is no whole number, or too large");
+        return wg__parser_fail(&r->parser, at.line, at.column, "this is no whole number, or too large") ? 0 : -1;
     return (int64_t)at.value;
 }
 

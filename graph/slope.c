@@ -49,6 +49,8 @@ static wg_var value_of(const scope *s, const wg_ast *ast) {
         return wg__fail(s->tape, WG_ARGUMENT, s->b->op.name, "its derivative calls %s with %d operands", ast->name, ast->n);
     if (bare && op->map[WG_F64 - WG_F32])
         return wg__pointwise_number(op, ast->n, operand);
+    if (bare)
+        operand[0] = wg_full(s->tape, (wg_dtype)wg__of(s->in[0])->dtype, 0, NULL, operand[0].as.value);
     return wg_call_op(op, ast->n, operand);
 }
 
@@ -83,8 +85,8 @@ static const wg_ast *missing(const wg_foreign *foreign, const wg_ast *ast) {
     return found;
 }
 
-wg_status wg__foreign_complete(const wg_foreign *foreign, wg_error *error) {
-    for (int i = 0; i < wg_foreign_count(foreign); i++) {
+wg_status wg__foreign_complete(const wg_foreign *foreign, int from, wg_error *error) {
+    for (int i = from; i < wg_foreign_count(foreign); i++) {
         const wg_bound *b = wg__bound_of(wg_foreign_op(foreign, i));
         for (int k = 0; k < b->operands; k++) {
             const wg_ast *call = b->partial[k] ? missing(foreign, b->partial[k]) : NULL;
@@ -97,30 +99,58 @@ wg_status wg__foreign_complete(const wg_foreign *foreign, wg_error *error) {
 
 /* ---- rules ---- */
 
-/* The result is one number for each row, the operand an array. */
-static bool is_sum(const wg_bound *b, int k) { return wg__port_rank(&b->out[0]) == 0 && wg__port_rank(&b->operand[k]) > 0; }
-
-/* The partial derivative by an operand: of the operand's shape. */
-static wg_var partial_of(const wg_rule *r, const wg_bound *b, int k) {
-    const scope s = {b, r->in, r->tape};
-    wg_var d = b->slope[k] ? wg_call_op(&b->slope[k]->op, r->n, r->in) : value_of(&s, b->partial[k]);
-    if (r->tape->status != WG_OK || wg__is_bare(d))
-        return d;
-    if (!is_sum(b, k) && wg__of(r->in[k])->shape != wg__of(r->y)->shape)
-        return wg__fail(r->tape, WG_DERIVATIVE, b->op.name, "a derivative of elements is known, but %s is not of the result's shape", b->operand[k].name);
-    return d;
+/* The axes of their own that a partial derivative by operand k has: the result's or the operand's, of which one may be a number. */
+static int slope_rank(const wg_bound *b, int k) {
+    int out = wg__port_rank(&b->out[0]), in = wg__port_rank(&b->operand[k]);
+    return out > in ? out : in;
 }
 
-/* What each number of a row is multiplied by, as an array that broadcasts along the row. */
-static wg_var along(wg_var g, const wg_bound *b, int k) {
+/* What has fewer axes of its own than there are, with axes of length 1 between them and the rows. */
+static wg_var along(wg_var x, int own, int axes) {
     int64_t dim[2 * WG_MAX_RANK];
-    const wg_shape *shape = wg_var_shape(g);
-    if (!shape || !is_sum(b, k))
-        return g;
-    memcpy(dim, shape->dim, sizeof *dim * (size_t)shape->rank);
-    for (int a = 0; a < wg__port_rank(&b->operand[k]); a++)
-        dim[shape->rank + a] = 1;
-    return reshape(g, shape->rank + wg__port_rank(&b->operand[k]), dim);
+    const wg_shape *shape = wg_var_shape(x);
+    if (!shape || own >= axes)
+        return x;
+    const int rows = shape->rank - own;
+    memcpy(dim, shape->dim, sizeof *dim * (size_t)rows);
+    for (int a = 0; a < axes - own; a++)
+        dim[rows + a] = 1;
+    memcpy(dim + rows + axes - own, shape->dim + rows, sizeof *dim * (size_t)own);
+    return reshape(x, rows + axes, dim);
+}
+
+/* x, summed over its last axes where what it belongs to is a number for each row; else of that shape. */
+static wg_var settled_as(wg_var x, int own, int axes, wg_var like) {
+    int last[WG_MAX_RANK];
+    for (int a = 0; a < axes; a++)
+        last[a] = a - axes;
+    x = own == 0 && axes > 0 ? wg_sum(x, axes, last, false) : x;
+    const wg_shape *want = wg__of(like)->shape;
+    if (wg__recordable(x) && wg__of(x)->shape != want)
+        x = wg_broadcast_to(x, want->rank, want->dim);
+    return wg__recordable(x) && wg__of(x)->dtype != wg__of(like)->dtype ? wg_cast(x, (wg_dtype)wg__of(like)->dtype) : x;
+}
+
+/* The partial derivative by an operand, of the shape of the result or of the operand, whichever has more axes. */
+static wg_var partial_of(const wg_rule *r, const wg_bound *b, int k) {
+    wg_var in[WG_PORTS];
+    const int axes = slope_rank(b, k);
+    const bool mixed = wg__port_rank(&b->out[0]) != wg__port_rank(&b->operand[k]);
+    if (!mixed && wg__of(r->in[k])->shape != wg__of(r->y)->shape)
+        return wg__fail(r->tape, WG_DERIVATIVE, b->op.name, "a derivative of elements is known, but %s is not of the result's shape", b->operand[k].name);
+    if (mixed && wg__port_rank(&b->out[0]) > 0 && wg__port_rank(&b->operand[k]) > 0)
+        return wg__fail(r->tape, WG_DERIVATIVE, b->op.name, "a derivative of elements is known, but %s has not the result's axes", b->operand[k].name);
+    for (int i = 0; i < r->n; i++)
+        in[i] = along(r->in[i], wg__port_rank(&b->operand[i]), axes);
+    const scope s = {b, in, r->tape};
+    wg_var d = b->slope[k] ? wg_call_op(&b->slope[k]->op, r->n, r->in) : value_of(&s, b->partial[k]);
+    const wg_shape *full = wg__of(wg__port_rank(&b->out[0]) == axes ? r->y : r->in[k])->shape;
+    if (wg__is_bare(d))
+        return wg_full(r->tape, (wg_dtype)wg__of(r->y)->dtype, full->rank, full->dim, d.as.value);
+    if (wg__recordable(d) && !wg__broadcasts(wg__of(d)->shape, full))
+        return wg__fail(r->tape, WG_DERIVATIVE, b->op.name, "its derivative by %s is %s, not %s", b->operand[k].name, WG_SHAPE_TEXT(wg__of(d)->shape),
+                        WG_SHAPE_TEXT(full));
+    return wg__recordable(d) ? wg_broadcast_to(d, full->rank, full->dim) : d;
 }
 
 static wg_var like_operand(wg_var x, wg_var operand) {
@@ -129,54 +159,56 @@ static wg_var like_operand(wg_var x, wg_var operand) {
 
 static void partials_vjp(const wg_rule *r, wg_var *dx) {
     const wg_bound *b = (const wg_bound *)r->op;
-    for (int k = 0; k < r->n && r->tape->status == WG_OK; k++)
-        if (r->need[k] && !wg__port_is_whole(&b->operand[k]))
-            dx[k] = like_operand(mul(along(r->g, b, k), partial_of(r, b, k)), r->in[k]);
+    for (int k = 0; k < r->n && r->tape->status == WG_OK; k++) {
+        if (!r->need[k] || wg__port_is_whole(&b->operand[k]))
+            continue;
+        const int axes = slope_rank(b, k);
+        wg_var d = partial_of(r, b, k);
+        if (wg_valid(d))
+            dx[k] = settled_as(mul(along(r->g, wg__port_rank(&b->out[0]), axes), like_operand(d, r->g)), wg__port_rank(&b->operand[k]), axes, r->in[k]);
+    }
 }
 
 static wg_var partials_jvp(const wg_rule *r, const wg_var *dx) {
     const wg_bound *b = (const wg_bound *)r->op;
     wg_var sum = {0};
     for (int k = 0; k < r->n && r->tape->status == WG_OK; k++) {
-        int axes[WG_MAX_RANK], own = wg__port_rank(&b->operand[k]);
         if (!dx[k].tape || wg__port_is_whole(&b->operand[k]))
             continue;
-        wg_var part = mul(dx[k], partial_of(r, b, k));
-        for (int a = 0; a < own; a++)
-            axes[a] = a - own;
-        if (is_sum(b, k))
-            part = wg_sum(part, own, axes, false);
-        part = like_operand(part, r->y);
+        const int axes = slope_rank(b, k);
+        wg_var d = partial_of(r, b, k);
+        if (!wg_valid(d))
+            return d;
+        wg_var part = settled_as(mul(along(dx[k], wg__port_rank(&b->operand[k]), axes), like_operand(d, dx[k])), wg__port_rank(&b->out[0]), axes, r->y);
         sum = sum.tape ? add(sum, part) : part;
     }
     return sum;
 }
 
-/* A part of what a vector-Jacobian product makes, like the operand whose cotangent it is. */
-static wg_var part_of(const wg_var all, int64_t from, wg_var operand, bool alone) {
-    const wg_shape *shape = wg__of(operand)->shape;
-    const wg_shape *whole = wg__of(all)->shape;
-    int64_t rows = 1;
-    for (int a = 0; a < whole->rank - 1 && !alone; a++)
-        rows *= whole->dim[a];
-    wg_var part = alone ? all : wg_slice(all, -1, from, rows ? shape->count / rows : 0);
-    return like_operand(reshape(part, shape->rank, shape->dim), operand);
-}
-
+/* The cotangents that a vector-Jacobian product makes: one, or one after another along the last axis. */
 static void foreign_vjp(const wg_rule *r, wg_var *dx) {
     const wg_bound *b = (const wg_bound *)r->op, *v = b->vjp;
     wg_var in[WG_PORTS];
+    int64_t count[WG_PORTS], from = 0;
     for (int k = 0; k < v->operands; k++)
         in[k] = b->vjp_reads[k] == WG_READS_COTANGENT ? r->g : b->vjp_reads[k] == WG_READS_RESULT ? r->y : r->in[b->vjp_reads[k]];
     wg_var all = wg_call_op(&v->op, v->operands, in);
-    int64_t from = 0, rows = 1;
-    for (int a = 0; wg__on_tape(all) && v->outs > 1 && a < wg__of(all)->shape->rank - 1; a++)
-        rows *= wg__of(all)->shape->dim[a];
-    for (int k = 0; k < v->outs && wg__recordable(all); k++) {
-        int to = b->vjp_writes[k];
-        if (r->need[to])
-            dx[to] = part_of(all, from, r->in[to], v->outs == 1);
-        from += rows ? wg__of(r->in[to])->shape->count / rows : 0;
+    if (!wg__recordable(all))
+        return;
+    wg__bound_counts(v, in, count);
+    for (int k = 0; k < v->outs && wg__recordable(all); from += count[k++]) {
+        const wg_var operand = r->in[b->vjp_writes[k]];
+        const wg_shape *shape = wg__of(operand)->shape;
+        int64_t own = 1;
+        for (int a = shape->rank - wg__port_rank(&b->operand[b->vjp_writes[k]]); a < shape->rank; a++)
+            own *= shape->dim[a];
+        if (own != count[k]) {
+            wg__fail(r->tape, WG_SHAPE, v->op.name, "%s has %lld elements, %s %lld", v->out[k].name ? v->out[k].name : "what it returns", (long long)count[k],
+                     b->operand[b->vjp_writes[k]].name, (long long)own);
+            return;
+        }
+        if (r->need[b->vjp_writes[k]])
+            dx[b->vjp_writes[k]] = like_operand(reshape(v->outs == 1 ? all : wg_slice(all, -1, from, own), shape->rank, shape->dim), operand);
     }
 }
 
@@ -305,6 +337,13 @@ static wg_status match_vjp(wg_bound *b, wg_error *error) {
                                 b->op.name);
         b->vjp_writes[k] = (int8_t)to;
     }
+    for (int i = next_float(b, 0); i < b->operands; i = next_float(b, i + 1)) {
+        int written = 0;
+        for (int k = 0; k < v->outs; k++)
+            written += b->vjp_writes[k] == i;
+        if (written != 1)
+            return wg_error_set(error, WG_ARGUMENT, "use: vjp writes no g%s", b->operand[i].name);
+    }
     return WG_OK;
 }
 
@@ -376,9 +415,10 @@ static wg_var call_rows(const wg_bound *b, const wg_var *in) {
     for (int k = 0; k < b->operands; k++) {
         if (!wg_valid(in[k]) || (!wg__is_bare(in[k]) && in[k].tape != tape))
             return wg_apply(&b->op, b->operands, in, NULL); /* which says what is wrong */
-        first = first ? first : wg_var_dtype(in[k]);
+        first = wg__is_bare(in[k]) || wg_var_dtype(in[k]) == WG_I32 || first ? first : wg_var_dtype(in[k]);
         given = given || wg__is_bare(in[k]) || wg_var_dtype(in[k]) == WG_I32 ? given : wg_var_dtype(in[k]);
     }
+    first = first ? first : WG_F64;
     if (!tape || !common_rows(b, tape, in, &rows))
         return wg__var(tape, 0);
     for (int k = 0; k < b->operands; k++) {
@@ -390,11 +430,23 @@ static wg_var call_rows(const wg_bound *b, const wg_var *in) {
     return wg__recordable(y) && given && wg__of(y)->dtype != WG_I32 && wg__of(y)->dtype != given ? wg_cast(y, given) : y;
 }
 
+/* i32 operands become floats like the others. */
+static wg_var call_elements(const wg_bound *b, const wg_var *in) {
+    wg_var cast[3];
+    wg_dtype dtype = 0;
+    for (int k = 0; k < b->operands; k++)
+        if (wg__on_tape(in[k]) && wg_var_dtype(in[k]) != WG_I32 && !dtype)
+            dtype = wg_var_dtype(in[k]);
+    for (int k = 0; k < b->operands; k++)
+        cast[k] = wg__recordable(in[k]) && wg_var_dtype(in[k]) == WG_I32 ? wg_cast(in[k], dtype ? dtype : WG_F64) : in[k];
+    return wg__pointwise(&b->op, b->operands, cast);
+}
+
 wg_var wg_call_op(const wg_op *op, int n, const wg_var *in) {
     if (n != op->arity || n < 1)
         return wg_apply(op, n, in, NULL);
-    if (op->kind == WG_POINTWISE && n <= 3)
-        return wg__pointwise(op, n, in);
     const wg_bound *b = wg__bound_of(op);
+    if (op->kind == WG_POINTWISE && n <= 3)
+        return b ? call_elements(b, in) : wg__pointwise(op, n, in);
     return b ? call_rows(b, in) : wg_apply(op, n, in, NULL);
 }

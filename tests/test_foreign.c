@@ -2,6 +2,7 @@
 #include "taped.h"
 
 #include <float.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,6 +98,25 @@ static void pairs(int n, const complex_pair *x, complex_pair *y) {
 static double four(double a, double b, double c, double d) { return a + 10 * b + 100 * c + 1000 * d; }
 static double g_of_product(double x, double y, double result, double gresult) { return x == 0 ? 0 : gresult * result / x * (y == y); }
 static double product(double x, double y) { return x * y; }
+
+static void scaled(long n, const double *x, double s, double *y) {
+    for (long i = 0; i < n; i++)
+        y[i] = s * x[i];
+}
+static double scaled_sum(long n, const double *x, double s) {
+    double sum = 0;
+    for (long i = 0; i < n; i++)
+        sum += s * x[i];
+    return sum;
+}
+static void two_vjp(long n, const double *gy, double *gx, double *gw) {
+    for (long i = 0; i < n; i++)
+        gx[i] = gw[i] = gy[i];
+}
+static void two(long n, const double *x, const double *w, double *y) {
+    for (long i = 0; i < n; i++)
+        y[i] = x[i] + w[i];
+}
 
 #define FUNCTION(f) ((void (*)(void))(f))
 
@@ -420,7 +440,7 @@ Test(foreign, derivatives_call_functions_bound_later_and_are_found_to_be_incompl
     wg_foreign *f = foreign();
     wg_error error = {0};
     const wg_op *sine = bound(f, (wg_binding){.prototype = "double sin(double)", .library = "libm.so.6", .name = "Sin", .derivative = "Cos(x)"});
-    cr_assert_eq(wg__foreign_complete(f, &error), WG_NOT_FOUND);
+    cr_assert_eq(wg__foreign_complete(f, 0, &error), WG_NOT_FOUND);
     cr_assert_str_eq(error.text, "use: the derivative of Sin calls Cos, which is not bound");
     wg_tape *tape = wg_tape_new(NULL);
     wg_var x = vector(tape, 1, (const double[]){2}), d;
@@ -429,9 +449,82 @@ Test(foreign, derivatives_call_functions_bound_later_and_are_found_to_be_incompl
     wg_tape_free(tape);
     const wg_op *cosine = wg_bind_text(f, "\"libm.so.6\" \"double cos(double)\" as Cos with derivative -Sin(x)", &(wg_error){0});
     cr_assert_not_null(cosine);
-    cr_assert_eq(wg__foreign_complete(f, &(wg_error){0}), WG_OK);
+    cr_assert_eq(wg__foreign_complete(f, 0, &(wg_error){0}), WG_OK);
     check(sine);
     check(cosine);
+    wg_foreign_free(f);
+}
+
+Test(foreign, a_number_beside_arrays_belongs_to_its_row_in_derivatives_too) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *op = bound(f, (wg_binding){.prototype = "void scaled(long n, const double x[n], double s, double y[n])", .function = FUNCTION(scaled),
+                                            .derivative = "s, x"});
+    const wg_op *sum = bound(f, (wg_binding){.prototype = "double scaled_sum(long n, const double x[n], double s)", .function = FUNCTION(scaled_sum),
+                                             .derivative = "s, l1(x)"});
+    const wg_op *plain = bound(f, (wg_binding){.prototype = "double scaled_sum(long n, const double x[n], double s = 1)", .name = "plain",
+                                               .function = FUNCTION(scaled_sum), .derivative = "1"});
+    bound(f, (wg_binding){.prototype = "double scaled_sum(long n, const double x[n], double s = 1)", .name = "l1", .function = FUNCTION(scaled_sum),
+                          .derivative = "1"});
+    check(op);
+    check(sum);
+    check(plain);
+    wg_var x = leaf_of(tape, WG_F64, 2, (const int64_t[]){2, 2}, (const double[]){1, 2, 3, 4}), s = vector(tape, 2, (const double[]){5, 6}), d[2];
+    wg_var y = wg_sum_to(wg_call_op(op, 2, (const wg_var[]){x, s}), 0, NULL);
+    cr_assert_eq(wg_grad(y, 2, (const wg_var[]){x, s}, d), WG_OK, "%s", wg_tape_message(tape));
+    expect(d[0], 4, (const double[]){5, 5, 6, 6});
+    expect(d[1], 2, (const double[]){3, 7});
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, a_derivative_may_call_a_function_of_numbers_and_hold_a_comment) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_error error = {0};
+    const wg_op *op = wg_bind_text(f, "\"libm.so.6\" \"double sinh(double)\" as Sh with derivative Ch(x)*Ch(0) # not a, b", &error);
+    cr_assert_not_null(op, "%s", error.text);
+    cr_assert_not_null(wg_bind_text(f, "\"libm.so.6\" \"double cosh(double)\" as Ch with derivative Sh(x)", &error), "%s", error.text);
+    check(op);
+    const wg_op *jn = bound(f, (wg_binding){.prototype = "double jn(int n, double x)", .library = "libm.so.6", .name = "Jn"});
+    wg_var n = leaf_of(tape, WG_I32, 1, (const int64_t[]){2}, (const double[]){0, 1}), x = vector(tape, 2, (const double[]){0, 0});
+    expect(wg_call_op(jn, 2, (const wg_var[]){n, x}), 2, (const double[]){1, 0});
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, a_vjp_writes_every_cotangent_once_and_of_its_operands_size) {
+    const char *text = "void two(long n, const double x[n], const double w[n], double y[n])";
+    refused((wg_binding){.prototype = text, .function = FUNCTION(two), .vjp = "void v(long n, const double gy[n], double gx[n])",
+                         .vjp_function = FUNCTION(scan_vjp)},
+            WG_ARGUMENT, "use: vjp writes no gw");
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *good = bound(f, (wg_binding){.prototype = text, .function = FUNCTION(two), .vjp_function = FUNCTION(two_vjp),
+                                              .vjp = "void v(long n, const double gy[n], double gx[n], double gw[n])"});
+    const wg_op *long_one = bound(f, (wg_binding){.prototype = text, .function = FUNCTION(two), .vjp_function = FUNCTION(two_vjp), .name = "long_one",
+                                                  .vjp = "void v(long n, const double gy[n], double gx[n + 1], double gw[n])"});
+    check(good);
+    wg_var x = vector(tape, 2, (const double[]){1, 2}), d;
+    cr_assert_eq(wg_grad(wg_sum_to(wg_call_op(long_one, 2, (const wg_var[]){x, x}), 0, NULL), 1, &x, &d), WG_SHAPE);
+    cr_assert_str_eq(wg_tape_message(tape), "long_one.vjp: gx has 3 elements, x 2");
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, binding_again_with_anything_else_is_a_conflict) {
+    wg_foreign *f = foreign();
+    const wg_binding first = {.prototype = "double cube(double)", .function = FUNCTION(twice_d)};
+    const wg_op *op = bound(f, first);
+    cr_assert_eq(bound(f, first), op);
+    wg_binding other[] = {first, first, first, first};
+    other[0].serial = true, other[1].nan = true, other[2].function = FUNCTION(inverse), other[3].derivative = "2";
+    for (int i = 0; i < 4; i++) {
+        wg_error error = {0};
+        cr_assert_null(wg_bind(f, &other[i], &error));
+        cr_assert_str_eq(error.text, "use: there is an op cube already");
+    }
+    refused((wg_binding){.prototype = "double cube(double)", .function = FUNCTION(twice_d), .from = 2, .to = 1}, WG_RANGE, "use: from 2 to 1 is no range");
     wg_foreign_free(f);
 }
 
@@ -462,6 +555,46 @@ Test(foreign, serial_functions_are_called_by_one_thread_at_a_time) {
     cr_assert_eq(wg_eval_with(&(wg_run_options){.threads = 4}, 1, &z, &out, NULL), WG_OK);
     cr_assert_gt(atomic_load(&most_inside), 1, "the test could not have failed");
     wg_tensor_free(out);
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+/* A serial function that calls back a plan, which calls a serial function too; and that plan called from outside at the same time. */
+static double (*back)(double);
+static double calls_back(double x) { return back(x); }
+
+static void *call_back_often(void *user) {
+    double *sum = user;
+    for (int k = 0; k < 300; k++)
+        *sum += back(k);
+    return NULL;
+}
+
+Test(foreign, serial_functions_that_call_back_wait_for_nobody_who_waits_for_them) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *leaf = wg_tensor_new(NULL, WG_F64, 0, NULL);
+    wg_error error = {0};
+    const wg_op *inner = bound(f, (wg_binding){.prototype = "double twice_d(double)", .function = FUNCTION(twice_d), .serial = true});
+    const wg_op *outer = bound(f, (wg_binding){.prototype = "double calls_back(double)", .function = FUNCTION(calls_back), .serial = true});
+    wg_var x = wg_leaf(tape, leaf), doubled = wg_call_op(inner, 1, &x), y = wg_call_op(outer, 1, &x);
+    wg_plan *plan = wg_compile(1, &doubled, NULL, &error);
+    wg_function *function = wg_plan_function(plan, "double g(double x: point): value",
+                                             &(wg_function_options){.n = 1, .leaf = &leaf, .most = 1, .run.threads = 3}, &error);
+    cr_assert_not_null(function, "%s", error.text);
+    back = (double (*)(double))wg_function_pointer(function);
+    pthread_t thread;
+    double sum = 0;
+    pthread_create(&thread, NULL, call_back_often, &sum);
+    for (int k = 0; k < 300; k++) {
+        wg_tensor_set(leaf, 0, k);
+        cr_assert_eq(taped_number(y), 2.0 * k);
+    }
+    pthread_join(thread, NULL);
+    cr_assert_eq(sum, 300 * 299);
+    cr_assert_eq(wg_function_free(function), WG_OK);
+    wg_plan_free(plan);
+    wg_tensor_free(leaf);
     wg_tape_free(tape);
     wg_foreign_free(f);
 }
@@ -631,6 +764,11 @@ Test(foreign, a_use_line_is_read_only_where_the_caller_allows_it_and_what_it_loa
     error.text[strcspn(error.text, "\n")] = 0;
     cr_assert_str_eq(error.text, "t.cell:2:5: use: there is an op J0 already");
     cr_assert_eq(error.status, WG_CONFLICT);
+    cr_assert_null(cell_of(all, "cell t\nuse \"libm.so.6\" \"double y0(double)\" as Y0 with derivative -Y1(x)\ninput x\nstate h\nh' = W @ x\n", &(wg_error){0}));
+    cr_assert_null(wg_foreign_find(all, "Y0"), "what a refused text has bound is forgotten");
+    wg_cell *other = cell_of(all, "cell t\ninput x\nstate h\nh' = J1(W @ x)\n", &(wg_error){0});
+    cr_assert_not_null(other);
+    wg_cell_free(other);
     wg_cell_free(cell), wg_cell_free(again);
     wg_foreign_free(none), wg_foreign_free(all);
 }
