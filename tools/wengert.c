@@ -161,14 +161,14 @@ static bool asks_for_help(int argc, char **argv) {
     return false;
 }
 
-static void tell_loaded(void *user, const char *text) { note(user, "loaded %s", text); }
+static void tell_loading(void *user, const char *text) { note(user, "loading %s", text); }
 
 /* The C functions of --use, and those that texts may load. */
 static int bind_foreign(common *c) {
     wg_error error = {0};
     if (!(c->command->groups & TAKES_FOREIGN))
         return 0;
-    c->foreign = wg_foreign_new(c->memory, &(wg_foreign_options){c->allow_foreign, tell_loaded, c});
+    c->foreign = wg_foreign_new(c->memory, &(wg_foreign_options){c->allow_foreign, tell_loading, c});
     if (!c->foreign)
         return fail_memory(c);
     for (int i = 0; i < c->use.count; i++)
