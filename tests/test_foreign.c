@@ -118,6 +118,25 @@ static void two(long n, const double *x, const double *w, double *y) {
         y[i] = x[i] + w[i];
 }
 
+static void indices(int n, const float *x, int *y) {
+    for (int i = 0; i < n; i++)
+        y[i] = (int)x[i] + i;
+}
+static int longest(const double *x, int n) { return x[0] > 0 ? n : -n; }
+static void split_sum(int m, int n, const double *a, const double *x, double *y) {
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++)
+            y[i * n + j] = a[i * n + j] + x[j];
+}
+static void broken(int n, const double *x, double *y) {
+    for (int i = 0; i < n; i++)
+        y[i] = x[i] < 0 ? (double)NAN : x[i];
+}
+static void thirds(int n, const double *x, int k, double *y) {
+    for (int i = 0; i < k; i++)
+        y[i] = i < n ? x[i] : 0;
+}
+
 #define FUNCTION(f) ((void (*)(void))(f))
 
 /* ---- what tests share ---- */
@@ -394,6 +413,28 @@ Test(foreign, structs_by_value_and_behind_pointers_are_a_last_axis) {
     wg_foreign_free(f);
 }
 
+Test(foreign, results_are_of_the_type_that_is_written_and_nan_of_numbers_names_its_row) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const wg_op *op = bound(f, (wg_binding){.prototype = "void indices(int n, const float *x, int *y)", .function = FUNCTION(indices)});
+    const wg_op *sign = bound(f, (wg_binding){.prototype = "int longest(const double *x, int n)", .function = FUNCTION(longest)});
+    const wg_op *bad = bound(f, (wg_binding){.prototype = "void broken(int n, const double *x, double *y)", .function = FUNCTION(broken)});
+    const wg_op *third = bound(f, (wg_binding){.prototype = "void thirds(int n, const double x[n], int k = 3, double y[k*(2 - 1)])",
+                                               .function = FUNCTION(thirds)});
+    const wg_op *two_numbers = bound(f, (wg_binding){.prototype = "double atan2(double a, double b)", .library = "libm.so.6", .name = "angle"});
+    wg_var x = leaf_of(tape, WG_F64, 2, (const int64_t[]){2, 2}, (const double[]){1, 2, -3, 4}), y = wg_call_op(op, 1, &x);
+    cr_assert_eq(wg_var_dtype(y), WG_I32);
+    expect(y, 4, (const double[]){1, 3, -3, 5});
+    expect(wg_call_op(sign, 1, &x), 2, (const double[]){2, -2});
+    expect(wg_call_op(third, 1, &x), 6, (const double[]){1, 2, 0, -3, 4, 0});
+    expect(wg_call_op(two_numbers, 2, (const wg_var[]){wg_c(0), x}), 4, (const double[]){0, 0, 3.14159265358979323846, 0});
+    fails_to_run(wg_call_op(bad, 1, &x), WG_NONFINITE, "broken: made NaN of numbers (row 1)");
+    wg_var nan = vector(tape, 2, (const double[]){-1, (double)NAN});
+    cr_assert(isnan(taped_number(wg_call_op(bad, 1, &nan))), "NaN of NaN is no failure");
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
 /* ---- derivatives ---- */
 
 Test(foreign, a_derivative_that_is_a_c_function_is_opaque_and_none_is_an_error_that_names_the_op) {
@@ -489,6 +530,42 @@ Test(foreign, a_derivative_may_call_a_function_of_numbers_and_hold_a_comment) {
     const wg_op *jn = bound(f, (wg_binding){.prototype = "double jn(int n, double x)", .library = "libm.so.6", .name = "Jn"});
     wg_var n = leaf_of(tape, WG_I32, 1, (const int64_t[]){2}, (const double[]){0, 1}), x = vector(tape, 2, (const double[]){0, 0});
     expect(wg_call_op(jn, 2, (const wg_var[]){n, x}), 2, (const double[]){1, 0});
+    wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, derivatives_that_do_not_fit_say_so_when_they_are_wanted) {
+    wg_foreign *f = foreign();
+    wg_tape *tape = wg_tape_new(NULL);
+    const char *text = "void split_sum(int m, int n, const double a[m][n], const double x[n], double y[m][n])";
+    const wg_op *by_both = bound(f, (wg_binding){.prototype = text, .function = FUNCTION(split_sum), .derivative = "1, 1"});
+    const wg_op *by_first = bound(f, (wg_binding){.prototype = "void thirds(int n, const double x[n], int k = 3, double y[k])",
+                                                  .function = FUNCTION(thirds), .derivative = "1"});
+    const wg_op *wrong = bound(f, (wg_binding){.prototype = "double norm2(int n, const double *x)", .function = FUNCTION(norm2), .derivative = "padded(x)"});
+    const wg_op *arity = bound(f, (wg_binding){.prototype = "double twice_d(double)", .function = FUNCTION(twice_d), .derivative = "twice_d(x, x)"});
+    const wg_op *number = bound(f, (wg_binding){.prototype = "double twice_d(double)", .function = FUNCTION(twice_d), .name = "number", .derivative = "sqrt(4)"});
+    bound(f, (wg_binding){.prototype = "void thirds(int n, const double x[n], int k = 3, double y[k])", .function = FUNCTION(thirds), .name = "padded"});
+    wg_var a = wg_full(tape, WG_F64, 3, (const int64_t[]){2, 2, 2}, 1), x = vector(tape, 2, (const double[]){1, 2}), d;
+    const struct {
+        wg_var y, by;
+        wg_status status;
+        const char *text;
+    } cases[] = {
+        {wg_call_op(by_both, 2, (const wg_var[]){a, x}), x, WG_DERIVATIVE, "split_sum: a derivative of elements is known, but x has not the result's axes"},
+        {wg_call_op(by_first, 1, &x), x, WG_DERIVATIVE, "thirds: a derivative of elements is known, but x is not of the result's shape"},
+        {wg_call_op(wrong, 1, &x), x, WG_DERIVATIVE, "norm2: its derivative by x is (3), not (2)"},
+        {wg_call_op(arity, 1, &x), x, WG_ARGUMENT, "twice_d: its derivative calls twice_d with 2 operands"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        wg_var loss = wg_sum_to(cases[i].y, 0, NULL), t = wg_like(cases[i].by, 1), out;
+        cr_assert_eq(wg_grad(loss, 1, &cases[i].by, &d), cases[i].status);
+        cr_assert_str_eq(wg_tape_message(tape), cases[i].text);
+        wg_tape_clear(tape);
+        cr_assert_eq(wg_jvp(1, &cases[i].by, &t, 1, &loss, &out), cases[i].status);
+        cr_assert_str_eq(wg_tape_message(tape), cases[i].text);
+        wg_tape_clear(tape);
+    }
+    check(number);
     wg_tape_free(tape);
     wg_foreign_free(f);
 }
@@ -716,6 +793,12 @@ Test(foreign, operands_that_do_not_fit_say_why) {
     misfit(wg_call_op(sums, 1, &long_one), WG_RANGE, "scan: n is 200: more than its type holds");
     misfit(wg_call_op(wide, 1, (const wg_var[]){leaf_of(tape, WG_I32, 1, (const int64_t[]){2}, (const double[]){1, 2})}), WG_RANGE,
            "widen: a length of the result is negative or too large");
+    const wg_op *huge = bound(f, (wg_binding){.prototype = "void widen(int n, const int x[n], double y[n*9007199254740992*9007199254740992])", .function = FUNCTION(widen),
+                                              .name = "huge"});
+    const wg_op *fixed = bound(f, (wg_binding){.prototype = "void widen(uint64_t k = 10000000000000000000, int n = 1, const int x[n - 3], double y[n])",
+                                               .function = FUNCTION(widen), .name = "fixed"});
+    misfit(wg_call_op(huge, 1, &whole), WG_RANGE, "huge: a length of the result is negative or too large");
+    misfit(wg_call_op(fixed, 1, &whole), WG_RANGE, "fixed: a length of x is negative or too large");
     misfit(wg_call_op(sums, 1, &number), WG_SHAPE, "scan: x is (), the function takes 1 axes");
     misfit(wg_call_op(op, 3, (const wg_var[]){eight, wg_c(1), x}), WG_SHAPE, "affine: x is (1,1,1,1,1,1,2), the function takes (3)");
     wg_tape_free(tape);
@@ -871,10 +954,28 @@ Test(foreign, cells_with_c_functions_unroll_differentiate_and_compile) {
     bound(f, (wg_binding){.prototype = "void widen(int n = 3, const int x[n], double y[2*n + 1])", .function = FUNCTION(widen), .name = "seven"});
     const char *text = "cell arrays\ninput x\nstate h\nz = W @ x + U @ h + b\ns = slice(z, 0, 1)\n"
                        "h' = tanh(running(z)) + norm2(z)/100 + four(s, 1, s, 2)/1000\n";
+    error = (wg_error){0};
     cell = cell_of(f, text, &error);
     cr_assert_not_null(cell, "%s", error.text);
     unrolls(cell, 6, 2, 3);
     wg_cell_free(cell);
+    cell = cell_of(f, "cell long_number\ninput x\nstate h\nz = W @ x\nh' = z*four(z, 1, 2, 3)\n", &error);
+    cr_assert_not_null(cell, "%s", error.text);
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *x = wg_tensor_new(NULL, WG_F64, 3, (const int64_t[]){2, 1, 2}), *w = wg_tensor_new(NULL, WG_F64, 2, (const int64_t[]){3, 2});
+    const wg_named given[] = {{"x", wg_leaf(tape, x)}, {"W", wg_leaf(tape, w)}};
+    cr_assert_null(wg_unroll_new(tape, cell, 2, 3, 2, given, NULL));
+    cr_assert_not_null(strstr(wg_tape_message(tape), "four: an operand that is a number to the function is longer than 1"), "%s", wg_tape_message(tape));
+    wg_tensor_free(x), wg_tensor_free(w);
+    wg_tape_free(tape);
+    wg_cell_free(cell);
+    no_cell("cell t\nuse \"libm.so.6\" \"void f(int n, const double x[n], double y[n + 1])\" as f after \"tzset\"\ninput x\nstate h\nh' = f(W @ x)\n",
+            WG_NOT_FOUND, "t.cell:2:5: use: /lib/x86_64-linux-gnu/libm.so.6: undefined symbol: f");
+    bound(f, (wg_binding){.prototype = "void scan(long n, const double x[n], double y[n + 1])", .function = FUNCTION(scan), .name = "one_more"});
+    error = (wg_error){0};
+    cr_assert_null(cell_of(f, "cell t\ninput x\nstate h\nh' = one_more(W @ x)\n", &error));
+    error.text[strcspn(error.text, "\n")] = 0;
+    cr_assert_str_eq(error.text, "t.cell:4:6: no operand is as long as what this function makes: this is not supported in cells yet");
     no_cell("cell t\nuse \"libopenblas.so.0\" \"void cblas_dgemv(int o = 101, int t = 111, int m, int n, double a = 1, const double A[m][n], int lda = 3, const double x[n], int i = 1, double b = 0, double y[m], int k = 1)\" as f\ninput x\nstate h\nh' = f(U @ h, x)\n",
             WG_UNSUPPORTED, "t.cell:5:6: a C function of matrices is not supported in cells yet");
     wg_foreign_free(f);
