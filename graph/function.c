@@ -4,7 +4,6 @@
 #include "function.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 void *(*wg__closure_alloc)(size_t size, void **code) = ffi_closure_alloc;
@@ -190,11 +189,16 @@ static wg_status link_tensor(maker *m, const spot *s, wg_link *l) {
     return WG_OK;
 }
 
+static wg_status placeless(const maker *m, const spot *s) {
+    return AT(m, s, WG_UNSUPPORTED, "what a pointer that is returned leads to has no place: roles are for numbers and structs");
+}
+
 static bool costs_less_copied(const wg_function *f, const wg_link *l) {
     int64_t uses = l->kind == WG_LINK_IN ? wg__slot_uses(f->plan, l->index) : wg__output_uses(f->plan, (int)l->index);
     return l->number || (int64_t)l->bytes <= COPIED_BYTES + COPIED_FOR_A_USE * uses;
 }
 
+/* Links stand by kind, and those of a kind as in the prototype: of two outputs in one place the later is written last. */
 static wg_status add_link(maker *m, const spot *s, const role *r) {
     wg_function *f = m->f;
     wg_link l = {.kind = r->link, .route = s->route, .within = s->within, .number_named = s->slot->number >= 0 ? s->slot->number : r->usual};
@@ -207,6 +211,8 @@ static wg_status add_link(maker *m, const spot *s, const role *r) {
         status = check_claim(m, s, &l);
     if (status == WG_OK)
         status = is_tensor ? link_tensor(m, s, &l) : link_integer(m, s, &l);
+    if (status == WG_OK && s->route.parameter < 0 && l.route.through > 0)
+        status = placeless(m, s);
     if (status != WG_OK)
         return status;
     l.element = is_tensor ? wg_dtype_size(l.dtype) : 0;
@@ -214,7 +220,12 @@ static wg_status add_link(maker *m, const spot *s, const role *r) {
     l.copied = is_tensor && costs_less_copied(f, &l);
     if (!wg__room(f->memory, (void **)&f->links, f->link_count, &m->room, sizeof *f->links))
         return refused(m);
-    f->links[f->link_count++] = l;
+    int at = f->link_count++;
+    for (; at > 0 && f->links[at - 1].kind > l.kind; at--)
+        f->links[at] = f->links[at - 1];
+    f->links[at] = l;
+    f->first_in += l.kind < WG_LINK_IN;
+    f->first_out += l.kind < WG_LINK_OUT;
     return WG_OK;
 }
 
@@ -283,23 +294,9 @@ static wg_status walk_result(maker *m) {
     if (slot->type->kind == WG_CTYPE_STRUCT && !has_roles(slot->type))
         return AT(m, &s, WG_UNSUPPORTED, "a struct without roles in its fields is returned");
     if (is_pointer && (slot->role || has_roles(slot->type)))
-        return AT(m, &s, WG_UNSUPPORTED, "what a pointer that is returned leads to has no place: roles are for numbers and structs");
+        return placeless(m, &s);
     m->f->blank = slot->role ? 0 : slot->type->size;
     return walk(m, &s);
-}
-
-static int by_kind(const void *a, const void *b) {
-    const wg_link *x = a, *y = b;
-    return (x->kind > y->kind) - (x->kind < y->kind);
-}
-
-static void sort_links(wg_function *f) {
-    if (f->link_count)
-        qsort(f->links, (size_t)f->link_count, sizeof *f->links, by_kind);
-    for (int k = 0; k < f->link_count; k++) {
-        f->first_in += f->links[k].kind < WG_LINK_IN;
-        f->first_out += f->links[k].kind < WG_LINK_OUT;
-    }
 }
 
 static wg_status read_prototype(maker *m) {
@@ -316,8 +313,6 @@ static wg_status read_prototype(maker *m) {
             snprintf(s.name, sizeof s.name, "parameter %d", k + 1);
         status = walk(m, &s);
     }
-    if (status == WG_OK)
-        sort_links(f);
     return status;
 }
 

@@ -66,7 +66,7 @@ struct wg_function {
     wg_arena arena; /* the prototype */
     const wg_prototype *prototype;
     wg_function_options options;
-    wg_link *links; /* by kind */
+    wg_link *links; /* by kind, then in the order of the prototype, the result first */
     int link_count, first_in, first_out;
     bool tells_status; /* the result's role */
     bool serial; /* its plan calls C functions that are not safe for two threads */

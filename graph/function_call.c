@@ -95,6 +95,7 @@ static wg_seat *make_seat(wg_function *f, wg_error *error) {
     pthread_mutex_lock(&q->lock);
     if (!s) {
         q->made--;
+        pthread_cond_broadcast(&q->news); /* who waits may try */
         wg_error_set(error, why, "no workspace for the call: %s", wg_status_sentence(why));
     }
     return s;
@@ -219,14 +220,20 @@ static bool overlap(const char *a, size_t a_bytes, const char *b, size_t b_bytes
     return (uintptr_t)a < (uintptr_t)b + b_bytes && (uintptr_t)b < (uintptr_t)a + a_bytes;
 }
 
-/* Whether output k can be computed where the caller wants it: nothing else that the run reads or writes lies there. */
+/* Whether output k can be computed where the caller wants it: nothing lies there that the run reads, with a role or without, and no
+ * earlier output, which would be copied over this one or be computed after it. */
 static bool may_bind(const wg_function *f, const wg_seat *s, int k, const char *at) {
     const wg_link *l = &f->links[k];
     if (!at || l->copied || ((uintptr_t)at & (l->element - 1)))
         return false;
-    for (int j = f->first_in; j < k; j++) {
-        bool used = f->links[j].kind == WG_LINK_IN ? !f->links[j].copied : s->place[j].bound;
-        if (used && s->place[j].at && overlap(at, l->bytes, s->place[j].at, f->links[j].bytes))
+    for (int64_t slot = 0; slot < f->plan->program->tensor_count; slot++) {
+        const wg_tensor *read = s->workspace->bound[slot];
+        if (overlap(at, l->bytes, wg_tensor_data(read), wg_tensor_bytes(read)))
+            return false;
+    }
+    for (int j = f->first_out; j < k; j++) {
+        const wg_link *other = &f->links[j];
+        if (s->place[j].at && overlap(at, l->bytes, s->place[j].at, other->number ? other->number->size : other->bytes))
             return false;
     }
     return true;
@@ -270,7 +277,8 @@ static void fill_nan(const wg_link *l, char *at, int64_t count, int64_t stride) 
         memcpy(at + i * stride * (int64_t)l->element, nan, l->element);
 }
 
-/* How many elements of an output the caller has room for as far as its sizes say: a failed call may be one with too small an array. */
+/* How many elements of an output the caller has room for as far as its sizes say: a failed call may be one with too small an array, or
+ * with a stride that leads nowhere: then only the first element, which is there by any, is spoken of. */
 static int64_t room_of(const wg_function *f, const wg_link *out, char *result, void **arguments, int64_t *stride) {
     double room = (double)out->count;
     *stride = 1;
@@ -280,7 +288,7 @@ static int64_t room_of(const wg_function *f, const wg_link *out, char *result, v
         double given = at ? wg__ctype_get(l->number, at) : 0;
         bool about = l->kind == WG_LINK_SIZE || (l->kind == WG_LINK_COUNT && l->index == out->index);
         if (l->kind == WG_LINK_STRIDE && out->within && l->within == out->within)
-            *stride = (int64_t)given;
+            *stride = given >= 1 && given <= INT32_MAX ? (int64_t)given : 0;
         else if (about && given < (double)l->count && given < room)
             room = given;
     }
