@@ -618,8 +618,11 @@ typedef struct wg_binding {
 /* The op, which belongs to `foreign`; the same again is the same op. NULL on failure. Everything is copied. Fails: WG_SYNTAX, WG_UNSUPPORTED (with the place in the
  * text), WG_NOT_FOUND (no such library or function), WG_CONFLICT (the name is taken), WG_ARGUMENT, WG_MEMORY, WG_LIMIT. */
 WG_API const wg_op *wg_bind(wg_foreign *foreign, const wg_binding *binding, wg_error *error);
-/* The same from a `use` line as it stands in cells, without the word: `"libm.so.6" "double j0(double)" as J0 with derivative
- * -J1(x)`. The line is the caller's own: `allow` does not matter. */
+/* The same from a `use` line as it stands in cells before their equations, without the word:
+ *     "LIBRARY" "PROTOTYPE" [as NAME] [with derivative LIST | with vjp "PROTOTYPE"] [on A..B] [serial] [nan] [after "FUNCTION"]
+ *     "libm.so.6" "double j0(double)" as J0 with derivative -J1(x)
+ * LIST: expressions, or prototypes in quotes, separated by commas. "" is this program. The line is the caller's own: `allow` does not
+ * matter. */
 WG_API const wg_op *wg_bind_text(wg_foreign *foreign, const char *text, wg_error *error);
 WG_API const wg_op *wg_foreign_find(const wg_foreign *foreign, const char *name); /* NULL if there is none */
 WG_API int wg_foreign_count(const wg_foreign *foreign);

@@ -34,7 +34,10 @@ static const option memory_options[] = {
 static const option foreign_options[] = {
     {"use", "LINE", OPTION_WORDS, FIELD(common, use),
      .help = "Make a C function of a shared library a function of cells, as a `use` line in one does: "
-             "'\"libm.so.6\" \"double j0(double)\" as J0 with derivative -J1(x)'."},
+             "'\"libm.so.6\" \"double j0(double)\" as J0 with derivative -J1(x)'. After the library and the prototype may stand: as NAME; "
+             "with derivative EXPRESSION (or the prototype of a C function, in quotes; for each float operand, separated by commas); with vjp "
+             "\"PROTOTYPE\"; on A..B (where derivatives are checked); serial (not safe for two threads); nan (NaN is a value); after "
+             "\"FUNCTION\" (called once before)."},
     {"allow-foreign", NULL, OPTION_FLAG, FIELD(common, allow_foreign),
      .help = "Let `use` lines of cells, and of the cells in models, load shared libraries: code that can do whatever "
              "you can. What is loaded is told on standard error."},
