@@ -981,6 +981,29 @@ Test(foreign, cells_with_c_functions_unroll_differentiate_and_compile) {
     wg_foreign_free(f);
 }
 
+Test(foreign, cells_with_c_functions_are_read_whatever_memory_there_is) {
+    const char *text = "cell t\ninput x\nstate h\nz = W @ x\nh' = norm2(z)*h + norm2(U @ h)\n";
+    wg_foreign *f = allowing(false);
+    wg_error error = {0};
+    bound(f, (wg_binding){.prototype = "double norm2(int n, const double *x)", .function = FUNCTION(norm2), .derivative = "2*x"});
+    cr_assert_null(cell_of(f, "cell t\ninput x\nstate h\nh' = h + norm2(x + h)\n", &error));
+    cr_assert_eq(error.status, WG_SHAPE, "%s", error.text);
+    bool reached = true;
+    for (long k = 1; reached; k++) {
+        failing failed;
+        wg_memory *memory = failing_memory(&failed, k);
+        error = (wg_error){0};
+        wg_cell *cell = wg_cell_parse_with(memory, "t.cell", text, strlen(text), &(wg_cell_options){.foreign = f}, &error);
+        reached = failing_failed(&failed);
+        cr_assert_eq(cell == NULL, reached, "allocation %ld: %s", k, error.text);
+        cr_assert_eq(error.status, reached ? WG_MEMORY : WG_OK);
+        wg_cell_free(cell);
+        cr_assert_eq(failed.live, 0);
+        wg_memory_free(memory);
+    }
+    wg_foreign_free(f);
+}
+
 Test(foreign, models_with_c_functions_are_saved_and_loaded_where_that_is_allowed) {
     char path[64];
     snprintf(path, sizeof path, "/tmp/wengert_foreign_%ld.safetensors", (long)getpid());
