@@ -53,9 +53,24 @@ static const struct {
     {"void", WG_CTYPE_VOID, 0, false},
 };
 
-enum { BOOLS = 2 }; /* the first of them */
-
 static const char *const arithmetic[] = {"char", "short", "int", "long", "signed", "unsigned", NULL};
+static const char *const truths[] = {"bool", "_Bool", NULL};
+static const char *const qualifiers[] = {"const", "restrict", "__restrict", "struct", NULL};
+static const char *const refused[] = {"union", "enum", "_Complex", "complex", "_Imaginary", "volatile", "_Atomic", NULL};
+static const char long_double[] = "long double is not supported: ops are f32 and f64";
+static const char no_type[] = "these words together are no type of C";
+
+/* Whether it is a word of types, which names nothing else. */
+static bool is_type_word(const wg_token *token) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (is_words(token, (const char *const[]){names[i].name, NULL}))
+            return true;
+    return is_words(token, arithmetic) || is_words(token, qualifiers) || is_words(token, refused);
+}
+
+static void *refuse_word(reading *r, const wg_token *at) {
+    return wg__parser_fail_as(&r->parser, WG_UNSUPPORTED, at->line, at->column, "'%.*s' is not supported", (int)at->size, at->start);
+}
 
 static ffi_type *ffi_of(wg_ctype_kind kind, size_t size, bool is_signed) {
     switch (kind) {
@@ -90,19 +105,18 @@ static wg_ctype *read_arithmetic(reading *r) {
         wg__parser_next(p);
     }
     if (wg__parser_is(p, "double") && seen[3])
-        return unsupported(r, &first, "long double is not supported: ops are f32 and f64");
+        return unsupported(r, &first, long_double);
     const int chars = seen[0], shorts = seen[1], ints = seen[2], longs = seen[3], sign = seen[4] + seen[5];
     bool good = sign <= 1 && chars <= 1 && shorts <= 1 && ints <= 1 && longs <= 2 && chars + shorts + (longs > 0) <= 1 && !(chars && ints);
     if (!good)
-        return wg__parser_fail(p, first.line, first.column, "these words together are no type of C");
-    return new_type(r, WG_CTYPE_INTEGER, chars ? 1 : shorts ? sizeof(short) : longs == 2 ? sizeof(long long) : longs ? sizeof(long) : sizeof(int),
-                    seen[5] == 0);
+        return wg__parser_fail(p, first.line, first.column, no_type);
+    const size_t sizes[] = {sizeof(int), sizeof(long), sizeof(long long)};
+    return new_type(r, WG_CTYPE_INTEGER, chars ? 1 : shorts ? sizeof(short) : sizes[longs], seen[5] == 0);
 }
 
 static wg_ctype *read_struct(reading *r, const wg_token *at);
 
 static wg_ctype *read_base(reading *r) {
-    static const char *const refused[] = {"union", "enum", "_Complex", "complex", "_Imaginary", "volatile", "_Atomic", NULL};
     wg_parser *p = &r->parser;
     const wg_token at = p->now;
     if (at.kind == WG_TOKEN_RANGE)
@@ -112,14 +126,14 @@ static wg_ctype *read_base(reading *r) {
     if (accept_word(r, "struct"))
         return read_struct(r, &at);
     if (is_words(&at, refused))
-        return wg__parser_fail_as(p, WG_UNSUPPORTED, at.line, at.column, "'%.*s' is not supported", (int)at.size, at.start);
+        return refuse_word(r, &at);
     if (is_words(&at, arithmetic))
         return read_arithmetic(r);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (accept_word(r, names[i].name)) {
             wg_ctype *type = new_type(r, names[i].kind, names[i].size, names[i].is_signed);
             if (type)
-                type->is_bool = i < BOOLS;
+                type->is_bool = is_words(&at, truths);
             return type;
         }
     return wg__parser_fail(p, at.line, at.column,
@@ -138,59 +152,76 @@ static bool read_qualifiers(reading *r) {
     }
 }
 
-static wg_ctype *pointer_to(reading *r, const wg_ctype *to) {
+static wg_ctype *pointer_to(reading *r, const wg_ctype *to, bool is_const) {
     wg_ctype *type = new_type(r, WG_CTYPE_POINTER, sizeof(void *), false);
     if (type) {
         type->to = to;
-        type->is_const = to->is_const;
+        type->is_const = is_const;
     }
     return type;
 }
 
-/* A type with its stars. */
-static const wg_ctype *read_type(reading *r) {
+/* A type without its stars. */
+static const wg_ctype *read_starless(reading *r) {
     bool is_const = read_qualifiers(r);
+    const wg_token first = r->parser.now;
     wg_ctype *type = read_base(r);
     if (!type)
         return NULL;
-    type->is_const = read_qualifiers(r) || is_const;
-    const wg_ctype *all = type;
-    int depth = 0;
-    while (all && (r->parser.now.kind == '*' || r->parser.now.kind == WG_TOKEN_POW)) {
-        int stars = r->parser.now.kind == '*' ? 1 : 2;
-        const wg_token at = r->parser.now;
-        wg__parser_next(&r->parser);
-        if ((depth += stars) > WG_PROTOTYPE_DEPTH)
-            return wg__parser_fail_as(&r->parser, WG_RANGE, at.line, at.column, "a type has at most %d stars", WG_PROTOTYPE_DEPTH);
-        for (wg_ctype *pointer; stars-- > 0 && all;) {
-            pointer = pointer_to(r, all);
-            if (pointer && (stars > 0 || read_qualifiers(r)) && pointer->to->kind == WG_CTYPE_POINTER)
-                pointer->is_const = pointer->to->is_const;
-            all = pointer;
+    while (accept_word(r, "const"))
+        is_const = true;
+    type->is_const = is_const;
+    const wg_token *now = &r->parser.now; /* C's words may go on where ours do not */
+    if (is_words(now, refused))
+        return refuse_word(r, now);
+    if (type->kind == WG_CTYPE_DOUBLE && wg__parser_is(&r->parser, "long"))
+        return unsupported(r, &first, long_double);
+    if (is_type_word(now))
+        return wg__parser_fail(&r->parser, first.line, first.column, no_type);
+    return type;
+}
+
+/* The stars behind it. What stands behind a star is said of that pointer, and kept by the pointer to it. */
+static const wg_ctype *read_stars(reading *r, const wg_ctype *type) {
+    wg_parser *p = &r->parser;
+    bool is_const = type->is_const;
+    for (int depth = 0; type && (p->now.kind == '*' || p->now.kind == WG_TOKEN_POW);) {
+        const wg_token at = p->now;
+        wg__parser_next(p);
+        for (size_t i = 0; i < at.size && type; i++) { /* of "**" each */
+            if (depth++ == WG_PROTOTYPE_DEPTH)
+                return wg__parser_fail_as(p, WG_RANGE, at.line, at.column, "a type has at most %d '*'", WG_PROTOTYPE_DEPTH);
+            type = pointer_to(r, type, is_const);
+            is_const = false;
         }
+        is_const = read_qualifiers(r);
     }
-    return failed(r) ? NULL : all;
+    return failed(r) ? NULL : type;
+}
+
+static const wg_ctype *read_type(reading *r) {
+    const wg_ctype *type = read_starless(r);
+    return type ? read_stars(r, type) : NULL;
 }
 
 /* ---- slots ---- */
 
-static bool is_type_word(const wg_token *token) {
-    static const char *const words[] = {"struct", "union", "enum", "const", "restrict", "volatile", NULL};
-    bool is = is_words(token, words) || is_words(token, arithmetic);
-    for (size_t i = 0; i < sizeof names / sizeof *names && !is; i++)
-        is = is_words(token, (const char *const[]){names[i].name, NULL});
-    return is;
-}
-
-/* The name that stands here, or NULL. */
 static const char *read_name(reading *r) {
     const wg_token at = r->parser.now;
     if (at.kind != WG_TOKEN_NAME)
         return NULL;
-    if (is_type_word(&at))
-        return wg__parser_fail(&r->parser, at.line, at.column, "'%.*s' is a word of C and no name", (int)at.size, at.start);
     wg__parser_next(&r->parser);
     return wg__parser_string(&r->parser, &at);
+}
+
+/* The name of what has a type: no word of types. */
+static const char *read_own_name(reading *r) {
+    const wg_token at = r->parser.now;
+    if (is_words(&at, refused))
+        return refuse_word(r, &at);
+    if (is_type_word(&at))
+        return wg__parser_fail(&r->parser, at.line, at.column, "'%.*s' is a word of C's types and no name", (int)at.size, at.start);
+    return read_name(r);
 }
 
 /* A whole number that fits in 2^53. */
@@ -198,9 +229,10 @@ static int64_t read_whole(reading *r) {
     const wg_token at = r->parser.now;
     if (!wg__parser_expect(&r->parser, WG_TOKEN_NUMBER, "a whole number"))
         return -1;
-    if (at.value != floor(at.value) || at.value > 9007199254740992.0)
-        return wg__parser_fail(&r->parser, at.line, at.column, "this is no whole number, or too large") ? 0 : -1;
-    return (int64_t)at.value;
+    if (at.value == floor(at.value) && at.value <= 9007199254740992.0)
+        return (int64_t)at.value;
+    wg__parser_fail(&r->parser, at.line, at.column, "this is no whole number, or too large");
+    return -1;
 }
 
 /* ": role number", where one stands. */
@@ -208,10 +240,7 @@ static void read_role(reading *r, wg_slot *slot) {
     slot->number = -1;
     if (!wg__parser_accept(&r->parser, ':'))
         return;
-    const wg_token at = r->parser.now;
-    slot->role = at.kind == WG_TOKEN_NAME ? wg__parser_string(&r->parser, &at) : NULL;
-    if (slot->role)
-        wg__parser_next(&r->parser);
+    slot->role = read_name(r);
     if (!slot->role)
         wg__parser_unexpected(&r->parser, "the name of a role");
     else if (r->parser.now.kind == WG_TOKEN_NUMBER)
@@ -251,13 +280,23 @@ static int64_t read_field_count(reading *r) {
     return count;
 }
 
+/* What stands in the place of a name, or behind one, and is C but not supported. */
+static bool is_plain_field(reading *r) {
+    const wg_token *now = &r->parser.now;
+    if (now->kind == '(')
+        return unsupported(r, now, "a function in a struct is not supported");
+    if (now->kind == ':' && r->parser.ahead.kind == WG_TOKEN_NUMBER)
+        return unsupported(r, now, "bit fields are not supported");
+    return !failed(r);
+}
+
 /* A name of this type, its lengths and its role. */
 static bool read_field(reading *r, const wg_ctype *type, wg_slot *field, const wg_slot *before, int n) {
     const wg_token at = r->parser.now;
     *field = (wg_slot){.line = at.line, .column = at.column};
-    if (at.kind == '(')
-        return unsupported(r, &at, "a function in a struct is not supported");
-    field->name = read_name(r);
+    if (!is_plain_field(r))
+        return false;
+    field->name = read_own_name(r);
     if (!field->name)
         return wg__parser_unexpected(&r->parser, "the name of a field");
     if (name_taken(r, before, n, &at, field->name))
@@ -268,26 +307,25 @@ static bool read_field(reading *r, const wg_ctype *type, wg_slot *field, const w
     *own = *type;
     own->count = read_field_count(r);
     field->type = own;
-    const wg_token colon = r->parser.now;
-    if (colon.kind == ':' && r->parser.ahead.kind == WG_TOKEN_NUMBER)
-        return unsupported(r, &colon, "bit fields are not supported");
-    if (!failed(r))
+    if (is_plain_field(r))
         read_role(r, field);
     return !failed(r);
 }
 
-/* TYPE name, name; */
+/* TYPE name, *name; Stars belong to one name, as in C. */
 static bool read_line(reading *r, wg_ctype *type, wg_slot *field) {
     wg_parser *p = &r->parser;
     const wg_token at = p->now;
-    const wg_ctype *of = read_type(r);
-    if (!of)
+    const wg_ctype *base = read_starless(r), *of;
+    if (!base)
         return false;
-    if (of->kind == WG_CTYPE_VOID)
-        return wg__parser_fail(p, at.line, at.column, "nothing is of type void");
     do {
         if (type->fields == WG_PROTOTYPE_PARAMETERS)
             return wg__parser_fail_as(p, WG_RANGE, p->now.line, p->now.column, "a struct has at most %d fields", WG_PROTOTYPE_PARAMETERS);
+        if (!(of = read_stars(r, base)))
+            return false;
+        if (of->kind == WG_CTYPE_VOID)
+            return wg__parser_fail(p, at.line, at.column, "nothing is of type void");
         if (!read_field(r, of, &field[type->fields], field, type->fields))
             return false;
         type->fields++;
@@ -388,7 +426,7 @@ static void read_lengths(reading *r, wg_slot *slot) {
     if (slot->type->kind == WG_CTYPE_POINTER)
         unsupported(r, &at, "an array of pointers is not supported");
     else
-        slot->type = pointer_to(r, slot->type);
+        slot->type = pointer_to(r, slot->type, slot->type->is_const);
 }
 
 static void read_value(reading *r, wg_slot *slot) {
@@ -406,7 +444,8 @@ static void read_value(reading *r, wg_slot *slot) {
     if (!wg__parser_expect(p, WG_TOKEN_NUMBER, "a number"))
         return;
     slot->value = minus ? -number.value : number.value;
-    if (slot->type->kind == WG_CTYPE_STRUCT || !wg__ctype_set(slot->type, room, slot->value))
+    bool infinite = slot->type->kind == WG_CTYPE_FLOAT && isinf((float)slot->value);
+    if (slot->type->kind == WG_CTYPE_STRUCT || infinite || !wg__ctype_set(slot->type, room, slot->value))
         wg__parser_fail(p, at.line, at.column, "this is no value of its type");
 }
 
@@ -417,13 +456,11 @@ static bool read_parameter(reading *r, wg_slot *slot, const wg_slot *before, int
     if (!slot->type)
         return false;
     const wg_token at = p->now;
-    if (at.kind == '(')
-        return unsupported(r, &at, "a parameter that is a function is not supported");
-    slot->name = read_name(r);
+    slot->name = read_own_name(r);
+    if (p->now.kind == '(')
+        return unsupported(r, &p->now, "a parameter that is a function is not supported");
     if (name_taken(r, before, n, &at, slot->name))
         return false;
-    if (slot->name && p->now.kind == '(')
-        return unsupported(r, &p->now, "a parameter that is a function is not supported");
     if (slot->type->kind == WG_CTYPE_VOID)
         return wg__parser_fail(p, slot->line, slot->column, "nothing is of type void");
     read_lengths(r, slot);
@@ -467,21 +504,28 @@ static void read_declarator(reading *r, wg_prototype *prototype) {
         wg__parser_expect(p, '*', "'*' and the name of the function");
     if (failed(r))
         return;
-    prototype->name = read_name(r);
+    prototype->name = read_own_name(r);
     if (pointer && !failed(r))
         wg__parser_expect(p, ')', "')'");
     else if (!prototype->name && !failed(r))
         wg__parser_unexpected(p, "the name of the function");
 }
 
+static void no_array(reading *r) {
+    if (r->parser.now.kind == '[')
+        unsupported(r, &r->parser.now, "an array cannot be returned");
+}
+
 static void read_prototype(reading *r, wg_prototype *prototype) {
     wg_parser *p = &r->parser;
     prototype->result = (wg_slot){.line = p->now.line, .column = p->now.column, .number = -1};
     prototype->result.type = read_type(r);
+    no_array(r);
     if (!failed(r))
         read_declarator(r, prototype);
     if (!failed(r) && wg__parser_expect(p, '(', "'(' and the parameters"))
         read_parameters(r, prototype);
+    no_array(r);
     if (!failed(r))
         read_role(r, &prototype->result);
     if (!failed(r))
@@ -514,18 +558,18 @@ typedef struct writer {
 static void put(writer *w, const char *piece) {
     for (; *piece && w->at + 1 < w->size; piece++)
         w->text[w->at++] = *piece;
-    w->text[w->at] = 0;
+    if (w->size)
+        w->text[w->at] = 0;
 }
 
 static const char *name_of(const wg_ctype *type) {
-    if (type->is_bool)
-        return "bool";
-    static const char *const whole[2][4] = {{"unsigned char", "unsigned short", "unsigned", "unsigned long"}, {"char", "short", "int", "long"}};
+    static const char *const whole[2][4] = {{"unsigned char", "unsigned short", "unsigned", "unsigned long"},
+                                            {"char", "short", "int", "long"}};
     switch (type->kind) {
     case WG_CTYPE_VOID: return "void";
     case WG_CTYPE_FLOAT: return "float";
     case WG_CTYPE_DOUBLE: return "double";
-    default: return whole[type->is_signed][type->size == 1 ? 0 : type->size == 2 ? 1 : type->size == 4 ? 2 : 3];
+    default: return type->is_bool ? "bool" : whole[type->is_signed][type->size == 1 ? 0 : type->size == 2 ? 1 : type->size == 4 ? 2 : 3];
     }
 }
 
@@ -533,7 +577,8 @@ static void write_type(writer *w, const wg_ctype *type) {
     char count[24];
     if (type->kind == WG_CTYPE_POINTER) {
         write_type(w, type->to);
-        put(w, type->to->kind == WG_CTYPE_POINTER ? "*" : " *");
+        bool twice = type->to->kind == WG_CTYPE_POINTER;
+        put(w, !twice ? " *" : type->is_const ? "const *" : "*");
         return;
     }
     put(w, type->is_const ? "const " : "");
@@ -596,8 +641,8 @@ bool wg__ctype_set(const wg_ctype *type, void *to, double value) {
         memcpy(to, &narrow, sizeof narrow);
         return true;
     }
-    int bits = type->is_bool ? 1 : 8 * (int)type->size - type->is_signed;
-    double limit = bits == 64 ? 0x1p64 : (double)(UINT64_C(1) << bits);
+    int bits = 8 * (int)type->size - type->is_signed;
+    double limit = type->is_bool ? 2 : bits == 64 ? 0x1p64 : (double)(UINT64_C(1) << bits);
     if (type->kind != WG_CTYPE_INTEGER || !(value == floor(value) && value < limit && value >= (type->is_signed ? -limit : 0)))
         return false;
     uint64_t word = value < 0 ? (uint64_t)(int64_t)value : (uint64_t)value; /* two's complement, cut to size */

@@ -10,17 +10,19 @@
  *   int f(const struct {size_t size: size; size_t stride; double *data: point;} *x, double *y: value): status
  *
  * The grammar:
- *   prototype  = type declarator "(" [ "void" | parameter { "," parameter } ] ")" [ ":" role ]
+ *   prototype  = type declarator "(" [ "void" | parameter { "," parameter } ] ")" [ ":" role ] [ ";" ]
  *   declarator = name | "(" "*" [ name ] ")"
  *   parameter  = type [ name ] { "[" [ length ] "]" } [ "=" [ "-" ] number | "=" "NULL" ] [ ":" role ]
- *   type       = { "const" | "restrict" } base { "const" } { "*" { "const" | "restrict" } }
- *   base       = "struct" [ name ] "{" { type field { "," field } ";" } "}" | the words of a C type
- *   field      = name { "[" whole "]" } [ ":" role ]
+ *   type       = starless stars
+ *   starless   = { "const" | "restrict" } base { "const" }
+ *   stars      = { "*" { "const" | "restrict" } }
+ *   base       = "struct" [ tag ] "{" { starless field { "," field } ";" } "}" | the words of a C type
+ *   field      = stars name { "[" whole "]" } [ ":" role ]
  *   role       = name [ whole number ]
  *   length     = an expression of expr.h, in names of parameters
- * base words: void, float, double; char, short, int, long, long long with signed and unsigned, in C's orders; bool, size_t, ssize_t,
- * ptrdiff_t, int8_t … int64_t, uint8_t … uint64_t, intptr_t, uintptr_t. A field's lengths are whole numbers. An array as a parameter
- * is a pointer, as in C; "[]" says no length. */
+ * base words: void, float, double; char, short, int, long, long long with signed and unsigned, in C's orders; bool (_Bool), size_t,
+ * ssize_t, ptrdiff_t, int8_t … int64_t, uint8_t … uint64_t, intptr_t, uintptr_t. A field's lengths are whole numbers. An array as a
+ * parameter is a pointer, as in C; only a first "[]" may say no length. "restrict" may be "__restrict"; no word of types is a name. */
 #ifndef WG_PROTOTYPE_H
 #define WG_PROTOTYPE_H
 
@@ -28,7 +30,7 @@
 
 #include "expr.h"
 
-/* The longest text; the most parameters, and fields of a struct; structs in each other, and stars of a type; scalars in a struct. */
+/* The longest text; the most parameters or fields of a struct; structs in each other, or stars of a type; scalars in a struct. */
 enum { WG_PROTOTYPE_SIZE = 1 << 14, WG_PROTOTYPE_PARAMETERS = 64, WG_PROTOTYPE_DEPTH = 8, WG_PROTOTYPE_SCALARS = 256 };
 
 typedef enum wg_ctype_kind {
@@ -54,14 +56,14 @@ typedef struct wg_slot {
     bool fixed;                /* "= value" was written */
     double value;              /* and this: of a pointer 0 */
     size_t offset;             /* of a field, in bytes */
-    int line, column;          /* of the slot's type */
+    int line, column;          /* of the slot's type; of a field its name */
 } wg_slot;
 
 struct wg_ctype {
     wg_ctype_kind kind;
     bool is_const;      /* what this is, or, of a pointer, what it points to, is const */
     bool is_signed;     /* INTEGER; a char is */
-    bool is_bool;       /* INTEGER that holds 0 and 1 alone */
+    bool is_bool;       /* INTEGER: holds 0 and 1 */
     size_t size;        /* bytes: of an INTEGER 1, 2, 4 or 8; of void 0 */
     const wg_ctype *to; /* POINTER */
     int fields;         /* STRUCT */
@@ -91,7 +93,7 @@ static inline bool wg__ctype_is_number(const wg_ctype *type) {
     return type->kind == WG_CTYPE_INTEGER || type->kind == WG_CTYPE_FLOAT || type->kind == WG_CTYPE_DOUBLE;
 }
 
-/* Such a number as a double, and back. Back: false if an integer cannot hold just that value. */
+/* A scalar of C (INTEGER, FLOAT, DOUBLE) as a double, and back. Back: false if an integer cannot hold just that value. */
 double wg__ctype_get(const wg_ctype *type, const void *from);
 bool wg__ctype_set(const wg_ctype *type, void *to, double value);
 

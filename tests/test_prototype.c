@@ -1,303 +1,980 @@
-/* Prototypes of C functions as text: types, parameters, lengths, values and roles; errors with their place. */
+/* Prototypes of C functions: every type and its layout against C's own, every role, value and length, every refusal with its place. */
 #include "suite.h"
 
-#include <float.h>
-#include <limits.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
 
 #include "failing.h"
 #include "prototype.h"
 
-static wg_arena arena;
+typedef struct parsed {
+    wg_arena arena;
+    const wg_prototype *p;
+    wg_error error;
+    wg_status status;
+} parsed;
 
-static const wg_prototype *parsed(const char *text) {
-    const wg_prototype *p = NULL;
-    wg_error error = {0};
-    wg_status status = wg__prototype_parse(&(wg_source){"p", text, strlen(text)}, &arena, &p, &error);
-    cr_assert_eq(status, WG_OK, "%s", error.text);
-    cr_assert_not_null(p);
-    return p;
+static parsed parse(const char *text) {
+    parsed r = {0};
+    wg_source source = {"p", text, strlen(text)};
+    r.status = wg__prototype_parse(&source, &r.arena, &r.p, &r.error);
+    return r;
 }
 
-static void done(void) { wg__arena_free(&arena); }
-
-/* The first line of the message. */
-static void refused(const char *text, wg_status status, const char *line) {
-    const wg_prototype *p = NULL;
-    wg_error error = {0};
-    cr_expect_eq(wg__prototype_parse(&(wg_source){"p", text, strlen(text)}, &arena, &p, &error), status, "%s: %s", text, error.text);
-    error.text[strcspn(error.text, "\n")] = 0;
-    cr_expect_str_eq(error.text, line);
-    cr_expect_null(p);
-    done();
+static parsed accept(const char *text) {
+    parsed r = parse(text);
+    cr_assert_eq(r.status, WG_OK, "%s: %s", text, r.error.text);
+    cr_assert_not_null(r.p);
+    cr_assert_eq(r.error.status, WG_OK);
+    return r;
 }
 
-static void is_type(const char *text, wg_ctype_kind kind, size_t size, bool is_signed, const char *name) {
-    char whole[200], shown[100];
-    snprintf(whole, sizeof whole, "void f(%s x)", text);
-    const wg_ctype *type = parsed(whole)->parameter[0].type;
-    cr_expect_eq(type->kind, kind, "%s", text);
-    cr_expect_eq(type->size, size, "%s", text);
-    cr_expect_eq(type->is_signed, is_signed, "%s", text);
-    cr_expect_eq(type->ffi->size, size, "%s", text);
-    cr_expect_str_eq(wg__ctype_text(type, shown, sizeof shown), name);
-    done();
+/* The whole error is "p:PLACE: MESSAGE", the line, and a caret below its column. */
+static void fails(wg_status status, const char *text, const char *place, const char *message) {
+    int line = 1, column = 1;
+    char whole[1024];
+    const char *start = text;
+    parsed r = parse(text);
+    sscanf(place, "%d:%d", &line, &column);
+    for (int i = 1; i < line; i++)
+        start = strchr(start, '\n') + 1;
+    snprintf(whole, sizeof whole, "p:%s: %s\n    %.*s\n    %*s", place, message, (int)strcspn(start, "\n"), start, column, "^");
+    cr_expect_str_eq(r.error.text, whole, "%s:\n%s\nnot\n%s", text, r.error.text, whole);
+    cr_expect_eq(r.status, status, "%s: %d", text, r.status);
+    cr_expect_eq(r.error.status, status);
+    cr_expect_null(r.p);
+    wg__arena_free(&r.arena);
 }
 
-Test(prototype, every_number_of_c_is_a_type_in_any_order_of_its_words) {
-    is_type("char", WG_CTYPE_INTEGER, 1, true, "char");
-    is_type("signed char", WG_CTYPE_INTEGER, 1, true, "char");
-    is_type("unsigned char", WG_CTYPE_INTEGER, 1, false, "unsigned char");
-    is_type("char unsigned", WG_CTYPE_INTEGER, 1, false, "unsigned char");
-    is_type("short", WG_CTYPE_INTEGER, sizeof(short), true, "short");
-    is_type("short int", WG_CTYPE_INTEGER, sizeof(short), true, "short");
-    is_type("int unsigned short", WG_CTYPE_INTEGER, sizeof(short), false, "unsigned short");
-    is_type("int", WG_CTYPE_INTEGER, sizeof(int), true, "int");
-    is_type("signed", WG_CTYPE_INTEGER, sizeof(int), true, "int");
-    is_type("unsigned", WG_CTYPE_INTEGER, sizeof(int), false, "unsigned");
-    is_type("long", WG_CTYPE_INTEGER, sizeof(long), true, "long");
-    is_type("long unsigned int", WG_CTYPE_INTEGER, sizeof(long), false, "unsigned long");
-    is_type("long long", WG_CTYPE_INTEGER, sizeof(long long), true, "long");
-    is_type("long int long unsigned", WG_CTYPE_INTEGER, sizeof(long long), false, "unsigned long");
-    is_type("bool", WG_CTYPE_INTEGER, 1, false, "bool");
-    is_type("_Bool", WG_CTYPE_INTEGER, 1, false, "bool");
-    is_type("int8_t", WG_CTYPE_INTEGER, 1, true, "char");
-    is_type("uint8_t", WG_CTYPE_INTEGER, 1, false, "unsigned char");
-    is_type("int16_t", WG_CTYPE_INTEGER, 2, true, "short");
-    is_type("uint16_t", WG_CTYPE_INTEGER, 2, false, "unsigned short");
-    is_type("int32_t", WG_CTYPE_INTEGER, 4, true, "int");
-    is_type("uint32_t", WG_CTYPE_INTEGER, 4, false, "unsigned");
-    is_type("int64_t", WG_CTYPE_INTEGER, 8, true, "long");
-    is_type("uint64_t", WG_CTYPE_INTEGER, 8, false, "unsigned long");
-    is_type("size_t", WG_CTYPE_INTEGER, sizeof(size_t), false, "unsigned long");
-    is_type("ssize_t", WG_CTYPE_INTEGER, sizeof(size_t), true, "long");
-    is_type("ptrdiff_t", WG_CTYPE_INTEGER, sizeof(ptrdiff_t), true, "long");
-    is_type("intptr_t", WG_CTYPE_INTEGER, sizeof(void *), true, "long");
-    is_type("uintptr_t", WG_CTYPE_INTEGER, sizeof(void *), false, "unsigned long");
-    is_type("float", WG_CTYPE_FLOAT, sizeof(float), true, "float");
-    is_type("const double", WG_CTYPE_DOUBLE, sizeof(double), true, "const double");
-    is_type("double const", WG_CTYPE_DOUBLE, sizeof(double), true, "const double");
-    is_type("void *", WG_CTYPE_POINTER, sizeof(void *), false, "void *");
-    is_type("const char *restrict", WG_CTYPE_POINTER, sizeof(void *), false, "const char *");
-    is_type("double **", WG_CTYPE_POINTER, sizeof(void *), false, "double **");
-    is_type("const double *const *__restrict", WG_CTYPE_POINTER, sizeof(void *), false, "const double **");
+/* What the type of a prototype's result is called. */
+static void named(const char *type, const char *name) {
+    char text[200], whole[300];
+    snprintf(whole, sizeof whole, "%s f()", type);
+    parsed r = accept(whole);
+    wg__ctype_text(r.p->result.type, text, sizeof text);
+    cr_expect_str_eq(text, name, "%s is called %s, not %s", type, text, name);
+    wg__arena_free(&r.arena);
 }
 
-Test(prototype, parameters_have_names_lengths_values_and_roles) {
-    const wg_prototype *p = parsed("int scan(long n, const double x[2*n + 1][n - 1], double y[],\n    int by = -3, void *data = NULL,\n"
-                                   "  float *g: gradient, size_t: size 2): status ;");
-    cr_assert_str_eq(p->name, "scan");
-    cr_assert_eq(p->parameters, 7);
-    const wg_slot *s = p->parameter;
-    cr_assert(s[0].lengths == 0 && !s[0].fixed && !s[0].role && s[0].number == -1);
-    char text[40];
-    cr_assert_eq(s[1].lengths, 2);
-    cr_assert(s[1].type->kind == WG_CTYPE_POINTER && s[1].type->is_const && s[1].type->to->kind == WG_CTYPE_DOUBLE);
-    cr_assert_str_eq(wg__ast_text(s[1].length[0], text, sizeof text), "2*n + 1");
-    cr_assert_str_eq(wg__ast_text(s[1].length[1], text, sizeof text), "n - 1");
-    cr_assert(s[2].lengths == 1 && !s[2].length[0] && !s[2].type->is_const);
-    cr_assert(s[3].fixed && s[3].value == -3 && s[3].line == 2 && s[3].column == 5);
-    cr_assert(s[4].fixed && s[4].value == 0);
-    cr_assert_str_eq(s[5].role, "gradient");
-    cr_assert(!s[6].name && s[6].number == 2);
-    cr_assert_str_eq(s[6].role, "size");
-    cr_assert_str_eq(p->result.role, "status");
-    cr_assert_eq(p->ffi[1], &ffi_type_pointer);
-    done();
-    cr_assert_null(parsed("double (*)(double)")->name);
-    cr_assert_str_eq(parsed("double (*called)(double)")->name, "called");
-    cr_assert_eq(parsed("void f(void)")->parameters, 0);
-    cr_assert_eq(parsed("void f()")->parameters, 0);
-    done();
+static bool same(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
+
+/* A parameter's type as text, its name, its role and the role's number. */
+static void has(const wg_slot *slot, const char *type, const char *name, const char *role, int64_t number) {
+    char text[200];
+    wg__ctype_text(slot->type, text, sizeof text);
+    cr_expect_str_eq(text, type, "%s, not %s", text, type);
+    cr_expect(same(slot->name, name), "%s: %s", type, slot->name ? slot->name : "unnamed");
+    cr_expect(same(slot->role, role), "%s: %s", type, slot->role ? slot->role : "no role");
+    cr_expect_eq(slot->number, number);
 }
 
-typedef struct inner {
-    char c;
-    double d[3];
-} inner;
-typedef struct outer {
-    int16_t a, b;
-    inner in[2];
-    float *p;
-    uint8_t last;
-} outer;
+/* ---- prototypes ---- */
 
-static double sum_of(outer o) { return o.a + 10 * o.b + o.in[1].d[2] + o.last + (o.p ? (double)*o.p : 0); }
+Test(prototype, a_number_to_a_number) {
+    parsed r = accept("double gsl_sf_bessel_J0(double)");
+    cr_assert_str_eq(r.p->name, "gsl_sf_bessel_J0");
+    has(&r.p->result, "double", NULL, NULL, -1);
+    cr_assert_eq(r.p->result.type->kind, WG_CTYPE_DOUBLE);
+    cr_assert_eq(r.p->result.type->size, sizeof(double));
+    cr_assert_eq(r.p->parameters, 1);
+    has(&r.p->parameter[0], "double", NULL, NULL, -1);
+    cr_assert_eq(r.p->ffi[0], &ffi_type_double);
+    cr_assert_eq(r.p->result.type->ffi, &ffi_type_double);
+    cr_assert_not(r.p->parameter[0].fixed);
+    cr_assert_eq(r.p->result.line, 1);
+    cr_assert_eq(r.p->result.column, 1);
+    cr_assert_eq(r.p->parameter[0].column, 25);
+    wg__arena_free(&r.arena);
+    r = accept("double gsl_sf_bessel_Jn(int n, double x)");
+    cr_assert_eq(r.p->parameters, 2);
+    has(&r.p->parameter[0], "int", "n", NULL, -1);
+    has(&r.p->parameter[1], "double", "x", NULL, -1);
+    cr_assert_eq(r.p->ffi[0], &ffi_type_sint32);
+    cr_assert_eq(r.p->parameter[1].column, 32);
+    wg__arena_free(&r.arena);
+}
 
-Test(prototype, structs_lie_as_the_compiler_lays_them_and_are_passed_by_value) {
-    const wg_prototype *p = parsed("double sum_of(struct outer {int16_t a, b; struct {char c; double d[3];} in[2]; float *p: point; uint8_t last;} o)");
-    const wg_ctype *type = p->parameter[0].type;
-    cr_assert_eq(type->size, sizeof(outer));
-    cr_assert_eq(type->fields, 5);
-    const size_t at[] = {offsetof(outer, a), offsetof(outer, b), offsetof(outer, in), offsetof(outer, p), offsetof(outer, last)};
-    for (int i = 0; i < 5; i++)
-        cr_assert_eq(type->field[i].offset, at[i], "field %d", i);
-    cr_assert_str_eq(type->field[3].role, "point");
-    const wg_ctype *in = type->field[2].type;
-    cr_assert(in->count == 2 && in->size == sizeof(inner) && in->field[1].offset == offsetof(inner, d) && in->field[1].type->count == 3);
+Test(prototype, arrays_with_lengths_and_fixed_values) {
+    parsed r = accept("void scan(long n, const double x[n], double y[n])");
+    cr_assert_eq(r.p->result.type->kind, WG_CTYPE_VOID);
+    cr_assert_eq(r.p->result.type->size, 0);
+    cr_assert_eq(r.p->result.type->ffi, &ffi_type_void);
+    has(&r.p->parameter[0], "long", "n", NULL, -1);
+    has(&r.p->parameter[1], "const double *", "x", NULL, -1);
+    has(&r.p->parameter[2], "double *", "y", NULL, -1);
+    cr_assert(r.p->parameter[1].type->is_const && !r.p->parameter[2].type->is_const);
+    cr_assert_eq(r.p->parameter[2].lengths, 1);
+    cr_assert_str_eq(r.p->parameter[2].length[0]->name, "n");
+    cr_assert_eq(r.p->ffi[2], &ffi_type_pointer);
+    wg__arena_free(&r.arena);
+    r = accept("double cblas_ddot(int n, const double x[n], int incx = 1, const double y[n], int incy = 1)");
+    cr_assert_eq(r.p->parameters, 5);
+    cr_assert(r.p->parameter[2].fixed && r.p->parameter[4].fixed && !r.p->parameter[3].fixed);
+    cr_assert_eq(r.p->parameter[4].value, 1);
+    wg__arena_free(&r.arena);
+}
+
+Test(prototype, structs_by_value_and_by_pointer) {
+    parsed r = accept("struct {double dat[2];} gsl_complex_exp(struct {double dat[2];} z)");
+    has(&r.p->result, "struct {double[2];}", NULL, NULL, -1);
+    has(&r.p->parameter[0], "struct {double[2];}", "z", NULL, -1);
+    cr_assert_eq(r.p->ffi[0]->size, 16);
+    cr_assert_eq(r.p->parameter[0].type->field[0].type->count, 2);
+    wg__arena_free(&r.arena);
+    r = accept("int f(const struct {size_t size: size; size_t stride; double *data: point;} *x, double *y: value): status");
+    has(&r.p->result, "int", NULL, "status", -1);
+    has(&r.p->parameter[0], "const struct {unsigned long; unsigned long; double *;} *", "x", NULL, -1);
+    has(&r.p->parameter[1], "double *", "y", "value", -1);
+    const wg_ctype *type = r.p->parameter[0].type;
+    cr_assert(type->is_const && type->to->is_const);
+    has(&type->to->field[0], "unsigned long", "size", "size", -1);
+    has(&type->to->field[1], "unsigned long", "stride", NULL, -1);
+    has(&type->to->field[2], "double *", "data", "point", -1);
+    cr_assert_eq(type->to->field[2].offset, 16);
+    wg__arena_free(&r.arena);
+}
+
+Test(prototype, pointers_to_functions) {
+    parsed r = accept("double (*)(unsigned n: size, const double *x: point, double *grad: gradient, void *data: user): value");
+    cr_assert_null(r.p->name);
+    has(&r.p->result, "double", NULL, "value", -1);
+    has(&r.p->parameter[0], "unsigned", "n", "size", -1);
+    has(&r.p->parameter[1], "const double *", "x", "point", -1);
+    has(&r.p->parameter[2], "double *", "grad", "gradient", -1);
+    has(&r.p->parameter[3], "void *", "data", "user", -1);
+    wg__arena_free(&r.arena);
+    r = accept("float * ( * step ) ( ) ;");
+    cr_assert_str_eq(r.p->name, "step");
+    has(&r.p->result, "float *", NULL, NULL, -1);
+    cr_assert_eq(r.p->parameters, 0);
+    wg__arena_free(&r.arena);
+}
+
+Test(prototype, no_parameters_are_void_or_nothing) {
+    const char *const forms[] = {"int f(void)", "int f()", "int f ( void ) ;", "int f(\n)", "void f(void): status"};
+    for (int i = 0; i < WG_LEN(forms); i++) {
+        parsed r = accept(forms[i]);
+        cr_assert_eq(r.p->parameters, 0, "%s", forms[i]);
+        cr_assert_str_eq(r.p->name, "f");
+        wg__arena_free(&r.arena);
+    }
+}
+
+Test(prototype, lines_end_anywhere_and_comments_are_blanks) {
+    parsed r = accept("\xEF\xBB\xBF# of a library\n\ndouble\nf\n(\r\n  int\n\tn # how many\n  ,\n"
+                      "  const\n double\n *\n x\n:\nstate\n1\n)\n:\nvalue\n;\n\n");
+    cr_assert_eq(r.p->parameters, 2);
+    has(&r.p->parameter[0], "int", "n", NULL, -1);
+    has(&r.p->parameter[1], "const double *", "x", "state", 1);
+    has(&r.p->result, "double", NULL, "value", -1);
+    cr_assert_eq(r.p->result.line, 3);
+    cr_assert_eq(r.p->parameter[0].line, 6);
+    cr_assert_eq(r.p->parameter[0].column, 3);
+    cr_assert_eq(r.p->parameter[1].line, 9);
+    wg__arena_free(&r.arena);
+    r = accept("struct {\n  double\n    re,\n    im;\n} f(struct\n{\nfloat x\n[\n2\n]\n;\n}\n*\nz)");
+    cr_assert_eq(r.p->result.type->field[1].line, 4);
+    cr_assert_eq(r.p->result.type->field[1].column, 5);
+    wg__arena_free(&r.arena);
+}
+
+Test(prototype, the_tree_needs_no_source) {
+    char text[] = "double f(struct {double *re: part 1;} *x, const double m[rows][3*cols + 1]: in)";
+    parsed r = accept(text);
+    memset(text, '?', sizeof text - 1);
+    char length[40];
+    cr_assert_str_eq(r.p->name, "f");
+    has(&r.p->parameter[0].type->to->field[0], "double *", "re", "part", 1);
+    has(&r.p->parameter[1], "const double *", "m", "in", -1);
+    cr_assert_str_eq(wg__ast_text(r.p->parameter[1].length[1], length, sizeof length), "3*cols + 1");
+    wg__arena_free(&r.arena);
+}
+
+/* ---- integers ---- */
+
+/* What C calls its integers; a plain char counts as signed. */
+#define PAIR(words, type) {"signed " words, sizeof(type), true}, {"unsigned " words, sizeof(type), false}
+#define TRIPLE(words, type) {words, sizeof(type), true}, PAIR(words, type)
+static const struct {
+    const char *words;
+    size_t size;
+    bool is_signed;
+} integers[] = {TRIPLE("char", char),       TRIPLE("short", short),     TRIPLE("short int", short),     TRIPLE("int", int),
+                PAIR("", int),              TRIPLE("long", long),       TRIPLE("long int", long),       TRIPLE("long long", long long),
+                TRIPLE("long long int", long long)};
+
+/* How often each word stands in it, as a number. */
+static long bag(const char *text) {
+    static const char *const words[] = {"char", "short", "int", "long", "signed", "unsigned"};
+    long sum = 0;
+    while (*text) {
+        size_t size = strcspn(text, " ");
+        long worth = 1;
+        for (int i = 0; i < 6; i++, worth *= 10)
+            sum += size == strlen(words[i]) && memcmp(text, words[i], size) == 0 ? worth : 0;
+        text += size + (text[size] == ' ');
+    }
+    return sum;
+}
+
+/* The index of the type these words are in some order, or -1. */
+static int meant(const char *text) {
+    for (int i = 0; i < WG_LEN(integers); i++)
+        if (bag(text) == bag(integers[i].words))
+            return i;
+    return -1;
+}
+
+static void check_words(const char *words) {
     char text[100];
-    cr_assert_str_eq(wg__ctype_text(type, text, sizeof text), "struct {short; short; struct {char; double[3];}[2]; float *; unsigned char;}");
-    cr_assert_str_eq(wg__ctype_text(type, text, 12), "struct {sho");
-    ffi_cif cif;
-    cr_assert_eq(ffi_prep_cif(&cif, FFI_DEFAULT_ABI, 1, p->result.type->ffi, p->ffi), FFI_OK);
-    float f = 0.5f;
-    outer o = {1, 2, {{'x', {1, 2, 3}}, {'y', {4, 5, 6}}}, &f, 7};
-    double y = 0;
-    ffi_call(&cif, (void (*)(void))sum_of, &y, (void *[]){&o});
-    cr_assert_eq(y, 34.5);
-    done();
+    int type = meant(words);
+    snprintf(text, sizeof text, "void f(%s x)", words);
+    if (type < 0) {
+        fails(WG_SYNTAX, text, "1:8", "these words together are no type of C");
+        return;
+    }
+    parsed r = accept(text);
+    const wg_ctype *t = r.p->parameter[0].type;
+    cr_assert_eq(t->kind, WG_CTYPE_INTEGER);
+    cr_assert_eq(t->size, integers[type].size, "%s", words);
+    cr_assert_eq(t->is_signed, integers[type].is_signed, "%s", words);
+    cr_assert_eq(t->ffi->size, t->size);
+    wg__arena_free(&r.arena);
 }
 
-Test(prototype, what_is_no_prototype_says_where) {
-    refused("", WG_SYNTAX, "p:1:1: expected a type, not the end of the text");
-    refused("double", WG_SYNTAX, "p:1:7: expected the name of the function, not the end of the text");
-    refused("double f", WG_SYNTAX, "p:1:9: expected '(' and the parameters, not the end of the text");
-    refused("double f(double", WG_SYNTAX, "p:1:9: this '(' is never closed");
-    refused("double f(double) x", WG_SYNTAX, "p:1:18: expected the end, not 'x'");
-    refused("double f(double x y)", WG_SYNTAX, "p:1:19: expected ',' or ')', not 'y'");
-    refused("double (f)(double)", WG_SYNTAX, "p:1:9: expected '*' and the name of the function, not 'f'");
-    refused("double (*f(double)", WG_SYNTAX, "p:1:11: expected ')', not '('");
-    refused("double f(doble x)", WG_SYNTAX,
-            "p:1:10: there is no type 'doble': known are C's own numbers, size_t and the like, int32_t and the like, and structs whose fields are written "
-            "out");
-    refused("double f(double int)", WG_SYNTAX, "p:1:17: 'int' is a word of C and no name");
-    refused("double double(int)", WG_SYNTAX, "p:1:8: 'double' is a word of C and no name");
-    refused("double f(struct {int size_t;} s)", WG_SYNTAX, "p:1:22: 'size_t' is a word of C and no name");
-    refused("double f(3)", WG_SYNTAX, "p:1:10: expected a type, not '3'");
-    refused("double f(int x, double x)", WG_SYNTAX, "p:1:24: there are two of the name x");
-    refused("double f(void x)", WG_SYNTAX, "p:1:10: nothing is of type void");
-    refused("double f(int, void)", WG_SYNTAX, "p:1:15: nothing is of type void");
-    refused("double f(short long x)", WG_SYNTAX, "p:1:10: these words together are no type of C");
-    refused("double f(unsigned signed x)", WG_SYNTAX, "p:1:10: these words together are no type of C");
-    refused("double f(char int x)", WG_SYNTAX, "p:1:10: these words together are no type of C");
-    refused("double f(long long long x)", WG_SYNTAX, "p:1:10: these words together are no type of C");
-    refused("double f(int n, double x[n/2])", WG_SYNTAX, "p:1:27: a length is made of names, whole numbers, + - and *");
-    refused("double f(int n, double x[1.5])", WG_SYNTAX, "p:1:26: a length is made of names, whole numbers, + - and *");
-    refused("double f(int n, double x[n*(2 + sin(n))])", WG_SYNTAX, "p:1:33: a length is made of names, whole numbers, + - and *");
-    refused("double f(int n, double x[n][])", WG_SYNTAX, "p:1:29: only the first length of an array may be left out");
-    refused("double f(int n, double x[n)", WG_SYNTAX, "p:1:27: this ')' cannot close the '[' at 1:25");
-    refused("double f(int n, double x[n n])", WG_SYNTAX, "p:1:28: expected ']', not 'n'");
-    refused("double f(unsigned char n = 256)", WG_SYNTAX, "p:1:28: this is no value of its type");
-    refused("double f(int n = 1.5)", WG_SYNTAX, "p:1:18: this is no value of its type");
-    refused("double f(struct {int a;} n = 1)", WG_SYNTAX, "p:1:30: this is no value of its type");
-    refused("double f(int n = x)", WG_SYNTAX, "p:1:18: expected a number, not 'x'");
-    refused("double f(void *p = 0)", WG_SYNTAX, "p:1:20: expected NULL, not '0'");
-    refused("double f(int n: )", WG_SYNTAX, "p:1:17: expected the name of a role, not ')'");
-    refused("double f(int n: in 1.5)", WG_SYNTAX, "p:1:20: this is no whole number, or too large");
-    refused("double f(struct {int;} s)", WG_SYNTAX, "p:1:21: expected the name of a field, not ';'");
-    refused("double f(struct {int a} s)", WG_SYNTAX, "p:1:23: expected ';', not '}'");
-    refused("double f(struct {int a, a;} s)", WG_SYNTAX, "p:1:25: there are two of the name a");
-    refused("double f(struct {void a;} s)", WG_SYNTAX, "p:1:18: nothing is of type void");
-    refused("double f(struct {doble a;} s)", WG_SYNTAX,
-            "p:1:18: there is no type 'doble': known are C's own numbers, size_t and the like, int32_t and the like, and structs whose fields are written "
-            "out");
-    refused("double f(struct {int a[n];} s)", WG_SYNTAX, "p:1:24: expected a whole number, not 'n'");
-    refused("double f(int x) $", WG_SYNTAX, "p:1:17: '$' has no meaning here");
+Test(prototype, words_of_integers_stand_in_every_order_and_only_those_of_c) {
+    static const char *const words[] = {"char", "short", "int", "long", "signed", "unsigned"};
+    for (int n = 1, all = 6; n <= 5; n++, all *= 6)
+        for (int k = 0; k < all; k++) {
+            char text[60] = "";
+            for (int i = 0, left = k; i < n; i++, left /= 6)
+                strcat(strcat(text, i ? " " : ""), words[left % 6]);
+            check_words(text);
+        }
+}
+
+Test(prototype, integers_of_the_headers_have_their_sizes) {
+#define ROW(type) {#type, sizeof(type), (type)-1 < (type)1}
+    const struct {
+        const char *name;
+        size_t size;
+        bool is_signed;
+    } rows[] = {ROW(bool),    ROW(_Bool),    ROW(size_t),   ROW(ssize_t),  ROW(ptrdiff_t), ROW(intptr_t), ROW(uintptr_t), ROW(int8_t),
+                ROW(int16_t), ROW(int32_t),  ROW(int64_t),  ROW(uint8_t),  ROW(uint16_t),  ROW(uint32_t), ROW(uint64_t)};
+#undef ROW
+    for (int i = 0; i < WG_LEN(rows); i++) {
+        char text[60];
+        snprintf(text, sizeof text, "%s f(const %s *x)", rows[i].name, rows[i].name);
+        parsed r = accept(text);
+        const wg_ctype *t = r.p->result.type;
+        cr_expect_eq(t->kind, WG_CTYPE_INTEGER);
+        cr_expect_eq(t->size, rows[i].size, "%s", rows[i].name);
+        cr_expect_eq(t->is_signed, rows[i].is_signed, "%s", rows[i].name);
+        cr_expect_eq(t->is_bool, i < 2, "%s", rows[i].name);
+        cr_expect_eq(t->ffi->size, t->size);
+        cr_expect_eq(r.p->parameter[0].type->to->size, rows[i].size);
+        wg__arena_free(&r.arena);
+    }
+}
+
+Test(prototype, libffi_is_told_size_and_sign) {
+    parsed r = accept("float f(int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, bool, float, double, void *)");
+    ffi_type *const types[] = {&ffi_type_sint8,  &ffi_type_sint16, &ffi_type_sint32, &ffi_type_sint64, &ffi_type_uint8,  &ffi_type_uint16,
+                               &ffi_type_uint32, &ffi_type_uint64, &ffi_type_uint8,  &ffi_type_float,  &ffi_type_double, &ffi_type_pointer};
+    cr_assert_eq(r.p->parameters, WG_LEN(types));
+    for (int i = 0; i < WG_LEN(types); i++)
+        cr_expect_eq(r.p->ffi[i], types[i], "%d", i);
+    cr_assert_eq(r.p->result.type->kind, WG_CTYPE_FLOAT);
+    wg__arena_free(&r.arena);
+}
+
+/* ---- pointers and qualifiers ---- */
+
+Test(prototype, const_is_what_a_pointer_points_to) {
+    const struct {
+        const char *type;
+        int stars;
+        int constant; /* bit k: the pointer of k + 1 stars points to what is const; -1: no pointer, but const */
+    } rows[] = {{"double", 0, 0},
+                {"const double", 0, -1},
+                {"double const", 0, -1},
+                {"const double const", 0, -1},
+                {"double *", 1, 0},
+                {"const double *", 1, 1},
+                {"double const *", 1, 1},
+                {"double *const", 1, 0},
+                {"double *restrict", 1, 0},
+                {"restrict const double *__restrict const restrict", 1, 1},
+                {"const double **", 2, 1},
+                {"double **const", 2, 0},
+                {"double *const *", 2, 2},
+                {"const double *const *", 2, 3},
+                {"const double *const restrict *const", 2, 3},
+                {"double * *", 2, 0},
+                {"double ***", 3, 0},
+                {"const double ***", 3, 1},
+                {"double *const **", 3, 2},
+                {"double **const *", 3, 4},
+                {"double *restrict **const *const", 4, 8}};
+    for (int i = 0; i < WG_LEN(rows); i++) {
+        char text[100];
+        snprintf(text, sizeof text, "void f(%s x)", rows[i].type);
+        parsed r = accept(text);
+        const wg_ctype *t = r.p->parameter[0].type;
+        cr_assert_str_eq(r.p->parameter[0].name, "x");
+        for (int star = rows[i].stars; star > 0; star--, t = t->to) {
+            cr_assert_eq(t->kind, WG_CTYPE_POINTER, "%s", rows[i].type);
+            cr_assert_eq(t->size, sizeof(void *));
+            cr_expect_eq(t->is_const, rows[i].constant >> (star - 1) & 1, "%s, star %d", rows[i].type, star);
+        }
+        cr_assert_eq(t->kind, WG_CTYPE_DOUBLE, "%s", rows[i].type);
+        cr_expect_eq(t->is_const, rows[i].constant & 1, "%s", rows[i].type);
+        wg__arena_free(&r.arena);
+    }
+}
+
+/* ---- structs ---- */
+
+typedef struct point {
+    double re, im;
+} point;
+
+typedef struct mixed {
+    char c;
+    point p[2];
+    int n;
+    const double *at, **rows, scale;
+    float f[3];
+    short s;
+    struct {
+        bool on;
+        long long m[2][3];
+        struct {
+            unsigned char last;
+        } deep[5];
+    } in;
+    uint8_t tail;
+} mixed;
+
+static const char mixed_text[] = "struct mixed {char c; struct point {double re, im;} p[2]; int n: size 3; const double *at, **rows, "
+                                 "scale; float f[3]; short s; struct {bool on; long long m[2][3]; struct {unsigned char last;} deep[5];} "
+                                 "in: state; uint8_t tail;}";
+
+Test(prototype, structs_lie_as_c_lays_them_out) {
+    char text[400];
+    snprintf(text, sizeof text, "void f(const %s *x)", mixed_text);
+    parsed r = accept(text);
+    const wg_ctype *t = r.p->parameter[0].type->to;
+#define ROW(name, count) {#name, offsetof(mixed, name), sizeof(((mixed *)0)->name), count}
+    const struct {
+        const char *name;
+        size_t offset, size;
+        int64_t count;
+    } rows[] = {ROW(c, 1),     ROW(p, 2), ROW(n, 1), ROW(at, 1), ROW(rows, 1), ROW(scale, 1),
+                ROW(f, 3),     ROW(s, 1), ROW(in, 1), ROW(tail, 1)};
+    cr_assert_eq(t->kind, WG_CTYPE_STRUCT);
+    cr_assert_eq(t->size, sizeof(mixed));
+    cr_assert_eq(t->ffi->size, sizeof(mixed));
+    cr_assert_eq(t->ffi->alignment, _Alignof(mixed));
+    cr_assert_eq(t->fields, WG_LEN(rows));
+    for (int i = 0; i < t->fields; i++) {
+        cr_expect_str_eq(t->field[i].name, rows[i].name);
+        cr_expect_eq(t->field[i].offset, rows[i].offset, "%s", rows[i].name);
+        cr_expect_eq(t->field[i].type->count, rows[i].count, "%s", rows[i].name);
+        cr_expect_eq(t->field[i].type->size * (size_t)rows[i].count, rows[i].size, "%s", rows[i].name);
+        cr_expect_eq(t->field[i].lengths, 0);
+    }
+    const wg_ctype *in = t->field[8].type;
+    cr_assert_eq(in->field[1].offset, offsetof(mixed, in.m) - offsetof(mixed, in));
+    cr_assert_eq(in->field[1].type->count, 6);
+    cr_assert_eq(in->field[2].offset, offsetof(mixed, in.deep) - offsetof(mixed, in));
+    has(&t->field[2], "int", "n", "size", 3);
+    has(&t->field[8], "struct {bool; long[6]; struct {unsigned char;}[5];}", "in", "state", -1);
+    wg__arena_free(&r.arena);
+}
+
+Test(prototype, stars_belong_to_one_field_of_a_line) {
+    parsed r = accept("void f(struct {const double *a, b, **c, *const d; void *e, *const *g;} x)");
+    const wg_ctype *t = r.p->parameter[0].type;
+    const char *const types[] = {"const double *", "const double", "const double **", "const double *", "void *", "void *const *"};
+    cr_assert_eq(t->fields, WG_LEN(types));
+    for (int i = 0; i < t->fields; i++)
+        has(&t->field[i], types[i], (const char *const[]){"a", "b", "c", "d", "e", "g"}[i], NULL, -1);
+    wg__arena_free(&r.arena);
+}
+
+static point turned(mixed m, point by, int8_t times, const point *more) {
+    point z = {m.p[1].re * by.re - m.p[1].im * by.im, m.p[1].re * by.im + m.p[1].im * by.re};
+    double scale = times * m.scale + m.at[1] + (double)m.f[2] + (double)m.in.m[1][2] + m.in.deep[4].last + m.tail;
+    return (point){z.re * scale + more[1].re, z.im * scale + more[1].im};
+}
+
+Test(prototype, libffi_calls_with_structs_by_value) {
+    char text[400];
+    snprintf(text, sizeof text,
+             "struct {double re, im;} turned(%s m, struct {double dat[2];} by, int8_t times, const struct {double x; double y;} more[2])",
+             mixed_text);
+    parsed r = accept(text);
+    double at[2] = {0, 10};
+    mixed m = {.p = {{0, 0}, {1, 2}}, .at = at, .scale = 100, .f = {0, 0, 0.5f}, .tail = 250};
+    m.in.m[1][2] = 7;
+    m.in.deep[4].last = 200;
+    point by = {3, -1}, more[2] = {{0, 0}, {0.25, -0.25}}, out, expected = turned(m, by, -3, more);
+    const point *pointer = more;
+    int8_t times = -3;
+    ffi_cif cif;
+    cr_assert_eq(ffi_prep_cif(&cif, FFI_DEFAULT_ABI, (unsigned)r.p->parameters, r.p->result.type->ffi, r.p->ffi), FFI_OK);
+    ffi_call(&cif, FFI_FN(turned), &out, (void *[]){&m, &by, &times, &pointer});
+    cr_assert_eq(out.re, expected.re);
+    cr_assert_eq(out.im, expected.im);
+    cr_assert_eq(out.im, 5 * 167.5 - 0.25);
+    wg__arena_free(&r.arena);
+}
+
+/* ---- roles, values, lengths ---- */
+
+Test(prototype, roles_have_numbers_or_not) {
+    parsed r = accept("int f(int: size, double x: point 0, double *: gradient 12, double y[n]: out 9007199254740992, long k = 3: size 2)"
+                      ": status 7;");
+    has(&r.p->parameter[0], "int", NULL, "size", -1);
+    has(&r.p->parameter[1], "double", "x", "point", 0);
+    has(&r.p->parameter[2], "double *", NULL, "gradient", 12);
+    has(&r.p->parameter[3], "double *", "y", "out", 9007199254740992);
+    has(&r.p->parameter[4], "long", "k", "size", 2);
+    has(&r.p->result, "int", NULL, "status", 7);
+    wg__arena_free(&r.arena);
+    r = accept("struct {double re: value 1, im[2]: value 2, none;} f(struct {void *user: user; int n: const;} *x: int)");
+    has(&r.p->result.type->field[0], "double", "re", "value", 1);
+    has(&r.p->result.type->field[1], "double", "im", "value", 2);
+    has(&r.p->result.type->field[2], "double", "none", NULL, -1);
+    has(&r.p->parameter[0].type->to->field[0], "void *", "user", "user", -1);
+    has(&r.p->parameter[0].type->to->field[1], "int", "n", "const", -1);
+    has(&r.p->parameter[0], "struct {void *; int;} *", "x", "int", -1);
+    wg__arena_free(&r.arena);
+}
+
+static void fixed(const char *parameter, double value) {
+    char text[100];
+    snprintf(text, sizeof text, "void f(%s)", parameter);
+    parsed r = accept(text);
+    cr_expect(r.p->parameter[0].fixed, "%s", parameter);
+    cr_expect_eq(r.p->parameter[0].value, value, "%s: %.17g", parameter, r.p->parameter[0].value);
+    wg__arena_free(&r.arena);
+}
+
+static void no_value(const char *parameter, const char *place) {
+    char text[100];
+    snprintf(text, sizeof text, "void f(%s)", parameter);
+    fails(WG_SYNTAX, text, place, "this is no value of its type");
+}
+
+Test(prototype, values_are_fixed_within_their_types) {
+    fixed("int n = 1", 1);
+    fixed("int = -1", -1);
+    fixed("int n=-0", 0);
+    fixed("int8_t n = -128", -128);
+    fixed("uint8_t n = 255", 255);
+    fixed("char n = 1.27e2", 127);
+    fixed("long n = -9223372036854775808", -0x1p63);
+    fixed("unsigned long n = 18446744073709549568", 18446744073709549568.0);
+    fixed("bool b = 1", 1);
+    fixed("double x = -2.5e-3", -2.5e-3);
+    fixed("double x = 1e308", 1e308);
+    fixed("float x = 0.1", 0.1);
+    fixed("float x = -3.4028234e38", -3.4028234e38);
+    fixed("const void *p = NULL", 0);
+    fixed("double *const *p = NULL", 0);
+    fixed("double x[3] = NULL", 0);
+    no_value("int n = 0.5", "1:16");
+    no_value("int n = 2147483648", "1:16");
+    no_value("int n = - 2147483649", "1:16");
+    no_value("unsigned n = -1", "1:21");
+    no_value("uint8_t n = 256", "1:20");
+    no_value("int8_t n = -129", "1:19");
+    no_value("long n = 9223372036854775808", "1:17");
+    no_value("unsigned long n = 18446744073709551616", "1:26");
+    no_value("bool b = 2", "1:17");
+    no_value("_Bool b = -1", "1:18");
+    no_value("float x = 1e39", "1:18");
+    no_value("float x = -3.5e38", "1:18");
+    no_value("struct {int a;} n = 1", "1:28");
+}
+
+static void lengths(const char *parameter, int n, ...) {
+    char text[200], length[60];
+    snprintf(text, sizeof text, "void f(%s)", parameter);
+    parsed r = accept(text);
+    const wg_slot *slot = &r.p->parameter[0];
+    cr_assert_eq(slot->lengths, n, "%s has %d", parameter, slot->lengths);
+    cr_assert_eq(slot->type->kind, WG_CTYPE_POINTER);
+    va_list list;
+    va_start(list, n);
+    for (int i = 0; i < n; i++) {
+        const char *expected = va_arg(list, const char *);
+        cr_assert_eq(slot->length[i] == NULL, expected == NULL, "%s", parameter);
+        if (expected)
+            cr_assert_str_eq(wg__ast_text(slot->length[i], length, sizeof length), expected);
+    }
+    va_end(list);
+    wg__arena_free(&r.arena);
+}
+
+Test(prototype, lengths_are_sums_and_products_of_names) {
+    lengths("double *x", 0);
+    lengths("double x[n]", 1, "n");
+    lengths("double x[2*n+1]", 1, "2*n + 1");
+    lengths("const float a[m][n]", 2, "m", "n");
+    lengths("float []", 1, NULL);
+    lengths("long x[][n - 1]", 2, NULL, "n - 1");
+    lengths("bool x[9007199254740992]", 1, "9.00719925474099e+15");
+    lengths("struct {double re, im;} x[3*(n + m)][\n2\n]", 2, "3*(n + m)", "2");
+    lengths("double x[a][b][c][d][e][f][g][h]", 8, "a", "b", "c", "d", "e", "f", "g", "h");
+}
+
+/* ---- refusals ---- */
+
+Test(prototype, what_is_no_prototype_is_refused_with_its_place) {
+    const struct {
+        const char *text, *place, *message;
+    } rows[] = {
+        {"", "1:1", "expected a type, not the end of the text"},
+        {"# nothing\n\n", "3:1", "expected a type, not the end of the text"},
+        {"(", "1:1", "this '(' is never closed"},
+        {"7 f()", "1:1", "expected a type, not '7'"},
+        {"\"double\" f()", "1:1", "expected a type, not a \"text\""},
+        {"const", "1:6", "expected a type, not the end of the text"},
+        {"complx f()", "1:1",
+         "there is no type 'complx': known are C's own numbers, size_t and the like, int32_t and the like, and structs whose fields are "
+         "written out"},
+        {"double", "1:7", "expected the name of the function, not the end of the text"},
+        {"double *", "1:9", "expected the name of the function, not the end of the text"},
+        {"double 3()", "1:8", "expected the name of the function, not '3'"},
+        {"double (f)(int)", "1:9", "expected '*' and the name of the function, not 'f'"},
+        {"double (**f)(int)", "1:9", "expected '*' and the name of the function, not '**'"},
+        {"double (*f(int))", "1:11", "expected ')', not '('"},
+        {"double (*3)(int)", "1:10", "expected ')', not '3'"},
+        {"double int(int)", "1:1", "these words together are no type of C"},
+        {"double *int(int)", "1:9", "'int' is a word of C's types and no name"},
+        {"double f", "1:9", "expected '(' and the parameters, not the end of the text"},
+        {"double f;", "1:9", "expected '(' and the parameters, not ';'"},
+        {"double f(int", "1:9", "this '(' is never closed"},
+        {"double f(int]", "1:13", "this ']' cannot close the '(' at 1:9"},
+        {"double f(int) int", "1:15", "expected the end, not 'int'"},
+        {"double f(int); int g();", "1:16", "expected the end, not 'int'"},
+        {"double f(int);;", "1:15", "expected the end, not ';'"},
+        {"double f(int,)", "1:14", "expected a type, not ')'"},
+        {"double f(,)", "1:10", "expected a type, not ','"},
+        {"double f(int a int b)", "1:16", "expected ',' or ')', not 'int'"},
+        {"double f(int a; int b)", "1:15", "expected ',' or ')', not ';'"},
+        {"double f(void, int)", "1:10", "nothing is of type void"},
+        {"double f(int, const void)", "1:15", "nothing is of type void"},
+        {"double f(void x)", "1:10", "nothing is of type void"},
+        {"double f(void x[3])", "1:10", "nothing is of type void"},
+        {"double f(\n  int n,\n  int n)", "3:7", "there are two of the name n"},
+        {"double f(int $n)", "1:14", "'$' has no meaning here"},
+        {"double f(int n & 1)", "1:16", "'&' has no meaning here"},
+        {"double f(\xC3\xA9)", "1:10", "the byte 0xC3 has no meaning outside comments and \"texts\""},
+        {"double f(int n: )", "1:17", "expected the name of a role, not ')'"},
+        {"double f(int n): 3", "1:18", "expected the name of a role, not '3'"},
+        {"double f(int n:", "1:9", "this '(' is never closed"},
+        {"double f():", "1:12", "expected the name of a role, not the end of the text"},
+        {"double f(int n: size 1.5)", "1:22", "this is no whole number, or too large"},
+        {"double f(int n: size 1e300)", "1:22", "this is no whole number, or too large"},
+        {"double f(int n: size 9007199254740994)", "1:22", "this is no whole number, or too large"},
+        {"double f(int n: size -1)", "1:22", "expected ',' or ')', not '-'"},
+        {"double f(int n = )", "1:18", "expected a number, not ')'"},
+        {"double f(int n = m)", "1:18", "expected a number, not 'm'"},
+        {"double f(int n = NULL)", "1:18", "expected a number, not 'NULL'"},
+        {"double f(int n = --1)", "1:19", "expected a number, not '-'"},
+        {"double f(int n = 0x10)", "1:19", "a name cannot follow a number directly: write a '*' between them"},
+        {"double f(double x = 1e999)", "1:21", "this number is too large or too long"},
+        {"double f(int *n = 0)", "1:19", "expected NULL, not '0'"},
+        {"double f(double x[2n])", "1:20", "a name cannot follow a number directly: write a '*' between them"},
+        {"double f(double x[n/2])", "1:20", "a length is made of names, whole numbers, + - and *"},
+        {"double f(double x[-n])", "1:19", "a length is made of names, whole numbers, + - and *"},
+        {"double f(double x[1 + 0.5])", "1:23", "a length is made of names, whole numbers, + - and *"},
+        {"double f(double x[n*9007199254740994])", "1:21", "a length is made of names, whole numbers, + - and *"},
+        {"double f(double x[2*min(m, n)])", "1:21", "a length is made of names, whole numbers, + - and *"},
+        {"double f(double x[n**2])", "1:20", "a length is made of names, whole numbers, + - and *"},
+        {"double f(double x[n)", "1:20", "this ')' cannot close the '[' at 1:18"},
+        {"double f(double x[n m])", "1:21", "expected ']', not 'm'"},
+        {"double f(double x[*])", "1:19", "expected a name, a number or '(', not '*'"},
+        {"double f(double x[n][])", "1:22", "only the first length of an array may be left out"},
+        {"double f(struct {double;} x)", "1:24", "expected the name of a field, not ';'"},
+        {"double f(struct {double x} y)", "1:26", "expected ';', not '}'"},
+        {"double f(struct {double x; y)", "1:28",
+         "there is no type 'y': known are C's own numbers, size_t and the like, int32_t and the like, and structs whose fields are written "
+         "out"},
+        {"double f(struct {double x;)", "1:27", "expected a type, not ')'"},
+        {"struct {double x;", "1:18", "expected a type, not the end of the text"},
+        {"double f(struct {double x, ;} y)", "1:28", "expected the name of a field, not ';'"},
+        {"double f(struct {double x; int x;} y)", "1:32", "there are two of the name x"},
+        {"double f(struct {double x, x;} y)", "1:28", "there are two of the name x"},
+        {"double f(struct {void x;} y)", "1:18", "nothing is of type void"},
+        {"double f(struct {void *x, y;} y)", "1:18", "nothing is of type void"},
+        {"double f(struct {double x[n];} y)", "1:27", "expected a whole number, not 'n'"},
+        {"double f(struct {double x[];} y)", "1:27", "expected a whole number, not ']'"},
+        {"double f(struct {double x[1.5];} y)", "1:27", "this is no whole number, or too large"},
+        {"double f(struct {double x[2 3];} y)", "1:29", "expected ']', not '3'"},
+        {"double f(struct {double x: 'a';} y)", "1:28", "expected the name of a role, not '''"},
+        {"double f(struct {double *long;} y)", "1:26", "'long' is a word of C's types and no name"},
+        {"double f(struct {double x = 1;} y)", "1:27", "expected ';', not '='"},
+        {"double f(unsigned double x)", "1:10", "these words together are no type of C"},
+        {"double f(unsigned int32_t)", "1:10", "these words together are no type of C"},
+        {"double f(const float double x)", "1:16", "these words together are no type of C"},
+        {"double f(int const long x)", "1:10", "these words together are no type of C"},
+        {"double f(struct {int a;} struct b)", "1:10", "these words together are no type of C"},
+        {"double f(double restrict x)", "1:10", "these words together are no type of C"},
+        {"double f(double *struct)", "1:18", "'struct' is a word of C's types and no name"},
+        {"double f(double *size_t)", "1:18", "'size_t' is a word of C's types and no name"},
+    };
+    for (int i = 0; i < WG_LEN(rows); i++)
+        fails(WG_SYNTAX, rows[i].text, rows[i].place, rows[i].message);
 }
 
 Test(prototype, what_is_not_supported_is_called_by_its_name) {
-    refused("int printf(const char *format, ...)", WG_UNSUPPORTED, "p:1:32: functions of a varying number of arguments ('...') are not supported");
-    refused("long double f(double)", WG_UNSUPPORTED, "p:1:1: long double is not supported: ops are f32 and f64");
-    refused("double f(union u x)", WG_UNSUPPORTED, "p:1:10: 'union' is not supported");
-    refused("double f(enum u x)", WG_UNSUPPORTED, "p:1:10: 'enum' is not supported");
-    refused("double f(volatile int x)", WG_UNSUPPORTED, "p:1:10: 'volatile' is not supported");
-    refused("_Complex f(double x)", WG_UNSUPPORTED, "p:1:1: '_Complex' is not supported");
-    refused("double f(double g(double))", WG_UNSUPPORTED, "p:1:18: a parameter that is a function is not supported");
-    refused("double f(double (*g)(double))", WG_UNSUPPORTED, "p:1:17: a parameter that is a function is not supported");
-    refused("double f(struct point p)", WG_UNSUPPORTED, "p:1:10: a struct is written with its fields: struct {double re, im;}");
-    refused("double f(struct {} p)", WG_UNSUPPORTED, "p:1:10: a struct without fields is not supported");
-    refused("double f(struct {int a: 3;} p)", WG_UNSUPPORTED, "p:1:23: bit fields are not supported");
-    refused("double f(struct {int (*a)(int);} p)", WG_UNSUPPORTED, "p:1:22: a function in a struct is not supported");
-    refused("double f(int n, double *x[n])", WG_UNSUPPORTED, "p:1:26: an array of pointers is not supported");
+    const struct {
+        const char *text, *place, *message;
+    } rows[] = {
+        {"int printf(const char *format, ...)", "1:32", "functions of a varying number of arguments ('...') are not supported"},
+        {"int f(...)", "1:7", "functions of a varying number of arguments ('...') are not supported"},
+        {"double f(union {int a; float b;} x)", "1:10", "'union' is not supported"},
+        {"enum {A} f(void)", "1:1", "'enum' is not supported"},
+        {"double f(volatile int *x)", "1:10", "'volatile' is not supported"},
+        {"double f(int volatile *x)", "1:14", "'volatile' is not supported"},
+        {"double f(int *volatile x)", "1:15", "'volatile' is not supported"},
+        {"double f(_Atomic int *x)", "1:10", "'_Atomic' is not supported"},
+        {"double f(_Complex double z)", "1:10", "'_Complex' is not supported"},
+        {"double f(double _Complex z)", "1:17", "'_Complex' is not supported"},
+        {"double f(double _Complex)", "1:17", "'_Complex' is not supported"},
+        {"double complex cexp(double complex z)", "1:8", "'complex' is not supported"},
+        {"float f(float const _Imaginary *z)", "1:21", "'_Imaginary' is not supported"},
+        {"long double expl(double x)", "1:1", "long double is not supported: ops are f32 and f64"},
+        {"void f(long double *x)", "1:8", "long double is not supported: ops are f32 and f64"},
+        {"void f(double long x)", "1:8", "long double is not supported: ops are f32 and f64"},
+        {"void f(int n, const double const long *x)", "1:21", "long double is not supported: ops are f32 and f64"},
+        {"double f(struct vector x)", "1:10", "a struct is written with its fields: struct {double re, im;}"},
+        {"double f(const struct *x)", "1:16", "a struct is written with its fields: struct {double re, im;}"},
+        {"struct", "1:1", "a struct is written with its fields: struct {double re, im;}"},
+        {"double f(struct {} x)", "1:10", "a struct without fields is not supported"},
+        {"double f(struct {int a: 3; int b: 5;} x)", "1:23", "bit fields are not supported"},
+        {"double f(struct {int a; int : 3;} x)", "1:29", "bit fields are not supported"},
+        {"double f(struct {double (*call)(double, void *); void *with;} *x)", "1:25", "a function in a struct is not supported"},
+        {"double f(struct {double call(double);} *x)", "1:29", "a function in a struct is not supported"},
+        {"double f(double (*call)(double), double x)", "1:17", "a parameter that is a function is not supported"},
+        {"double f(double call(double), double x)", "1:21", "a parameter that is a function is not supported"},
+        {"double f(void (double))", "1:15", "a parameter that is a function is not supported"},
+        {"double f(double *x[n])", "1:19", "an array of pointers is not supported"},
+        {"double f(void *x[])", "1:17", "an array of pointers is not supported"},
+        {"double[3] f(int n)", "1:7", "an array cannot be returned"},
+        {"double f(int n)[3]", "1:16", "an array cannot be returned"},
+    };
+    for (int i = 0; i < WG_LEN(rows); i++)
+        fails(WG_UNSUPPORTED, rows[i].text, rows[i].place, rows[i].message);
 }
 
-/* `piece` so often, between two texts. */
-static void many(const char *before, const char *piece, int times, const char *after, wg_status status, const char *line) {
-    size_t size = strlen(before) + (size_t)times * strlen(piece) + strlen(after) + 1;
-    char *text = malloc(size), *at = text + sprintf(text, "%s", before);
-    for (int i = 0; i < times; i++)
-        at += sprintf(at, "%s", piece);
-    strcpy(at, after);
-    if (status == WG_OK)
-        parsed(text), done();
-    else
-        refused(text, status, line);
+/* ---- limits ---- */
+
+/* "HEAD PIECE PIECE … TAIL", where "%d" in a piece is its number; `between` stands between pieces. */
+static char *many(const char *head, int n, const char *piece, const char *between, const char *tail) {
+    size_t room = strlen(head) + strlen(tail) + (size_t)n * (strlen(piece) + strlen(between) + 12) + 1;
+    char *text = malloc(room), *at = stpcpy(text, head);
+    for (int i = 0; i < n; i++) {
+        const char *digits = strstr(piece, "%d");
+        int before = digits ? (int)(digits - piece) : (int)strlen(piece);
+        at += sprintf(at, "%s%.*s", i ? between : "", before, piece);
+        at += digits ? sprintf(at, "%d%s", i, digits + 2) : 0;
+    }
+    strcpy(at, tail);
+    return text;
+}
+
+/* Takes the text if message is NULL, else fails with WG_RANGE at the place. Frees the text. */
+static void limit(char *text, const char *column, const char *message) {
+    char start[200];
+    parsed r = parse(text);
+    snprintf(start, sizeof start, "p:1:%s: %s\n", column, message ? message : "");
+    cr_expect_eq(r.status, message ? WG_RANGE : WG_OK, "%.60s: %s", text, r.error.text);
+    cr_expect_eq(r.p == NULL, message != NULL);
+    cr_expect(!message || strncmp(r.error.text, start, strlen(start)) == 0, "%.60s: %s", text, r.error.text);
+    wg__arena_free(&r.arena);
     free(text);
 }
 
-Test(prototype, every_length_of_a_text_has_a_limit) {
-    many("void f(int", ", int", 63, ")", WG_OK, NULL);
-    many("void f(int", ", int", 64, ")", WG_RANGE, "p:1:328: a function has at most 64 parameters");
-    many("void f(int n, int x", "[n]", 8, ")", WG_OK, NULL);
-    many("void f(int n, int x", "[n]", 9, ")", WG_RANGE, "p:1:20: an array has at most 8 lengths");
-    many("void f(double ", "*", 8, "x)", WG_OK, NULL);
-    many("void f(double ", "*", 9, "x)", WG_RANGE, "p:1:23: a type has at most 8 stars");
-    many("void f(", "struct {", 9, "int a;} x)", WG_RANGE, "p:1:72: structs stand in each other deeper than 8");
-    refused("void f(struct {int a[257];} x)", WG_RANGE, "p:1:22: a struct has 1 to 256 numbers");
-    refused("void f(struct {int a[0];} x)", WG_RANGE, "p:1:22: a struct has 1 to 256 numbers");
-    refused("void f(struct {int a[16][17];} x)", WG_RANGE, "p:1:26: a struct has 1 to 256 numbers");
-    refused("void f(struct {int a[200]; int b[57];} x)", WG_RANGE, "p:1:28: a struct has 1 to 256 numbers");
-    refused("void f(struct {struct {int a[16];} b[17];} x)", WG_RANGE, "p:1:16: a struct has 1 to 256 numbers");
-    many("void f(int n", " ", WG_PROTOTYPE_SIZE, ")", WG_RANGE, "p: a prototype has at most 16384 bytes");
-    char fields[1000] = "void f(struct {int a0", *at = fields + strlen(fields);
-    for (int i = 1; i <= 64; i++)
-        at += sprintf(at, ", a%d", i);
-    strcpy(at, ";} x)");
-    refused(fields, WG_RANGE, "p:1:330: a struct has at most 64 fields");
+static void limit_of(const char *text, const char *column, const char *message) { limit(strdup(text), column, message); }
+
+Test(prototype, parameters_and_fields_are_at_most_64) {
+    const char *const fields = "a struct has at most 64 fields";
+    limit(many("int f(", 64, "int", ",", ")"), "", NULL);
+    limit(many("int f(", 64, "double x%d", ", ", ")"), "", NULL);
+    limit(many("int f(", 65, "int", ",", ")"), "263", "a function has at most 64 parameters");
+    limit(many("int f(", 500, "int", ",", ")"), "263", "a function has at most 64 parameters");
+    limit(many("int f(struct {", 64, "int a%d;", "", "} x)"), "", NULL);
+    limit(many("int f(struct {int ", 64, "a%d", ",", ";} x)"), "", NULL);
+    limit(many("int f(struct {", 65, "int a%d;", "", "} x)"), "521", fields);
+    limit(many("int f(struct {int ", 65, "a%d", ",", ";} x)"), "265", fields);
 }
 
-/* A value is set and read back, or refused. */
-static void holds(const char *name, double value, bool fits) {
-    char text[100];
-    _Alignas(16) unsigned char room[16];
-    memset(room, 0xAA, sizeof room);
-    snprintf(text, sizeof text, "void f(%s x)", name);
-    const wg_ctype *type = parsed(text)->parameter[0].type;
-    cr_expect_eq(wg__ctype_set(type, room, value), fits, "%s %g", name, value);
-    if (fits)
-        cr_expect(wg__ctype_get(type, room) == value, "%s %g: %g", name, value, wg__ctype_get(type, room));
-    cr_expect_eq(room[type->size], 0xAA, "%s: written beyond", name);
-    done();
+Test(prototype, structs_stand_in_each_other_at_most_8_deep) {
+    const char *const deep = "structs stand in each other deeper than 8";
+    limit(many("int f(", 8, "struct {", "", "int a;} a;} a;} a;} a;} a;} a;} a;} x)"), "", NULL);
+    limit(many("int f(", 9, "struct {", "", "int a;} a;} a;} a;} a;} a;} a;} a;} a;} x)"), "71", deep);
+    limit(many("int f(", 1500, "struct {", "", ")"), "71", deep);
+    limit(many("int f(struct {", 9, "struct {int a;} a%d;", "", "} x)"), "", NULL);
 }
 
-Test(prototype, numbers_are_set_only_where_a_type_holds_them) {
-    const struct {
-        const char *name;
-        double least, most;
-    } whole[] = {{"int8_t", -128, 127},     {"uint8_t", 0, 255},        {"int16_t", -32768, 32767}, {"uint16_t", 0, 65535},
-                 {"int32_t", INT_MIN, INT_MAX}, {"uint32_t", 0, UINT_MAX}};
-    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
-        holds(whole[i].name, whole[i].least, true), holds(whole[i].name, whole[i].most, true);
-        holds(whole[i].name, whole[i].least - 1, false), holds(whole[i].name, whole[i].most + 1, false);
-        holds(whole[i].name, 0.5, false), holds(whole[i].name, (double)NAN, false), holds(whole[i].name, (double)INFINITY, false);
+Test(prototype, a_type_has_at_most_8_stars) {
+    limit_of("int f(int ********x)", "", NULL);
+    limit_of("int f(int *const*restrict* * * * * *x)", "", NULL);
+    limit_of("int f(int *********x)", "19", "a type has at most 8 '*'");
+    limit_of("int f(int * **** ****x)", "20", "a type has at most 8 '*'");
+    limit(many("int f(int ", 16000, "*", "", "x)"), "19", "a type has at most 8 '*'");
+    limit_of("int f(struct {int *x, ********y, *********z;} x)", "42", "a type has at most 8 '*'");
+}
+
+Test(prototype, a_struct_has_at_most_256_scalars) {
+    const char *const scalars = "a struct has 1 to 256 numbers";
+    limit_of("int f(struct {char a[256];} x)", "", NULL);
+    limit_of("int f(struct {char a[16][16];} x)", "", NULL);
+    limit_of("int f(struct {struct {char a[100]; void *p[28];} a[2];} x)", "", NULL);
+    limit_of("int f(struct {struct {char a[256];} *a, *b[255];} x)", "", NULL);
+    limit_of("int f(struct {char a[257];} x)", "22", scalars);
+    limit_of("int f(struct {char a[0];} x)", "22", scalars);
+    limit_of("int f(struct {char a[16][17];} x)", "26", scalars);
+    limit_of("int f(struct {char a[9007199254740992];} x)", "22", scalars);
+    limit_of("int f(struct {char a[256]; double b;} x)", "28", scalars);
+    limit_of("int f(struct {struct {char a[100]; void *p[29];} a[2];} x)", "15", scalars);
+    limit_of("int f(struct {struct {char a[256];} a[256];} x)", "15", scalars);
+}
+
+Test(prototype, a_text_has_at_most_16384_bytes) {
+    for (int bytes = WG_PROTOTYPE_SIZE; bytes <= WG_PROTOTYPE_SIZE + 1; bytes++) {
+        char *text = many("int f(int n)", bytes - 12, " ", "", "");
+        parsed r = parse(text);
+        cr_assert_eq(strlen(text), (size_t)bytes);
+        cr_assert_eq(r.status, bytes > WG_PROTOTYPE_SIZE ? WG_RANGE : WG_OK);
+        cr_assert_str_eq(r.error.text, bytes > WG_PROTOTYPE_SIZE ? "p: a prototype has at most 16384 bytes" : "");
+        cr_assert_eq(r.p == NULL, bytes > WG_PROTOTYPE_SIZE);
+        wg__arena_free(&r.arena);
+        free(text);
     }
-    holds("int64_t", -0x1p63, true), holds("int64_t", 0x1p63, false), holds("int64_t", 0x1p62, true);
-    holds("uint64_t", 0x1p63, true), holds("uint64_t", 0x1p64, false), holds("uint64_t", -1, false);
-    holds("bool", 1, true), holds("bool", 2, false), holds("bool", -1, false), holds("bool", 0.5, false);
-    holds("float", 0.5, true), holds("double", DBL_MAX, true), holds("double", -0.1, true);
-    holds("void *", 0, false);
 }
 
-Test(prototype, running_out_of_memory_is_survived_wherever_it_happens) {
-    const char *text = "struct {int a[2]; struct {double b;} c;} f(const double x[n], int n = 3, struct {float *p: point; char c;} *s, void *v = NULL): value";
-    bool reached = true;
-    for (long k = 1; reached; k++) {
-        failing f;
-        wg_memory *memory = failing_memory(&f, k);
-        wg_arena own = {.memory = memory};
-        const wg_prototype *p = NULL;
-        wg_error error = {0};
-        wg_status status = wg__prototype_parse(&(wg_source){"p", text, strlen(text)}, &own, &p, &error);
-        reached = failing_failed(&f);
-        cr_assert_eq(status, reached ? WG_MEMORY : WG_OK, "allocation %ld: %s", k, error.text);
-        cr_assert_eq(p == NULL, reached);
-        wg__arena_free(&own);
-        cr_assert_eq(f.live, 0);
-        wg_memory_free(memory);
-        cr_assert_lt(k, 1000);
+Test(prototype, an_array_has_at_most_8_lengths) {
+    limit(many("int f(int x", 8, "[n]", "", ")"), "", NULL);
+    limit(many("int f(int x", 9, "[n]", "", ")"), "12", "an array has at most 8 lengths");
+    limit(many("int f(struct {int x", 90, "[1]", "", ";} x)"), "", NULL);
+}
+
+Test(prototype, names_and_lengths_keep_the_limits_of_expressions) {
+    char *text = many("int f(int ", WG_EXPR_NAME, "x", "", ")");
+    limit(text, "", NULL);
+    text = many("int f(int ", WG_EXPR_NAME + 1, "x", "", ")");
+    parsed r = parse(text);
+    cr_assert_eq(r.status, WG_SYNTAX);
+    cr_assert(strncmp(r.error.text, "p:1:11: this name is longer than 100 characters\n", 48) == 0, "%s", r.error.text);
+    wg__arena_free(&r.arena);
+    free(text);
+    limit(many("int f(int x[n", 240, " + n", "", "])"), "", NULL);
+    text = many("int f(int x[n", 300, " + n", "", "])");
+    r = parse(text);
+    cr_assert_eq(r.status, WG_SYNTAX);
+    cr_assert_not_null(strstr(r.error.text, "this expression is nested deeper than 250"), "%s", r.error.text);
+    wg__arena_free(&r.arena);
+    free(text);
+}
+
+/* ---- memory ---- */
+
+static const char all_forms[] = "const struct t {double re: value 1, *im[2]; struct {bool on;} in;} *(*name)(int n: size, "
+                                "const double x[2*n + 1][m]: state 3, unsigned long *const *list = NULL, float eps = -1e-3, "
+                                "struct {char c[3];} by): value";
+
+/* Blocks of an arena double, so a few hundred bytes taken before move what it is that fails. */
+static bool fails_at(long k, size_t before) {
+    failing f;
+    wg_memory *memory = failing_memory(&f, 0);
+    wg_arena arena = {.memory = memory};
+    wg_source source = {"p", all_forms, strlen(all_forms)};
+    wg_error error = {0};
+    const wg_prototype *p = (const wg_prototype *)&source;
+    cr_assert(before == 0 || wg__arena_take(&arena, before));
+    f.fail = f.calls + k;
+    wg_status status = wg__prototype_parse(&source, &arena, &p, &error);
+    bool failed = failing_failed(&f);
+    cr_assert_eq(status, failed ? WG_MEMORY : WG_OK, "%ld, %zu: %s", k, before, error.text);
+    cr_assert_eq(error.status, status);
+    cr_assert_eq(p == NULL, failed);
+    cr_assert(!failed || strncmp(error.text, "p: ", 3) == 0, "%s", error.text);
+    wg__arena_free(&arena);
+    f.fail = 0;
+    wg_memory_free(memory);
+    cr_assert_eq(f.live, -1); /* the memory itself, which was not counted */
+    return failed;
+}
+
+Test(prototype, any_allocation_may_fail) {
+    for (size_t before = 0; before < 1 << 17; before += before < 1 << 15 ? 16 : 1024)
+        for (long k = 1; fails_at(k, before);)
+            k++;
+}
+
+Test(prototype, a_limit_of_memory_is_kept) {
+    parsed r = {0};
+    wg_source source = {"p", all_forms, strlen(all_forms)};
+    r.arena.memory = wg_memory_new(NULL, 4096);
+    r.status = wg__prototype_parse(&source, &r.arena, &r.p, &r.error);
+    cr_assert_eq(r.status, WG_LIMIT);
+    cr_assert_eq(r.error.status, WG_LIMIT);
+    cr_assert_null(r.p);
+    wg__arena_free(&r.arena);
+    cr_assert_eq(wg_memory_used(r.arena.memory), 0);
+    wg_memory_free(r.arena.memory);
+}
+
+Test(prototype, an_error_is_told_only_to_those_who_ask) {
+    parsed r = {0};
+    const char *const texts[] = {"double f(", "double f(...)", "int f(int *********x)"};
+    const wg_status statuses[] = {WG_SYNTAX, WG_UNSUPPORTED, WG_RANGE};
+    for (int i = 0; i < WG_LEN(texts); i++) {
+        wg_source source = {"p", texts[i], strlen(texts[i])};
+        cr_assert_eq(wg__prototype_parse(&source, &r.arena, &r.p, NULL), statuses[i]);
+        cr_assert_null(r.p);
+        wg__arena_free(&r.arena);
     }
+}
+
+/* ---- what a type is called ---- */
+
+Test(prototype, types_are_called_as_c_writes_them) {
+    named("void", "void");
+    named("double", "double");
+    named("float const", "const float");
+    named("void *", "void *");
+    named("const void*", "const void *");
+    named("const double *restrict", "const double *");
+    named("double**", "double **");
+    named("const double **", "const double **");
+    named("double *const *", "double *const *");
+    named("const double *const ***", "const double *const ***");
+    named("signed char", "char");
+    named("uint8_t", "unsigned char");
+    named("_Bool", "bool");
+    named("const bool *", "const bool *");
+    named("short int", "short");
+    named("unsigned short", "unsigned short");
+    named("signed", "int");
+    named("unsigned int", "unsigned");
+    named("int64_t", "long");
+    named("size_t", "unsigned long");
+    named("struct {double re, im;}", "struct {double; double;}");
+    named("const struct complex {float z[2];} *", "const struct {float[2];} *");
+    named("struct {const struct {int *a; char b[2][3];} *x[2]; long y;} **", "struct {const struct {int *; char[6];} *[2]; long;} **");
+}
+
+Test(prototype, what_a_type_is_called_is_cut_to_its_room) {
+    static const char whole[] = "const struct {double[2]; unsigned *const *;} *";
+    parsed r = accept("const struct {double x[2]; unsigned *const *y;} *f()");
+    for (size_t size = 0; size <= sizeof whole + 1; size++) {
+        char text[sizeof whole + 2], cut[sizeof whole + 2];
+        memset(text, '!', sizeof text);
+        cr_assert_eq(wg__ctype_text(r.p->result.type, text, size), text);
+        snprintf(cut, sizeof cut, "%.*s", (int)size - 1, size ? whole : "");
+        cr_assert(size == 0 || strcmp(text, cut) == 0, "%zu: %s, not %s", size, text, cut);
+        cr_assert(size > sizeof whole || text[size] == '!', "%zu", size);
+    }
+    wg__arena_free(&r.arena);
+}
+
+/* ---- numbers ---- */
+
+/* Sets the value in a room of another content and gets it back; the bytes behind stay. */
+static void sets(const wg_ctype *type, double value, bool good) {
+    unsigned char room[16], before[16];
+    memset(room, 0xA5, sizeof room);
+    memcpy(before, room, sizeof room);
+    bool done = wg__ctype_set(type, room, value);
+    cr_expect_eq(done, good, "%zu bytes, %s: %.17g", type->size, type->is_signed ? "signed" : "unsigned", value);
+    cr_expect_arr_eq(room + type->size, before, sizeof room - type->size);
+    if (!done)
+        cr_expect_arr_eq(room, before, sizeof room);
+    else
+        cr_expect_eq(wg__ctype_get(type, room), value, "%.17g became %.17g", value, wg__ctype_get(type, room));
+}
+
+static void sets_whole_numbers(const char *name, double least, double most) {
+    char text[60];
+    snprintf(text, sizeof text, "%s f()", name);
+    parsed r = accept(text);
+    const wg_ctype *type = r.p->result.type;
+    double beyond = nextafter(most, INFINITY) > most + 1 ? nextafter(most, INFINITY) : most + 1;
+    double below = nextafter(least, -INFINITY) < least - 1 ? nextafter(least, -INFINITY) : least - 1;
+    const double good[] = {least, most, 0, -0.0, 1};
+    const double bad[] = {beyond, below, NAN, INFINITY, -INFINITY, 0.5, -0.5, 1e-300, 1e300, -1e300, least - 0.5};
+    for (int i = 0; i < WG_LEN(good); i++)
+        sets(type, good[i], true);
+    for (int i = 0; i < WG_LEN(bad); i++)
+        if (bad[i] != least) /* a half below a large number is that number */
+            sets(type, bad[i], false);
+    sets(type, -1, least < 0);
+    wg__arena_free(&r.arena);
+}
+
+Test(prototype, integers_take_just_their_values) {
+    sets_whole_numbers("bool", 0, 1);
+    sets_whole_numbers("int8_t", -128, 127);
+    sets_whole_numbers("uint8_t", 0, 255);
+    sets_whole_numbers("int16_t", -32768, 32767);
+    sets_whole_numbers("uint16_t", 0, 65535);
+    sets_whole_numbers("int32_t", -2147483648.0, 2147483647);
+    sets_whole_numbers("uint32_t", 0, 4294967295.0);
+    sets_whole_numbers("int64_t", -0x1p63, 0x1p63 - 1024);
+    sets_whole_numbers("uint64_t", 0, 0x1p64 - 2048);
+}
+
+Test(prototype, integers_are_read_to_their_limits) {
+#define GETS(ctype, number)                                                                                                                \
+    do {                                                                                                                                   \
+        ctype x_ = (ctype)(number);                                                                                                        \
+        parsed r_ = accept(#ctype " f()");                                                                                                 \
+        cr_expect_eq(wg__ctype_get(r_.p->result.type, &x_), (double)x_, #ctype);                                                           \
+        wg__arena_free(&r_.arena);                                                                                                         \
+    } while (0)
+    GETS(bool, 1);
+    GETS(char, -1);
+    GETS(int8_t, INT8_MIN);
+    GETS(uint8_t, UINT8_MAX);
+    GETS(int16_t, INT16_MIN);
+    GETS(uint16_t, UINT16_MAX);
+    GETS(int32_t, INT32_MIN);
+    GETS(uint32_t, UINT32_MAX);
+    GETS(int64_t, INT64_MIN);
+    GETS(int64_t, INT64_MAX);
+    GETS(uint64_t, UINT64_MAX);
+    GETS(float, 0.1);
+    GETS(double, 0.1);
+}
+
+Test(prototype, reals_take_every_value_and_nothing_else_is_a_number) {
+    parsed r = accept("struct {int a;} f(float a, double b, void *c)");
+    const double values[] = {0, -0.0, 0.5, -1.5, INFINITY, -INFINITY};
+    for (int i = 0; i < WG_LEN(values); i++) {
+        sets(r.p->parameter[0].type, values[i], true);
+        sets(r.p->parameter[1].type, values[i], true);
+    }
+    sets(r.p->parameter[1].type, 1e300, true);
+    float x = 0;
+    double y = 0;
+    cr_assert(wg__ctype_set(r.p->parameter[0].type, &x, 0.1) && wg__ctype_set(r.p->parameter[1].type, &y, NAN));
+    cr_assert_eq(x, 0.1f);
+    cr_assert(isnan(wg__ctype_get(r.p->parameter[1].type, &y)));
+    cr_assert(wg__ctype_set(r.p->parameter[0].type, &x, NAN));
+    cr_assert(isnan(wg__ctype_get(r.p->parameter[0].type, &x)));
+    sets(r.p->parameter[2].type, 0, false);
+    sets(r.p->result.type, 0, false);
+    wg__arena_free(&r.arena);
 }
