@@ -34,7 +34,7 @@ typedef struct wg_link {
     bool copied;           /* an array that costs less to copy than to bind */
 } wg_link;
 
-/* What a link has in one workspace, and where the call that goes on found the argument. */
+/* What a link has in one workspace; of an output, where the call that goes on wants it. */
 typedef struct wg_link_place {
     char *own, *at;
     bool bound; /* an output that is computed there */

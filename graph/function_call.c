@@ -201,18 +201,17 @@ static wg_status number_in(const wg_link *l, char *own, const char *at, wg_error
     return WG_OK;
 }
 
-static wg_status take_in(const wg_link *l, wg_seat *s, wg_link_place *p, char *at, wg_error *error) {
-    p->at = at;
+static wg_status take_in(const wg_link *l, wg_seat *s, char *own, char *at, wg_error *error) {
     if (!at && l->count == 0)
-        at = p->own;
+        at = own;
     if (!at)
         return is_null(l, error);
     if (!l->copied && ((uintptr_t)at & (l->element - 1)))
         return wg_error_set(error, WG_ARGUMENT, "%s: the array is not aligned to its elements", l->name);
-    wg_status status = l->number ? number_in(l, p->own, at, error) : WG_OK;
+    wg_status status = l->number ? number_in(l, own, at, error) : WG_OK;
     if (l->copied && !l->number)
-        memcpy(p->own, at, l->bytes);
-    wg__bind_data(s->workspace, l->index, l->copied ? p->own : at);
+        memcpy(own, at, l->bytes);
+    wg__bind_data(s->workspace, l->index, l->copied ? own : at);
     return status;
 }
 
@@ -334,7 +333,7 @@ static wg_status run_in_seat(wg_function *f, wg_seat *s, char *result, void **ar
         status = at ? check_size(&f->links[k], at, error) : is_null(&f->links[k], error);
     }
     for (int k = f->first_in; k < f->first_out && status == WG_OK; k++)
-        status = take_in(&f->links[k], s, &s->place[k], reach(&f->links[k].route, result, arguments), error);
+        status = take_in(&f->links[k], s, s->place[k].own, reach(&f->links[k].route, result, arguments), error);
     for (int k = f->first_out; k < f->link_count && status == WG_OK; k++)
         take_out(f, s, k, reach(&f->links[k].route, result, arguments));
     if (status == WG_OK)

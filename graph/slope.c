@@ -316,14 +316,21 @@ static const char *result_name(const wg_bound *b) {
 
 static bool is_cotangent(const char *name, const char *of) { return name[0] == 'g' && strcmp(name + 1, of) == 0; }
 
+/* A pointer without brackets leads to one number where what it stands for is one. */
+static void match_rank(wg_port *port, const wg_port *to) {
+    if (port->slot->lengths == 0 && port->slot->type->kind == WG_CTYPE_POINTER && wg__port_rank(to) == 0)
+        port->rank = 0;
+}
+
 static wg_status match_vjp(wg_bound *b, wg_error *error) {
-    const wg_bound *v = b->vjp;
+    wg_bound *v = (wg_bound *)(uintptr_t)b->vjp;
     const char *y = result_name(b);
     for (int k = 0; k < v->operands; k++) {
         const char *name = v->operand[k].name;
         int operand = find_operand(b, name);
         if (operand < 0 && !is_cotangent(name, y) && strcmp(name, y) != 0)
             return wg_error_set(error, WG_ARGUMENT, "use: vjp reads %s, which is no operand of %s, nor g%s or %s", name, b->op.name, y, y);
+        match_rank(&v->operand[k], operand >= 0 ? &b->operand[operand] : &b->out[0]);
         b->vjp_reads[k] = (int8_t)(operand >= 0 ? operand : is_cotangent(name, y) ? WG_READS_COTANGENT : WG_READS_RESULT);
     }
     for (int k = 0; k < v->outs; k++) {
@@ -335,6 +342,7 @@ static wg_status match_vjp(wg_bound *b, wg_error *error) {
         if (to < 0 || (!name && floats != 1))
             return wg_error_set(error, WG_ARGUMENT, "use: vjp makes %s, which is g and the name of no float operand of %s", name ? name : "a value",
                                 b->op.name);
+        match_rank(&v->out[k], &b->operand[to]);
         b->vjp_writes[k] = (int8_t)to;
     }
     for (int i = next_float(b, 0); i < b->operands; i = next_float(b, i + 1)) {

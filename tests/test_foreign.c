@@ -137,6 +137,21 @@ static void thirds(int n, const double *x, int k, double *y) {
         y[i] = i < n ? x[i] : 0;
 }
 
+static void scaled_vjp(long n, const double *x, double s, const double *gy, double *gx, double *gs) {
+    *gs = 0;
+    for (long i = 0; i < n; i++) {
+        gx[i] = s * gy[i];
+        *gs += x[i] * gy[i];
+    }
+}
+static void scaled_sum_vjp(long n, const double *x, double s, const double *gy, double *gx, double *gs) {
+    *gs = 0;
+    for (long i = 0; i < n; i++) {
+        gx[i] = s * *gy;
+        *gs += x[i] * *gy;
+    }
+}
+
 #define FUNCTION(f) ((void (*)(void))(f))
 
 /* ---- what tests share ---- */
@@ -586,6 +601,17 @@ Test(foreign, a_vjp_writes_every_cotangent_once_and_of_its_operands_size) {
     cr_assert_eq(wg_grad(wg_sum_to(wg_call_op(long_one, 2, (const wg_var[]){x, x}), 0, NULL), 1, &x, &d), WG_SHAPE);
     cr_assert_str_eq(wg_tape_message(tape), "long_one.vjp: gx has 3 elements, x 2");
     wg_tape_free(tape);
+    wg_foreign_free(f);
+}
+
+Test(foreign, a_pointer_without_brackets_in_a_vjp_is_a_number_where_its_operand_is_one) {
+    wg_foreign *f = foreign();
+    check(bound(f, (wg_binding){.prototype = "void scaled(long n, const double *x, double s, double *y)", .function = FUNCTION(scaled),
+                                .vjp = "void v(long n, const double *x, double s, const double *gy, double *gx, double *gs)",
+                                .vjp_function = FUNCTION(scaled_vjp)}));
+    check(bound(f, (wg_binding){.prototype = "double scaled_sum(long n, const double *x, double s)", .function = FUNCTION(scaled_sum),
+                                .vjp = "void v(long n, const double *x, double s, const double *gy, double *gx, double *gs)",
+                                .vjp_function = FUNCTION(scaled_sum_vjp)}));
     wg_foreign_free(f);
 }
 

@@ -255,6 +255,37 @@ Test(function, numbers_of_every_c_type_are_converted) {
     NUMBER_TYPE(uint64_t, "uint64_t", 5000000)
 }
 
+/* Not every libffi widens what it is given, and no caller in C can tell: what is handed to it. */
+Test(function, small_integers_are_handed_over_as_whole_registers) {
+    static const struct {
+        const char *type;
+        double value;
+        int64_t whole;
+    } cases[] = {
+        {"int8_t", -42, -42}, {"int16_t", -300, -300},  {"int32_t", -70000, -70000},     {"uint8_t", 200, 200}, {"uint16_t", 60000, 60000},
+        {"bool", 1, 1},       {"char", -1, -1},         {"uint32_t", 4e9, 4000000000},   {"int64_t", -5, -5},   {"int8_t", 500, -1},
+        {"bool", 7, 1},       {"uint16_t", -1, 0xffff}, {"uint32_t", NAN, 0xffffffff},
+    };
+    for (int k = 0; k < WG_LEN(cases); k++) {
+        char text[64];
+        subject s = begin();
+        s.y[0] = scalar(&s), s.outputs = 1;
+        snprintf(text, sizeof text, "%s (*)(double x: point): value", cases[k].type);
+        FUNCTION(&s, text, .most = 1);
+        double x = cases[k].value;
+        void *arguments[] = {&x};
+        ffi_arg word = (ffi_arg)0x5555555555555555;
+        wg__function_called(&s.f->cif, &word, arguments, s.f);
+        cr_expect_eq((int64_t)word, cases[k].whole, "%s: %llx", cases[k].type, (unsigned long long)word);
+        snprintf(text, sizeof text, "%s (*)(double x: user): status", cases[k].type);
+        FUNCTION(&s, text, .most = 1);
+        word = (ffi_arg)0x5555555555555555;
+        wg__function_called(&s.f->cif, &word, arguments, s.f);
+        cr_expect_eq((int64_t)word, 0, "%s: %llx", cases[k].type, (unsigned long long)word);
+        end(&s);
+    }
+}
+
 Test(function, numbers_too_large_for_their_type_fail_the_call) {
     subject s = begin();
     s.y[0] = mul(scalar(&s), 2), s.outputs = 1;
@@ -631,11 +662,14 @@ Test(function, no_more_calls_go_on_than_may_and_as_many_as_may) {
 }
 
 static void await_waiting(wg_function *f, int64_t many) {
-    for (int64_t waiting = 0; waiting != many; usleep(100)) {
+    int64_t waiting = -1;
+    for (int k = 0; waiting != many && k < 50000; k++) {
         pthread_mutex_lock(&f->seats.lock);
         waiting = f->seats.waiting;
         pthread_mutex_unlock(&f->seats.lock);
+        usleep(100);
     }
+    cr_assert_eq(waiting, many);
 }
 
 typedef struct freeing {
@@ -650,29 +684,35 @@ static void *free_it(void *user) {
     return NULL;
 }
 
-Test(function, free_waits_for_calls_on_other_threads) {
+/* At most two run, a third waits for them. */
+static void free_during(int callers) {
     crowd c = {0};
     const hand h = {enter, &c};
     pthread_t calls[3], other;
     subject s = begin();
     s.y[0] = handed(scalar(&s), &h), s.outputs = 1;
     map *f = (map *)FUNCTION(&s, "double (*)(double x: point): value", .most = 2);
-    for (int t = 0; t < 3; t++) /* two run, one waits for them */
+    for (int t = 0; t < callers; t++)
         start(&calls[t], call_once, (void *)(uintptr_t)f);
-    await(&c.now, 2);
-    await_waiting(s.f, 1);
+    await(&c.now, callers < 2 ? callers : 2);
+    await_waiting(s.f, callers > 2);
     freeing g = {.f = s.f};
     start(&other, free_it, &g);
     usleep(20000);
-    cr_expect_eq(g.done, 0);
+    cr_expect_eq(g.done, 0, "freed with %d calls", callers);
     c.open = true;
     pthread_join(other, NULL);
     cr_expect_eq(g.done, 1);
-    cr_expect_eq(c.passed, 3);
-    for (int t = 0; t < 3; t++)
+    cr_expect_eq(c.passed, callers);
+    for (int t = 0; t < callers; t++)
         pthread_join(calls[t], NULL);
     s.f = NULL;
     end(&s);
+}
+
+Test(function, free_waits_for_calls_on_other_threads) {
+    for (int callers = 1; callers <= 3; callers++)
+        free_during(callers);
 }
 
 static double pass(void *user, double x) { return enter(user, x); }
@@ -734,6 +774,27 @@ Test(function, plan_with_stores_takes_one_call_at_a_time) {
         pthread_join(thread[t], NULL);
     cr_assert_eq(wg_tensor_get(s.leaf[0], 0), 4 * CALLS);
     cr_assert_eq(s.f->seats.made, 1);
+    end(&s);
+}
+
+Test(function, call_of_a_plan_with_stores_waits_for_the_one_under_way) {
+    crowd c = {0};
+    const hand h = {enter, &c};
+    pthread_t thread[2];
+    subject s = begin();
+    s.y[0] = handed(scalar(&s), &h), s.y[1] = wg_store(s.leaf[1] = taped_scalar(NULL, WG_F64, 0), s.y[0]);
+    s.leaves = 2, s.outputs = 2;
+    map *f = (map *)FUNCTION(&s, "double (*)(double x: point): value", .most = 5);
+    for (int t = 0; t < 2; t++)
+        start(&thread[t], call_once, (void *)(uintptr_t)f);
+    await_waiting(s.f, 1);
+    usleep(5000);
+    cr_expect_leq(c.now, 1);
+    c.open = true;
+    for (int t = 0; t < 2; t++)
+        pthread_join(thread[t], NULL);
+    cr_expect(c.passed == 2 && c.most == 1);
+    cr_expect_eq(wg_tensor_get(s.leaf[1], 0), 1);
     end(&s);
 }
 
@@ -1326,7 +1387,7 @@ Test(function, failed_call_writes_nothing_by_a_stride_that_leads_nowhere) {
         f(x, &g);
         failed_with(&s, WG_ARGUMENT, "g.stride: a stride of ");
         for (int i = 0; i < WG_LEN(room); i++)
-            cr_expect(i == AROUND ? isnan(room[i]) : room[i] == 0, "stride %lld: element %d is %g", (long long)g.stride, i - AROUND, room[i]);
+            cr_expect(i == AROUND ? isnan(room[i]) : room[i] == 0, "stride %lld: %g at %d", (long long)g.stride, room[i], i - AROUND);
     }
     end(&s);
 }
