@@ -588,7 +588,8 @@ WG_API void wg_foreign_free(wg_foreign *foreign);
  *   has the length of the one integer there is, or is a single number where there is none. All axes before are rows,
  *   which broadcast. An integer that is the size of an array is no operand; nor is a parameter with a value: "int incx = 1",
  *   "void *context = NULL"; nor a pointer that is `user`: "void *context: user". Arrays are of float, double and int, structs
- *   of these by value or behind pointers: a last axis. A function that writes an array and returns an integer says by another than 0 that it failed.
+ *   of these by value or behind pointers: a last axis. A function that writes an array and returns an integer says by
+ *   another than 0 that it failed.
  * derivative: the partial derivatives by each float operand in order, separated by commas: expressions in the parameters' names, in
  *   the pointwise ops, and in functions bound here, itself and later ones among them: "cos(x)", "y*x**(y - 1), log(x)*x**y";
  *   or instead the prototype of a C function of the same parameters: "double cos(double)", whose own derivative is unknown. Of a
@@ -617,7 +618,8 @@ typedef struct wg_binding {
 } wg_binding;
 
 /* The op, which belongs to `foreign`; the same again is the same op. NULL on failure. Everything is copied. Fails: WG_SYNTAX,
- * WG_UNSUPPORTED (with the place in the text), WG_NOT_FOUND (no such library or function), WG_CONFLICT (the name is taken), WG_ARGUMENT, WG_MEMORY, WG_LIMIT. */
+ * WG_UNSUPPORTED (with the place in the text), WG_NOT_FOUND (no such library or function), WG_CONFLICT (the name is
+ * taken), WG_ARGUMENT, WG_MEMORY, WG_LIMIT. */
 WG_API const wg_op *wg_bind(wg_foreign *foreign, const wg_binding *binding, wg_error *error);
 /* The same from a `use` line as it stands in cells before their equations, without the word:
  *     "LIBRARY" "PROTOTYPE" [as NAME] [with derivative LIST | with vjp "PROTOTYPE"] [on A..B] [serial] [nan] [after "FUNCTION"]
@@ -882,7 +884,8 @@ typedef struct wg_function_options {
  * A call that fails writes NaN to what it returns as a number and to its outputs (the least int to arrays of int, -1 to other integers),
  * but no more elements than its sizes say there are. A plan with stores takes one call at a time, so functions of two such
  * plans must not call each other. Leaves without a role are read as they are. Calls may go on inside other calls, also of the same
- * function: where no more may, WG_CONFLICT, if the thread is in a call of it already. The plan must outlive the function, which takes its memory where the plan does: a workspace for each call at once.
+ * function: where no more may, WG_CONFLICT, if the thread is in a call of it already. The plan must outlive the function,
+ * which takes its memory where the plan does: a workspace for each call at once.
  * NULL on failure: WG_SYNTAX (also: no such role), WG_UNSUPPORTED (also: the system allows no executable closures), WG_DTYPE (the C type
  * is not the leaf's or output's), WG_SHAPE (a number or an array of fixed length for a tensor of another), WG_NOT_FOUND (no such leaf
  * or output, or the plan does not read that leaf), WG_CONFLICT (two places for one leaf or output; the plan stores to the leaf),
