@@ -1052,13 +1052,19 @@ Test(foreign, models_with_c_functions_are_saved_and_loaded_where_that_is_allowed
     wg_foreign_free(f), wg_foreign_free(no);
 }
 
-Test(foreign, a_function_named_by_after_is_called_once) {
+/* tzset reads TZ each time that it is called. */
+Test(foreign, a_function_named_by_after_is_called_before_and_once) {
     wg_foreign *f = foreign();
-    /* srand is called with what lies there; that it is called at all shows in rand, which is not reset a second time */
-    bound(f, (wg_binding){.prototype = "double j0(double)", .library = "libm.so.6", .name = "a"});
-    wg_error error = {0};
-    cr_assert_not_null(wg_bind(f, &(wg_binding){.prototype = "double cos(double)", .library = "", .name = "b", .after = "tzset"}, &error), "%s", error.text);
-    cr_assert_not_null(wg_bind(f, &(wg_binding){.prototype = "double sin(double)", .library = "", .name = "c", .after = "tzset"}, &error), "%s", error.text);
+    setenv("TZ", "ABC-3", 1);
+    bound(f, (wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "b"});
+    cr_assert_neq(timezone, -3 * 3600L);
+    bound(f, (wg_binding){.prototype = "double cos(double)", .library = "libm.so.6", .name = "c", .after = "tzset"});
+    cr_assert_eq(timezone, -3 * 3600L);
+    setenv("TZ", "ABC-5", 1);
+    bound(f, (wg_binding){.prototype = "double sin(double)", .library = "libm.so.6", .name = "d", .after = "tzset"});
+    cr_assert_eq(timezone, -3 * 3600L);
+    unsetenv("TZ");
+    tzset();
     wg_foreign_free(f);
 }
 
