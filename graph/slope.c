@@ -119,6 +119,10 @@ static wg_var along(wg_var x, int own, int axes) {
     return reshape(x, rows + axes, dim);
 }
 
+static wg_var typed_as(wg_var x, wg_var like) {
+    return wg__recordable(x) && wg__of(x)->dtype != wg__of(like)->dtype ? wg_cast(x, (wg_dtype)wg__of(like)->dtype) : x;
+}
+
 /* x, summed over its last axes where what it belongs to is a number for each row; else of that shape. */
 static wg_var settled_as(wg_var x, int own, int axes, wg_var like) {
     int last[WG_MAX_RANK];
@@ -128,7 +132,7 @@ static wg_var settled_as(wg_var x, int own, int axes, wg_var like) {
     const wg_shape *want = wg__of(like)->shape;
     if (wg__recordable(x) && wg__of(x)->shape != want)
         x = wg_broadcast_to(x, want->rank, want->dim);
-    return wg__recordable(x) && wg__of(x)->dtype != wg__of(like)->dtype ? wg_cast(x, (wg_dtype)wg__of(like)->dtype) : x;
+    return typed_as(x, like);
 }
 
 /* The partial derivative by an operand, of the shape of the result or of the operand, whichever has more axes. */
@@ -153,10 +157,6 @@ static wg_var partial_of(const wg_rule *r, const wg_bound *b, int k) {
     return wg__recordable(d) ? wg_broadcast_to(d, full->rank, full->dim) : d;
 }
 
-static wg_var like_operand(wg_var x, wg_var operand) {
-    return wg__recordable(x) && wg__of(x)->dtype != wg__of(operand)->dtype ? wg_cast(x, (wg_dtype)wg__of(operand)->dtype) : x;
-}
-
 static void partials_vjp(const wg_rule *r, wg_var *dx) {
     const wg_bound *b = (const wg_bound *)r->op;
     for (int k = 0; k < r->n && r->tape->status == WG_OK; k++) {
@@ -165,7 +165,7 @@ static void partials_vjp(const wg_rule *r, wg_var *dx) {
         const int axes = slope_rank(b, k);
         wg_var d = partial_of(r, b, k);
         if (wg_valid(d))
-            dx[k] = settled_as(mul(along(r->g, wg__port_rank(&b->out[0]), axes), like_operand(d, r->g)), wg__port_rank(&b->operand[k]), axes, r->in[k]);
+            dx[k] = settled_as(mul(along(r->g, wg__port_rank(&b->out[0]), axes), typed_as(d, r->g)), wg__port_rank(&b->operand[k]), axes, r->in[k]);
     }
 }
 
@@ -179,7 +179,7 @@ static wg_var partials_jvp(const wg_rule *r, const wg_var *dx) {
         wg_var d = partial_of(r, b, k);
         if (!wg_valid(d))
             return d;
-        wg_var part = settled_as(mul(along(dx[k], wg__port_rank(&b->operand[k]), axes), like_operand(d, dx[k])), wg__port_rank(&b->out[0]), axes, r->y);
+        wg_var part = settled_as(mul(along(dx[k], wg__port_rank(&b->operand[k]), axes), typed_as(d, dx[k])), wg__port_rank(&b->out[0]), axes, r->y);
         sum = sum.tape ? add(sum, part) : part;
     }
     return sum;
@@ -208,7 +208,7 @@ static void foreign_vjp(const wg_rule *r, wg_var *dx) {
             return;
         }
         if (r->need[b->vjp_writes[k]])
-            dx[b->vjp_writes[k]] = like_operand(reshape(v->outs == 1 ? all : wg_slice(all, -1, from, own), shape->rank, shape->dim), operand);
+            dx[b->vjp_writes[k]] = typed_as(reshape(v->outs == 1 ? all : wg_slice(all, -1, from, own), shape->rank, shape->dim), operand);
     }
 }
 
