@@ -50,68 +50,76 @@ static bool begins_loop(const wg_program *p, int64_t id) {
     return p->list[id].loop && p->loops[p->list[id].loop - 1].from == id;
 }
 
-/* Calls use(user, place, operand, value) for every operand and result of a kernel that lies in a movable place. */
-typedef void use_seen(void *user, int64_t place, uint32_t operand, uint32_t value);
-static void for_uses(const wg_program *p, uint32_t id, use_seen *use, void *user) {
+/* Where the kernels of an instruction stand in a workspace's tables; and what stands in them before. */
+typedef struct spot {
+    int64_t task, call, array;
+} spot;
+
+static void step_over(const wg_program *p, uint32_t id, spot *at) {
     const wg_instruction *i = &p->list[id];
-    for (uint32_t k = 0; k < i->n; k++)
-        if (place_of(p, wg__reads_const(i)[k]) >= 0)
-            use(user, place_of(p, wg__reads_const(i)[k]), k, wg__reads_const(i)[k]);
-    if (place_of(p, id) >= 0)
-        use(user, place_of(p, id), WG_USE_RESULT, id);
+    at->task++;
+    if (!is_scalar_map(i))
+        at->call++, at->array += i->n;
 }
 
-/* uses are counted, then sorted by place. */
-typedef struct sorting {
-    wg_plan *plan;
-    int64_t *fill;
-} sorting;
-
-static void count_use(void *user, int64_t place, uint32_t operand, uint32_t value) {
-    (void)operand, (void)value;
-    ((sorting *)user)->plan->use_from[place + 1]++;
+/* Where operand k of an instruction stands in the tables of a workspace, or with k = n its result: so many bytes from their begin. */
+static size_t use_offset(const wg_plan *plan, const wg_instruction *i, const spot *at, uint32_t k) {
+    const size_t calls = (size_t)plan->task_count * sizeof(wg_task), arrays = calls + (size_t)plan->call_count * sizeof(wg_call);
+    if (is_scalar_map(i))
+        return (size_t)at->task * sizeof(wg_task) + (k < i->n ? offsetof(wg_task, in) + k * sizeof(void *) : offsetof(wg_task, out));
+    return k < i->n ? arrays + (size_t)(at->array + k) * sizeof(wg_array) + offsetof(wg_array, data)
+                    : calls + (size_t)at->call * sizeof(wg_call) + offsetof(wg_call, out.data);
 }
 
-static void note_use(void *user, int64_t place, uint32_t operand, uint32_t value) {
-    sorting *s = user;
-    s->plan->uses[s->fill[place]++] = (wg_use){(uint32_t)s->plan->task_count, operand, value};
+static uint32_t read_or_written(const wg_program *p, uint32_t id, uint32_t k) {
+    const wg_instruction *i = &p->list[id];
+    return k < i->n ? wg__reads_const(i)[k] : id;
 }
 
-/* Room for the uses, of which there are so many in each place; false when out of memory. */
-static bool count_uses(sorting *s) {
-    wg_plan *plan = s->plan;
+static void count_uses(wg_plan *plan, uint32_t id) {
     const wg_program *p = plan->program;
-    int64_t places = place_count(p);
-    s->fill = wg__take(plan->memory, wg__size((size_t)places, sizeof *s->fill, 0));
-    plan->use_from = wg__take0(plan->memory, wg__size((size_t)places + 1, sizeof *plan->use_from, 0));
-    for (uint32_t id = 1; plan->use_from && id < p->count; id++)
-        if (wg__computes(p, id))
-            for_uses(p, id, count_use, s);
-    for (int64_t k = 0; plan->use_from && k < places; k++)
-        plan->use_from[k + 1] += plan->use_from[k];
-    if (s->fill && plan->use_from)
-        memcpy(s->fill, plan->use_from, (size_t)places * sizeof *s->fill);
-    plan->uses = plan->use_from ? wg__take(plan->memory, wg__size((size_t)plan->use_from[places], sizeof *plan->uses, 0)) : NULL;
-    return s->fill && plan->uses;
+    for (uint32_t k = 0; k <= p->list[id].n; k++)
+        plan->use_from[place_of(p, read_or_written(p, id, k)) + 1]++; /* of what does not move too, before the first */
 }
 
-/* Counts what a workspace will need, and sorts the uses of tensors and outputs. */
+static void note_uses(wg_plan *plan, uint32_t id, const spot *at, int64_t *fill) {
+    const wg_program *p = plan->program;
+    for (uint32_t k = 0; k <= p->list[id].n; k++) {
+        int64_t place = place_of(p, read_or_written(p, id, k));
+        if (place >= 0)
+            plan->uses[fill[place]++] = use_offset(plan, &p->list[id], at, k);
+    }
+}
+
+/* Counts what a workspace will need, and sorts the uses of tensors and outputs by place. */
 static bool count_tasks(wg_plan *plan) {
     const wg_program *p = plan->program;
-    sorting s = {.plan = plan};
-    bool good = count_uses(&s);
-    for (uint32_t id = 1; good && id < p->count; id++) {
-        const wg_instruction *i = &p->list[id];
-        plan->task_count += begins_loop(p, id);
-        if (!wg__computes(p, id))
-            continue;
-        for_uses(p, id, note_use, &s);
-        plan->task_count++;
-        if (!is_scalar_map(i))
-            plan->call_count++, plan->array_count += i->n;
+    const int64_t places = place_count(p);
+    spot at = {0};
+    int64_t *fill = wg__take(plan->memory, wg__size((size_t)places, sizeof *fill, 0));
+    plan->use_from = wg__take0(plan->memory, wg__size((size_t)places + 1, sizeof *plan->use_from, 0));
+    if (!fill || !plan->use_from) {
+        wg__give(plan->memory, fill);
+        return false;
     }
-    wg__give(plan->memory, s.fill);
-    return good;
+    for (uint32_t id = 1; id < p->count; id++) {
+        at.task += begins_loop(p, id);
+        if (wg__computes(p, id))
+            count_uses(plan, id), step_over(p, id, &at);
+    }
+    plan->task_count = at.task, plan->call_count = at.call, plan->array_count = at.array;
+    plan->use_from[0] = 0;
+    for (int64_t k = 0; k < places; k++)
+        fill[k] = plan->use_from[k], plan->use_from[k + 1] += plan->use_from[k];
+    plan->uses = wg__take(plan->memory, wg__size((size_t)plan->use_from[places], sizeof *plan->uses, 0));
+    at = (spot){0};
+    for (uint32_t id = 1; plan->uses && id < p->count; id++) {
+        at.task += begins_loop(p, id);
+        if (wg__computes(p, id))
+            note_uses(plan, id, &at, fill), step_over(p, id, &at);
+    }
+    wg__give(plan->memory, fill);
+    return plan->uses;
 }
 
 static bool make_loops(wg_plan *plan) {
@@ -222,8 +230,8 @@ static void settle_call(wg_workspace *w, uint32_t id, wg_call *call, wg_array *i
 static void settle(wg_workspace *w) {
     const wg_program *p = w->plan->program;
     wg_task *task = w->tasks;
-    wg_call *call = w->calls;
-    wg_array *in = w->arrays;
+    wg_call *call = (wg_call *)(w->tasks + w->plan->task_count);
+    wg_array *in = (wg_array *)(call + w->plan->call_count);
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
         if (begins_loop(p, id))
@@ -260,15 +268,15 @@ static bool take_tensors(wg_workspace *w) {
 }
 
 /* What a workspace is made of, besides its outputs; the first few need not begin as zeros. */
-enum { ARENA, LANES, TASKS, CALLS, ARRAYS, BOUND, OUTPUTS, PIECES, FIRST_ZEROED = TASKS };
+enum { ARENA, LANES, TABLES, BOUND, OUTPUTS, PIECES, FIRST_ZEROED = TABLES };
 
 static void sizes_of(const wg_plan *plan, size_t bytes[PIECES]) {
     const wg_program *p = plan->program;
     bytes[ARENA] = wg__size(p->arena_bytes, 1, 64);
     bytes[LANES] = wg__size((size_t)plan->lanes, plan->lane_bytes, 64);
-    bytes[TASKS] = wg__size((size_t)plan->task_count, sizeof(wg_task), 0);
-    bytes[CALLS] = wg__size((size_t)plan->call_count, sizeof(wg_call), 0);
-    bytes[ARRAYS] = wg__size((size_t)plan->array_count, sizeof(wg_array), 0);
+    bytes[TABLES] = wg__size((size_t)plan->array_count, sizeof(wg_array), 0);
+    bytes[TABLES] = wg__size((size_t)plan->call_count, sizeof(wg_call), bytes[TABLES]);
+    bytes[TABLES] = wg__size((size_t)plan->task_count, sizeof(wg_task), bytes[TABLES]);
     bytes[BOUND] = wg__size((size_t)p->tensor_count, sizeof(wg_tensor *), 0);
     bytes[OUTPUTS] = wg__size((size_t)p->output_count, sizeof(wg_tensor *), 0);
 }
@@ -294,8 +302,8 @@ wg_workspace *wg_workspace_new(const wg_plan *plan) {
         piece[i] = good ? (i < FIRST_ZEROED ? wg__take : wg__take0)(plan->memory, bytes[i]) : NULL;
         good = piece[i];
     }
-    w->arena = piece[ARENA], w->lanes = piece[LANES], w->tasks = piece[TASKS], w->calls = piece[CALLS];
-    w->arrays = piece[ARRAYS], w->bound = piece[BOUND], w->outputs = piece[OUTPUTS];
+    w->arena = piece[ARENA], w->lanes = piece[LANES], w->tasks = piece[TABLES], w->bound = piece[BOUND];
+    w->outputs = piece[OUTPUTS];
     if (good && take_tensors(w)) {
         settle(w);
         return w;
@@ -315,8 +323,6 @@ void wg_workspace_free(wg_workspace *w) {
     wg__give(plan->memory, w->arena);
     wg__give(plan->memory, w->lanes);
     wg__give(plan->memory, w->tasks);
-    wg__give(plan->memory, w->calls);
-    wg__give(plan->memory, w->arrays);
     wg__give(plan->memory, w->bound);
     wg__give(plan->memory, w->outputs);
     wg__give(plan->memory, w);
@@ -341,19 +347,15 @@ static wg_status may_bind(const wg_workspace *w, int64_t slot, const wg_tensor *
     return WG_OK;
 }
 
-static char **use_at(const wg_workspace *w, const wg_use *use) {
-    wg_task *task = &w->tasks[use->task];
-    if (task->map)
-        return (char **)(use->operand == WG_USE_RESULT ? &task->out : (void **)(uintptr_t)&task->in[use->operand]);
-    return (char **)(use->operand == WG_USE_RESULT ? &task->call->out.data : &((wg_array *)task->call->in)[use->operand].data);
-}
-
 /* A place lies so many bytes further on. */
 static void move_uses(wg_workspace *w, int64_t place, intptr_t by) {
     const wg_plan *plan = w->plan;
-    for (const wg_use *use = plan->uses + plan->use_from[place], *end = plan->uses + plan->use_from[place + 1]; use < end; use++) {
-        char **at = use_at(w, use);
-        *at = (char *)((uintptr_t)*at + (uintptr_t)by);
+    char *tables = (char *)w->tasks;
+    for (const size_t *use = plan->uses + plan->use_from[place], *end = plan->uses + plan->use_from[place + 1]; use < end; use++) {
+        uintptr_t at;
+        memcpy(&at, tables + *use, sizeof at);
+        at += (uintptr_t)by;
+        memcpy(tables + *use, &at, sizeof at);
     }
 }
 

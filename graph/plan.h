@@ -4,12 +4,6 @@
 
 #include "profile.h"
 
-/* An operand or result of a kernel that lies in a tensor or an output, to be set again when that lies elsewhere. */
-typedef struct wg_use {
-    uint32_t task, operand, value;
-} wg_use;
-#define WG_USE_RESULT UINT32_MAX
-
 struct wg_plan {
     wg_memory *memory;
     wg_program *program;
@@ -20,7 +14,7 @@ struct wg_plan {
     bool small;                  /* runs on one thread */
     int lanes;
     double *constants;      /* 8 bytes each, of any type */
-    wg_use *uses;           /* by slot, then by output */
+    size_t *uses;           /* where in a workspace's tables stand the addresses that lie in a tensor or an output: by slot, then by output */
     int64_t *use_from;      /* of each, and one more */
     bool *stored;           /* by slot: a store goes there */
     wg_workspace *own;
@@ -44,9 +38,7 @@ typedef struct wg_task {
 struct wg_workspace {
     const wg_plan *plan;
     char *arena;
-    wg_task *tasks;
-    wg_call *calls;
-    wg_array *arrays;
+    wg_task *tasks;      /* the tables: behind them the calls, behind those the arrays that they read */
     wg_tensor **bound;   /* by slot: held */
     wg_tensor **outputs;
     wg_team team;

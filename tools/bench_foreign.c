@@ -28,31 +28,37 @@ typedef struct objective {
     wg_function *function;
     double (*call)(long n, const double *x, double *g);
     int64_t n;
-    wg_tensor *array[2]; /* the caller's: */
-    double *x, *g;
+    wg_tensor *x[2], *g[2]; /* the caller's */
+    wg_workspace *space[2]; /* of runs on the one x and on the other */
+    unsigned turn;
     double sum; /* so that nothing is left out */
 } objective;
 
-static void run_plan(void *user) {
-    objective *o = user;
-    wg_run(o->plan, NULL);
-    o->sum += *(const double *)wg_tensor_data(wg_plan_output(o->plan, 0));
+static void run_in(objective *o, unsigned which) {
+    wg_run_in(o->plan, o->space[which], NULL, NULL);
+    o->sum += *(const double *)wg_tensor_data(wg_workspace_output(o->space[which], 0));
 }
 
-static void call_plan(void *user) {
-    objective *o = user;
-    o->sum += o->call(o->n, o->x, o->g);
+static void call_on(objective *o, unsigned which) {
+    o->sum += o->call(o->n, wg_tensor_data(o->x[which]), wg_tensor_write(o->g[which]));
 }
+
+static void run_plan(void *user) { run_in(user, 0); }
+static void call_plan(void *user) { call_on(user, 0); }
+
+/* With other arrays than the time before. */
+static void run_plan_by_turns(void *user) { run_in(user, ((objective *)user)->turn++ & 1); }
+static void call_plan_by_turns(void *user) { call_on(user, ((objective *)user)->turn++ & 1); }
 
 /* The sum of squares of n numbers, and its gradient. */
 static int objective_make(const common *c, objective *o, int64_t n) {
     wg_error error = {0};
-    *o = (objective){.tape = wg_tape_new(c->memory), .point = wg_tensor_new(c->memory, WG_F64, 1, &n), .n = n,
-                     .array = {wg_tensor_new(c->memory, WG_F64, 1, &n), wg_tensor_new(c->memory, WG_F64, 1, &n)}};
-    if (!o->tape || !o->point || !o->array[0] || !o->array[1])
+    *o = (objective){.tape = wg_tape_new(c->memory), .point = wg_tensor_new(c->memory, WG_F64, 1, &n), .n = n};
+    bool good = o->tape && o->point;
+    for (int i = 0; i < 2; i++)
+        good = (o->x[i] = wg_tensor_new(c->memory, WG_F64, 1, &n)) && (o->g[i] = wg_tensor_new(c->memory, WG_F64, 1, &n)) && good;
+    if (!good)
         return fail_memory(c);
-    o->x = wg_tensor_write(o->array[0]);
-    o->g = wg_tensor_write(o->array[1]);
     wg_var x = wg_leaf(o->tape, o->point), g, y = wg_sum(wg_square(x), 0, NULL, false);
     wg_run_options run = c->run;
     run.threads = 1;
@@ -64,17 +70,26 @@ static int objective_make(const common *c, objective *o, int64_t n) {
                                        &(wg_function_options){.n = 1, .leaf = &o->point, .run = run}, &error);
     if (!o->function)
         return fail_error(c, &error);
+    for (int i = 0; i < 2; i++) {
+        if (!(o->space[i] = wg_workspace_new(o->plan)))
+            return fail_memory(c);
+        if (wg_workspace_rebind(o->space[i], o->point, o->x[i], &error) != WG_OK)
+            return fail_error(c, &error);
+    }
     o->call = (double (*)(long, const double *, double *))wg_function_pointer(o->function);
     return 0;
 }
 
 static void objective_free(objective *o) {
     wg_function_free(o->function);
+    for (int i = 0; i < 2; i++) {
+        wg_workspace_free(o->space[i]);
+        wg_tensor_free(o->x[i]);
+        wg_tensor_free(o->g[i]);
+    }
     wg_plan_free(o->plan);
     wg_tensor_free(o->point);
     wg_tape_free(o->tape);
-    wg_tensor_free(o->array[0]);
-    wg_tensor_free(o->array[1]);
 }
 
 /* ---- a C function as an op ---- */
@@ -160,6 +175,29 @@ static void mapped_free(mapped *m) {
     wg_tape_free(m->tape);
 }
 
+/* ---- what libffi itself takes ---- */
+
+typedef struct empty_closure {
+    ffi_cif cif;
+    ffi_type *types[3];
+    ffi_closure *closure;
+    double (*volatile call)(long n, const double *x, double *g);
+    double (*volatile direct)(long n, const double *x, double *g);
+} empty_closure;
+
+static void give_one(ffi_cif *cif, void *result, void **arguments, void *user) {
+    (void)cif, (void)arguments, (void)user;
+    *(double *)result = 1;
+}
+
+static double one(long n, const double *x, double *g) {
+    (void)n, (void)x, (void)g;
+    return 1;
+}
+
+static void call_closure(void *user) { ((empty_closure *)user)->call(0, NULL, NULL); }
+static void call_direct(void *user) { ((empty_closure *)user)->direct(0, NULL, NULL); }
+
 /* ---- measuring ---- */
 
 static double least(double before, const comparison *c, void (*way)(void *user)) {
@@ -197,13 +235,32 @@ static void compare(const bench_arguments *a, table *t, const comparison *c) {
     table_cell(t, c->each ? "an element" : "a call");
 }
 
+/* A yardstick: where this is slow, so is all that follows. */
+static int compare_closure(const bench_arguments *a, table *t) {
+    empty_closure e = {.types = {&ffi_type_slong, &ffi_type_pointer, &ffi_type_pointer}, .direct = one};
+    void *code;
+    e.closure = ffi_closure_alloc(sizeof *e.closure, &code);
+    if (!e.closure || ffi_prep_cif(&e.cif, FFI_DEFAULT_ABI, 3, &ffi_type_double, e.types) != FFI_OK ||
+        ffi_prep_closure_loc(e.closure, &e.cif, give_one, NULL, code) != FFI_OK) {
+        ffi_closure_free(e.closure);
+        return fail(&a->common, "libffi makes no closure here");
+    }
+    e.call = (double (*)(long, const double *, double *))code;
+    compare(a, t, &(comparison){"a closure of libffi that does nothing", 1, 100000, call_direct, call_closure, &e, false});
+    ffi_closure_free(e.closure);
+    return 0;
+}
+
 static int compare_objectives(const bench_arguments *a, table *t) {
     int status = 0;
     for (int64_t n = 1; n <= 1000000 && status == 0; n *= 1000) {
         objective o;
         status = objective_make(&a->common, &o, n);
-        if (status == 0)
-            compare(a, t, &(comparison){"a plan as a C function beside wg_run", n, n == 1 ? 20000 : n == 1000 ? 4000 : 20, run_plan, call_plan, &o, false});
+        const int64_t calls = n == 1 ? 20000 : n == 1000 ? 4000 : 20;
+        if (status == 0) {
+            compare(a, t, &(comparison){"a plan as a C function beside wg_run", n, calls, run_plan, call_plan, &o, false});
+            compare(a, t, &(comparison){"the same, other arrays at each call", n, calls, run_plan_by_turns, call_plan_by_turns, &o, false});
+        }
         if (status == 0 && !isfinite(o.sum))
             status = fail(&a->common, "the sum is not finite");
         objective_free(&o);
@@ -233,7 +290,9 @@ int bench_foreign(const bench_arguments *a) {
     const wg_binding array = {.prototype = "void all_halves(long n, const double *x, double *y)", .function = (void (*)(void))all_halves};
     wg_binding unchecked = array;
     unchecked.nan = true;
-    int status = compare_objectives(a, &t);
+    int status = compare_closure(a, &t);
+    if (status == 0)
+        status = compare_objectives(a, &t);
     if (status == 0)
         status = compare_op(a, &t, "an op of a number through libffi beside a loop", &through, loop_two);
     if (status == 0)
