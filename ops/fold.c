@@ -47,25 +47,24 @@ static int merged(const wg_shape *in, const wg_shape *out, group *groups) {
     return n;
 }
 
-static plan plan_of(const wg_shape *in, const wg_shape *out) {
-    plan p = {.width = 1, .run = 1, .items = 1, .repeats = 1};
+/* Fills what follows from the shapes; of the groups only those that there are, as small folds are many. */
+static void lay_out(plan *p, const wg_shape *in, const wg_shape *out) {
     group groups[WG_MAX_RANK];
     int n = merged(in, out, groups), at = 0;
-    if (at < n && !groups[at].goes)
-        p.width = groups[at++].size;
-    if (at < n)
-        p.run = groups[at++].size;
+    p->width = at < n && !groups[at].goes ? groups[at++].size : 1;
+    p->run = at < n ? groups[at++].size : 1;
+    p->items = p->repeats = 1;
+    p->outer = 0;
     for (; at < n; at++) {
-        p.group[p.outer++] = groups[at];
+        p->group[p->outer++] = groups[at];
         if (groups[at].goes)
-            p.repeats *= groups[at].size;
+            p->repeats *= groups[at].size;
         else
-            p.items *= groups[at].size;
+            p->items *= groups[at].size;
     }
-    p.block = wg__max(1, BLOCK / wg__max(1, wg__min(p.width, CHUNK)));
-    p.blocks = wg__max(1, (p.run * p.repeats + p.block - 1) / p.block);
-    p.chunks = (p.width + CHUNK - 1) / CHUNK;
-    return p;
+    p->block = wg__max(1, BLOCK / wg__max(1, wg__min(p->width, CHUNK)));
+    p->blocks = wg__max(1, (p->run * p->repeats + p->block - 1) / p->block);
+    p->chunks = (p->width + CHUNK - 1) / CHUNK;
 }
 
 static void emit(const plan *p, int64_t at, int64_t n, const double *a) {
@@ -144,14 +143,16 @@ static void join_tasks(void *user, int64_t from, int64_t to) {
 }
 
 size_t wg__fold_scratch(const wg_shape *in, const wg_shape *out) {
-    plan p = plan_of(in, out);
+    plan p;
+    lay_out(&p, in, out);
     return p.blocks == 1 ? 0 : wg__size((size_t)(p.items * p.blocks), (size_t)p.width * sizeof(double), 0);
 }
 
 void wg__fold(const wg_folder *folder, const wg_team *team, const wg_array *in, const wg_array *out, void *scratch) {
     if (out->shape->count == 0)
         return;
-    plan p = plan_of(in->shape, out->shape);
+    plan p;
+    lay_out(&p, in->shape, out->shape);
     p.folder = folder;
     p.type = in->dtype == WG_F32 ? 0 : 1;
     p.in = in->data, p.out = out->data, p.parts = scratch;

@@ -275,3 +275,25 @@ Test(bench, refuses_what_it_cannot_measure_in_one_line) {
     REFUSED(2, "--hidden 0", "rnn", "--hidden", "0");
     REFUSED(1, "k", "rnn", "--set", "k=1", "--steps", "2");
 }
+
+Test(bench, the_bridge_to_c_is_measured) {
+    static const char *const told[] = {"closure of libffi", "beside wg_run", "other arrays", "beside wg_run", "other arrays", "beside wg_run",
+                                       "other arrays", "through libffi", "libffi's own calls", "doubles alone", "op of arrays", "NaN"};
+    scratch s = scratch_new();
+    ran r = PROGRAM(&s, "bench", "--foreign", "--json", "--seconds", "0");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    int lines = 0;
+    for (char *at = r.out, *end; (end = strchr(at, '\n')); at = end + 1, lines++) {
+        *end = 0;
+        cJSON *json = cJSON_Parse(at);
+        cr_assert_not_null(json);
+        cr_assert_lt(lines, 12);
+        const char *what = cJSON_GetStringValue(cJSON_GetObjectItem(json, "comparison"));
+        cr_expect(what && strstr(what, told[lines]), "%s", at);
+        cr_expect(number(json, "elements") > 0 && number(json, "plain_ns") > 0 && number(json, "bridged_ns") > 0, "%s", at);
+        cJSON_Delete(json);
+    }
+    cr_expect_eq(lines, 12);
+    ran_free(&r);
+    scratch_free(&s);
+}

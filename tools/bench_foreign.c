@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 25, LARGE = 1 << 18 };
+/* The least of many short batches is steadier than that of few long ones. */
+enum { LARGE = 1 << 18, BATCHES_A_RUN = 4, SHORTER = 10 };
 
-/* One comparison: two ways to do the same, so often in a round. */
+/* One comparison: two ways to do the same. */
 typedef struct comparison {
     const char *what;
     int64_t elements; /* that a call handles */
-    int64_t calls;    /* in a round */
     void (*plain)(void *user), (*bridged)(void *user);
     void *user;
     bool each; /* told by the element, not by the call */
@@ -28,7 +28,7 @@ typedef struct objective {
     wg_function *function;
     double (*call)(long n, const double *x, double *g);
     int64_t n;
-    wg_tensor *x[2], *g[2]; /* the caller's */
+    wg_tensor *arrays, *x[2], *g[2]; /* the caller's, which lie in the first */
     wg_workspace *space[2]; /* of runs on the one x and on the other */
     unsigned turn;
     double sum; /* so that nothing is left out */
@@ -50,14 +50,21 @@ static void call_plan(void *user) { call_on(user, 0); }
 static void run_plan_by_turns(void *user) { run_in(user, ((objective *)user)->turn++ & 1); }
 static void call_plan_by_turns(void *user) { call_on(user, ((objective *)user)->turn++ & 1); }
 
+/* The caller's arrays, no two at the same place of a page: what is written would delay what is read a little further on in another. */
+static bool make_arrays(const common *c, objective *o) {
+    enum { PAGE = 512 };
+    const int64_t apart = (o->n + PAGE - 1) / PAGE * PAGE + PAGE / 4, all = 4 * apart;
+    double *at = (o->arrays = wg_tensor_new(c->memory, WG_F64, 1, &all)) ? wg_tensor_write(o->arrays) : NULL;
+    for (int i = 0; at && i < 4; i++, at += apart)
+        *(i < 2 ? &o->x[i] : &o->g[i - 2]) = wg_tensor_wrap(c->memory, WG_F64, 1, &o->n, at, NULL, NULL);
+    return o->x[0] && o->x[1] && o->g[0] && o->g[1];
+}
+
 /* The sum of squares of n numbers, and its gradient. */
 static int objective_make(const common *c, objective *o, int64_t n) {
     wg_error error = {0};
     *o = (objective){.tape = wg_tape_new(c->memory), .point = wg_tensor_new(c->memory, WG_F64, 1, &n), .n = n};
-    bool good = o->tape && o->point;
-    for (int i = 0; i < 2; i++)
-        good = (o->x[i] = wg_tensor_new(c->memory, WG_F64, 1, &n)) && (o->g[i] = wg_tensor_new(c->memory, WG_F64, 1, &n)) && good;
-    if (!good)
+    if (!o->tape || !o->point || !make_arrays(c, o))
         return fail_memory(c);
     wg_var x = wg_leaf(o->tape, o->point), g, y = wg_sum(wg_square(x), 0, NULL, false);
     wg_run_options run = c->run;
@@ -88,6 +95,7 @@ static void objective_free(objective *o) {
         wg_tensor_free(o->g[i]);
     }
     wg_plan_free(o->plan);
+    wg_tensor_free(o->arrays);
     wg_tensor_free(o->point);
     wg_tape_free(o->tape);
 }
@@ -200,19 +208,21 @@ static void call_direct(void *user) { ((empty_closure *)user)->direct(0, NULL, N
 
 /* ---- measuring ---- */
 
-static double least(double before, const comparison *c, void (*way)(void *user)) {
+static double calls_take(const comparison *c, void (*way)(void *user), int64_t calls) {
     double begun = seconds();
-    for (int64_t i = 0; i < c->calls; i++)
+    for (int64_t i = 0; i < calls; i++)
         way(c->user);
-    double spent = (seconds() - begun) / (double)c->calls;
-    return spent < before ? spent : before;
+    return (seconds() - begun) / (double)calls;
 }
 
 static void compare(const bench_arguments *a, table *t, const comparison *c) {
-    double plain = INFINITY, bridged = INFINITY;
-    for (int round = 0; round < ROUNDS; round++) {
-        plain = least(plain, c, c->plain);
-        bridged = least(bridged, c, c->bridged);
+    double plain = INFINITY, bridged = INFINITY, length = a->seconds / SHORTER;
+    int64_t calls = 1;
+    while (calls_take(c, c->bridged, calls) * (double)calls < length / 2)
+        calls *= 2;
+    for (int64_t round = 0; round < BATCHES_A_RUN * a->runs; round++) {
+        plain = fmin(plain, calls_take(c, c->plain, calls));
+        bridged = fmin(bridged, calls_take(c, c->bridged, calls));
     }
     double unit = c->each ? 1e9 / (double)c->elements : 1e9;
     if (a->common.json) {
@@ -246,7 +256,7 @@ static int compare_closure(const bench_arguments *a, table *t) {
         return fail(&a->common, "libffi makes no closure here");
     }
     e.call = (double (*)(long, const double *, double *))code;
-    compare(a, t, &(comparison){"a closure of libffi that does nothing", 1, 100000, call_direct, call_closure, &e, false});
+    compare(a, t, &(comparison){"a closure of libffi that does nothing", 1, call_direct, call_closure, &e, false});
     ffi_closure_free(e.closure);
     return 0;
 }
@@ -256,10 +266,9 @@ static int compare_objectives(const bench_arguments *a, table *t) {
     for (int64_t n = 1; n <= 1000000 && status == 0; n *= 1000) {
         objective o;
         status = objective_make(&a->common, &o, n);
-        const int64_t calls = n == 1 ? 20000 : n == 1000 ? 4000 : 20;
         if (status == 0) {
-            compare(a, t, &(comparison){"a plan as a C function beside wg_run", n, calls, run_plan, call_plan, &o, false});
-            compare(a, t, &(comparison){"the same, other arrays at each call", n, calls, run_plan_by_turns, call_plan_by_turns, &o, false});
+            compare(a, t, &(comparison){"a plan as a C function beside wg_run", n, run_plan, call_plan, &o, false});
+            compare(a, t, &(comparison){"the same, other arrays at each call", n, run_plan_by_turns, call_plan_by_turns, &o, false});
         }
         if (status == 0 && !isfinite(o.sum))
             status = fail(&a->common, "the sum is not finite");
@@ -272,7 +281,7 @@ static int compare_op(const bench_arguments *a, table *t, const char *what, cons
     mapped m;
     int status = mapped_make(&a->common, &m, binding);
     if (status == 0)
-        compare(a, t, &(comparison){what, LARGE, 4, plain, run_op, &m, true});
+        compare(a, t, &(comparison){what, LARGE, plain, run_op, &m, true});
     if (status == 0 && memcmp(wg_tensor_data(m.y), wg_tensor_data(wg_plan_output(m.plan, 0)), LARGE * sizeof(double)) != 0)
         status = fail(&a->common, "%s: the op does not give what the loop gives", what);
     mapped_free(&m);
