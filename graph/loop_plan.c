@@ -1,0 +1,301 @@
+/* loop_plan.c: makes of a loop the lists that its runs walk. */
+#include "loop_plan.h"
+
+#include "loop.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Bytes of all iterations of a value from where it is no longer in a cache when it is read. */
+enum { FAR = 1 << 20 };
+
+typedef struct maker {
+    wg_program *program;
+    wg_loop_plan *plan;
+    uint32_t *slot_of; /* by value, read whole and cut by rows: 1 + slot */
+    int64_t slot_room;
+    bool failed;
+} maker;
+
+static int64_t size_of(const wg_program *p, uint32_t id) { return (int64_t)wg_dtype_size((wg_dtype)p->list[id].dtype); }
+
+static int64_t row_stride(const wg_program *p, uint32_t id) {
+    int64_t dense[WG_MAX_RANK];
+    if (p->list[id].shape->rank == 0)
+        return 0;
+    wg__dense_strides(p->list[id].shape, dense);
+    return (p->values[id].stride ? p->values[id].stride : dense)[0] * size_of(p, id);
+}
+
+static uint32_t new_slot(maker *m, const uint32_t *memo, wg_loop_slot s) {
+    wg_loop_plan *l = m->plan;
+    s.memo = (size_t)(memo - m->slot_of);
+    if (!wg__room(m->program->memory, (void **)&l->slots, l->slot_count, &m->slot_room, sizeof *l->slots)) {
+        m->failed = true;
+        return 0;
+    }
+    l->slots[l->slot_count] = s;
+    return (uint32_t)l->slot_count++;
+}
+
+/* The slot of a value, cut by rows or whole. Calls itself a few times at most: what a carry brings is no carry (`layout` copies
+ * such), what an `ending` chooses from comes from outside or is one of 2 * WG_MOST_ENDS such choices (`roll`). */
+static uint32_t slot_for(maker *m, uint32_t id, bool cut) {
+    wg_program *p = m->program;
+    uint32_t *memo = &m->slot_of[2 * (size_t)id + cut];
+    const wg_value *v = &p->values[id], *base = &p->values[v->base];
+    if (*memo || m->failed)
+        return *memo - 1;
+    int64_t size = size_of(p, id);
+    wg_loop_slot s = {.shift = v->shift * size, .row = cut ? row_stride(p, id) : 0};
+    if (base->space == WG_CARRIED) {
+        const wg_instruction *c = &p->list[v->base];
+        if (!wg__is_carry(c)) {
+            s.kind = WG_SLOT_ENDING;
+            s.when = ((const wg_ending_attr *)c->attr)->at;
+            s.next = slot_for(m, c->in[0], true);
+            s.first = slot_for(m, c->in[1], true);
+            *memo = m->failed ? 0 : new_slot(m, memo, s) + 1;
+            return *memo - 1;
+        }
+        s.kind = WG_SLOT_CARRIED;
+        s.first = slot_for(m, c->in[0], true);
+        *memo = new_slot(m, memo, s) + 1; /* before what comes next, which may lead back here */
+        uint32_t next = slot_for(m, c->in[1], true);
+        if (!m->failed)
+            m->plan->slots[*memo - 1].next = next;
+        return *memo - 1;
+    }
+    if (base->space == WG_IN_TILE) {
+        s.kind = WG_SLOT_TILE;
+        s.shift += (int64_t)base->offset;
+        s.twice = base->twice ? (int64_t)wg__tile_place(p, m->plan->loop, v->base) : 0;
+    } else if (base->space == WG_IN_STACK) {
+        const wg_stacked_attr *a = p->list[base->index].attr;
+        int64_t bytes = (int64_t)wg__instruction_bytes(&p->list[v->base]);
+        s.value = base->index;
+        s.shift += a->backward ? (a->times - 1) * bytes : 0;
+        s.step = a->backward ? -bytes : bytes;
+    } else {
+        s.value = id;
+        s.shift = 0;
+        s.step = v->step * size;
+    }
+    *memo = new_slot(m, memo, s) + 1;
+    return *memo - 1;
+}
+
+static const wg_shape *cut_shape(maker *m, const wg_shape *whole, int64_t rows) {
+    int64_t dim[WG_MAX_RANK];
+    wg_shape shape;
+    memcpy(dim, whole->dim, sizeof dim);
+    dim[0] = rows;
+    const wg_shape *made = wg__shape_set(&shape, whole->rank, dim) == WG_OK ? wg__program_shape(m->program, &shape) : NULL;
+    m->failed = m->failed || !made;
+    return made;
+}
+
+static wg_loop_operand operand_for(maker *m, uint32_t id, bool cut) {
+    const wg_loop *loop = m->plan->loop;
+    const wg_shape *shape = m->program->list[id].shape;
+    wg_loop_operand o = {slot_for(m, id, cut), {shape, shape}};
+    if (cut && loop->rows) {
+        int64_t rest = loop->rows % loop->tile;
+        o.shape[0] = cut_shape(m, shape, loop->tile);
+        o.shape[1] = rest ? cut_shape(m, shape, rest) : o.shape[0];
+    }
+    return o;
+}
+
+static void add_kernel(maker *m, uint32_t id) {
+    wg_program *p = m->program;
+    wg_loop_plan *l = m->plan;
+    const wg_instruction *i = &p->list[id];
+    uint32_t mask = l->loop->rows ? wg__instruction_rows(p, i) : 0;
+    m->failed = m->failed || (l->loop->rows && i->n && !mask); /* `schedule` had one: out of memory */
+    wg_loop_kernel k = {.id = id, .n = i->n, .in = (uint32_t)l->operand_count};
+    for (uint32_t n = 0; n < i->n; n++)
+        l->operands[l->operand_count++] = operand_for(m, wg__reads_const(i)[n], wg__is_cut(mask, n));
+    k.out = (uint32_t)l->operand_count;
+    l->operands[l->operand_count++] = operand_for(m, id, l->loop->rows);
+    l->most_operands = i->n > l->most_operands ? i->n : l->most_operands;
+    if (i->op == &wg__op_packed_product)
+        k.product = 2 * l->products++ + 1;
+    size_t scratch = wg__program_scratch(p, i);
+    m->failed = m->failed || scratch == SIZE_MAX;
+    l->scratch = scratch > l->scratch ? scratch : l->scratch;
+    l->kernels[l->kernel_count++] = k;
+}
+
+/* ---- regions ---- */
+
+/* Blocks of a lane that values of a region take in turn. */
+typedef struct blocks {
+    uint32_t *free;
+    uint32_t free_count, most;
+} blocks;
+
+static uint32_t take_block(blocks *b) { return b->free_count ? b->free[--b->free_count] : b->most++; }
+
+/* The block in which a region has a slot repeated. It is filled before all steps: no block that a step has had. */
+static uint32_t spread_block(maker *m, blocks *b, uint32_t number, wg_loop_region *g) {
+    wg_loop_plan *l = m->plan;
+    wg_loop_slot *s = &l->slots[number];
+    if (s->spread_in != l->region_count + 1) {
+        s->spread_in = (uint32_t)l->region_count + 1;
+        s->block = b->most++;
+        l->spreads[l->spread_count++] = (wg_loop_repeated){number, s->block};
+        g->spreads++;
+    }
+    return s->block;
+}
+
+static wg_loop_reference reference_to(maker *m, blocks *b, uint32_t id, const uint32_t *block_of, wg_loop_region *g) {
+    const wg_program *p = m->program;
+    const wg_loop *loop = m->plan->loop;
+    if (id >= loop->from && id < loop->to && p->values[id].local)
+        return (wg_loop_reference){.block = block_of[id - loop->from]};
+    wg_loop_reference r = {.is_slot = true, .slot = slot_for(m, id, true)};
+    if (m->failed)
+        return r;
+    r.spread = wg__column_stride(p, id) == 0 && g->columns > 1;
+    if (r.spread)
+        r.block = spread_block(m, b, r.slot, g);
+    else
+        g->flat = g->flat && m->plan->slots[r.slot].row == g->columns * size_of(p, id);
+    return r;
+}
+
+/* Whether a region's operand comes from far away, and no step before this one has asked for it. */
+static bool is_far(const wg_loop_plan *l, const wg_loop_region *g, const wg_loop_reference *r) {
+    const wg_loop_slot *t = &l->slots[r->slot];
+    if (!r->is_slot || r->spread || t->kind != WG_SLOT_OUTSIDE || t->row == 0 || llabs(t->step) < FAR / l->loop->times)
+        return false;
+    for (const wg_loop_step *s = l->steps + g->first; s < l->steps + l->step_count; s++)
+        for (uint32_t k = 0; k < 4; k++)
+            if (s->ahead >> k & 1 && (k == 3 ? s->out : s->in[k]).slot == r->slot)
+                return false;
+    return true;
+}
+
+/* The region that begins at `from`; returns one past it. Blocks for operands that are repeated stay theirs. */
+static uint32_t add_region(maker *m, uint32_t from, uint32_t *block_of, blocks *b) {
+    wg_program *p = m->program;
+    wg_loop_plan *l = m->plan;
+    const wg_shape *shape = p->list[from].shape;
+    wg_loop_region g = {.first = (uint32_t)l->step_count, .first_spread = (uint32_t)l->spread_count, .dtype = p->list[from].dtype, .columns = shape->count / shape->dim[0], .flat = true};
+    uint32_t to = from;
+    b->free_count = b->most = 0;
+    for (; to < l->loop->to && p->list[to].region == p->list[from].region && !m->failed; to++) {
+        const wg_instruction *i = &p->list[to];
+        wg_loop_step *s = &l->steps[l->step_count];
+        *s = (wg_loop_step){.op = i->op, .n = (uint16_t)i->n, .map = (uint32_t)l->step_count};
+        l->step_count++;
+        for (uint32_t k = 0; k < i->n; k++)
+            s->in[k] = reference_to(m, b, wg__reads_const(i)[k], block_of, &g);
+        for (uint32_t k = 0; k < i->n; k++) { /* a block that is read last here is free again: the result may take it */
+            uint32_t in = wg__reads_const(i)[k];
+            bool once = true;
+            for (uint32_t j = 0; j < k; j++)
+                once = once && wg__reads_const(i)[j] != in;
+            if (!s->in[k].is_slot && p->values[in].last == to && once)
+                b->free[b->free_count++] = s->in[k].block;
+        }
+        if (p->values[to].local)
+            block_of[to - l->loop->from] = take_block(b);
+        s->out = reference_to(m, b, to, block_of, &g);
+        if (p->values[to].local && p->values[to].last == to) /* never read */
+            b->free[b->free_count++] = s->out.block;
+        for (uint32_t k = 0; k < 4 && !m->failed; k++)
+            if ((k == 3 || k < s->n) && is_far(l, &g, k == 3 ? &s->out : &s->in[k]))
+                s->ahead |= (uint16_t)(1u << k);
+    }
+    g.count = (uint32_t)l->step_count - g.first;
+    g.flat = g.flat && !g.spreads;
+    l->blocks = b->most > l->blocks ? b->most : l->blocks;
+    l->regions[l->region_count++] = g;
+    l->kernels[l->kernel_count++] = (wg_loop_kernel){.id = from, .region = (uint32_t)l->region_count};
+    return to;
+}
+
+static void add_kernels(maker *m) {
+    wg_program *p = m->program;
+    const wg_loop *loop = m->plan->loop;
+    size_t n = loop->to - loop->from;
+    uint32_t *block_of = wg__take(p->memory, wg__size(n, 5 * sizeof *block_of, 1));
+    blocks b = {.free = block_of ? block_of + n : NULL};
+    m->failed = m->failed || !block_of;
+    for (uint32_t id = loop->from; id < loop->to && !m->failed;) {
+        if (p->list[id].region) {
+            id = add_region(m, id, block_of, &b);
+            continue;
+        }
+        if (p->values[id].task)
+            add_kernel(m, id);
+        id++;
+    }
+    wg__give(p->memory, block_of);
+}
+
+/* What `last` takes out of the loop. */
+static void add_results(maker *m) {
+    wg_program *p = m->program;
+    wg_loop_plan *l = m->plan;
+    for (uint32_t id = l->loop->edges; id; id = p->values[id].edge) {
+        const wg_instruction *i = &p->list[id];
+        if (i->op != &wg__op_last)
+            continue;
+        l->results[l->result_count++] = (wg_loop_result){slot_for(m, i->in[0], l->loop->rows), slot_for(m, id, l->loop->rows), id};
+    }
+}
+
+static bool make_room(maker *m) {
+    wg_program *p = m->program;
+    wg_loop_plan *l = m->plan;
+    int64_t kernels = 0, operands = 0, results = 0;
+    for (uint32_t id = l->loop->from; id < l->loop->to; id++)
+        if (p->values[id].task)
+            kernels++, operands += p->list[id].n + 1;
+    for (uint32_t id = l->loop->edges; id; id = p->values[id].edge)
+        results++;
+    l->kernels = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->kernels, 1));
+    l->operands = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->operands, 1));
+    l->results = wg__take(p->memory, wg__size((size_t)results, sizeof *l->results, 1));
+    l->regions = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->regions, 1));
+    l->steps = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->steps, 1));
+    l->spreads = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->spreads, 1));
+    return l->regions && l->steps && l->spreads && l->kernels && l->operands && l->results;
+}
+
+wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *memo) {
+    wg_loop_plan *l = wg__take0(p->memory, sizeof *l);
+    maker m = {.program = p, .plan = l, .slot_of = memo};
+    if (!l)
+        return NULL;
+    l->program = p;
+    l->loop = loop;
+    m.failed = !make_room(&m);
+    if (!m.failed)
+        add_kernels(&m);
+    if (!m.failed)
+        add_results(&m);
+    for (int64_t s = 0; s < l->slot_count; s++)
+        memo[l->slots[s].memo] = 0;
+    if (!m.failed)
+        return l;
+    wg__loop_plan_free(p->memory, l);
+    return NULL;
+}
+
+void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
+    if (!l)
+        return;
+    wg__give(memory, l->slots);
+    wg__give(memory, l->kernels);
+    wg__give(memory, l->operands);
+    wg__give(memory, l->results);
+    wg__give(memory, l->regions);
+    wg__give(memory, l->steps);
+    wg__give(memory, l->spreads);
+    wg__give(memory, l);
+}

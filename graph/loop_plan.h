@@ -1,0 +1,104 @@
+/* loop_plan.h: a loop as the lists that a run walks: loop_plan.c makes them, run_loop.c walks them. Every value that a loop's kernels
+ * read or write is a slot, whose address is kept for the current iteration and moved on after each; kernels are called on the rows of
+ * one tile. Includes the program. */
+#ifndef WG_LOOP_PLAN_H
+#define WG_LOOP_PLAN_H
+
+#include "run_loop.h"
+
+/* Where a value is found in an iteration. */
+typedef enum wg_slot_kind {
+    WG_SLOT_OUTSIDE, /* in a buffer of the workspace, a tensor or a constant, `step` bytes further in each iteration */
+    WG_SLOT_TILE,    /* in the lane's scratch */
+    WG_SLOT_CARRIED, /* where slot `first` is before the first iteration; then where slot `next` was in the one before */
+    WG_SLOT_ENDING   /* where slot `next` is; in iteration `when`, where slot `first` is */
+} wg_slot_kind;
+
+typedef struct wg_loop_slot {
+    wg_slot_kind kind;
+    uint32_t value;      /* WG_SLOT_OUTSIDE: its address is that of this value */
+    int64_t shift;       /* bytes, after that */
+    int64_t row;         /* bytes from one row to the next; 0: the same for all rows */
+    int64_t step;        /* bytes from one iteration to the next */
+    int64_t when;
+    int64_t twice;       /* WG_SLOT_TILE: bytes between the places of even and odd iterations, or 0 */
+    uint32_t first, next;
+    uint32_t spread_in, block; /* 1 + the region that had it repeated last, and in which block */
+    size_t memo; /* where wg__loop_plan_new noted it */
+} wg_loop_slot;
+
+/* A kernel called with its operands cut to the rows of a tile; or a region; or a product with a packed matrix. */
+typedef struct wg_loop_kernel {
+    uint32_t id; /* instruction */
+    uint32_t region;  /* 1 + index; 0: none */
+    uint32_t product; /* 1 + index into the lane's products; 0: none */
+    uint32_t n;
+    uint32_t in; /* its operands begin at this index of `operands` */
+    uint32_t out;
+} wg_loop_kernel;
+
+/* What an instruction of a region reads or writes for a block: a block of the lane's, or a slot, a row and a column further on. */
+typedef struct wg_loop_reference {
+    bool is_slot;
+    bool spread; /* a slot's one element of the row, repeated in a block of the lane's: `block` */
+    uint32_t slot, block;
+} wg_loop_reference;
+
+/* A slot's one element of the row and the block that it is repeated in. */
+typedef struct wg_loop_repeated {
+    uint32_t slot, block;
+} wg_loop_repeated;
+
+typedef struct wg_loop_step {
+    const wg_op *op;
+    uint16_t n, ahead; /* ahead: bit k: operand k is asked of memory a block before it is read (3: the result) */
+    uint32_t map;      /* index into the lane's maps */
+    wg_loop_reference in[3], out;
+} wg_loop_step;
+
+/* Pointwise instructions that are run block by block. */
+typedef struct wg_loop_region {
+    uint32_t first, count; /* of the plan's steps */
+    wg_dtype dtype;
+    int64_t columns;  /* elements of a row */
+    bool flat;        /* rows lie one after the other in every operand: they are walked as one */
+    uint32_t first_spread, spreads; /* of the plan's: what is repeated, for every row */
+} wg_loop_region;
+
+/* An array of a kernel's: its slot; its shape for a whole tile and for the last, smaller one. */
+typedef struct wg_loop_operand {
+    uint32_t slot;
+    const wg_shape *shape[2];
+} wg_loop_operand;
+
+/* Copied out of the loop after the last iteration. */
+typedef struct wg_loop_result {
+    uint32_t slot, to, id; /* from slot to slot; the instruction */
+} wg_loop_result;
+
+struct wg_loop_plan {
+    const wg_program *program;
+    const wg_loop *loop;
+    wg_loop_slot *slots;
+    int64_t slot_count;
+    wg_loop_kernel *kernels;
+    int64_t kernel_count;
+    wg_loop_operand *operands;
+    int64_t operand_count;
+    wg_loop_result *results;
+    int64_t result_count;
+    wg_loop_region *regions;
+    int64_t region_count;
+    wg_loop_step *steps;
+    int64_t step_count;
+    wg_loop_repeated *spreads;
+    int64_t spread_count;
+    uint32_t products, blocks; /* that a lane needs */
+    uint32_t most_operands;
+    size_t scratch; /* of the kernels */
+};
+
+/* Elements that a region's instructions handle at a time. */
+enum { WG_REGION_BLOCK = 256 };
+
+#endif
