@@ -77,6 +77,8 @@ wg_program *wg__compile(const wg_compile_options *options, const char *after, in
         return NULL;
     }
     wg_program *p = wg__program_new(tape ? tape->memory : NULL, n, y, error);
+    if (p)
+        p->threads = wg__team_of(options ? &options->run : NULL).threads;
     if (p && (wg__check_stores(n, y, error) != WG_OK || wg__run_passes(p, options, after, error) != WG_OK)) {
         wg__program_free(p);
         return NULL;

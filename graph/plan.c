@@ -430,14 +430,6 @@ static wg_status run_tasks(wg_workspace *w, wg_error *error) {
     return WG_OK;
 }
 
-/* The seconds since *begun, which becomes now, of all threads that were at work. */
-static double worked(wg_meter *meter, double *begun) {
-    double now = wg__seconds(), spent = now - *begun - meter->waited + meter->helped;
-    *begun = now;
-    *meter = (wg_meter){0};
-    return spent;
-}
-
 /* The same with a clock. Kernels on scalars are measured in rows of neighbours. */
 static wg_status run_tasks_profiled(wg_workspace *w, wg_error *error) {
     const wg_task *end = w->tasks + w->plan->task_count;
@@ -446,14 +438,14 @@ static wg_status run_tasks_profiled(wg_workspace *w, wg_error *error) {
         if (task->map) {
             for (; task < end && task->map; task++)
                 task->map(1, task->in, task->out);
-            w->profile->pointwise += worked(w->team.meter, &begun);
+            w->profile->pointwise += wg__profile_worked(w->team.meter, &begun);
             continue;
         }
         uint32_t id;
         wg_status status = run_task(w, task, &id);
         if (status != WG_OK)
             return task_failed(w, id, status, error);
-        double spent = worked(w->team.meter, &begun);
+        double spent = wg__profile_worked(w->team.meter, &begun);
         if (task->call) /* a loop has noted its own */
             wg__profile_add(w->profile, w->plan->program, id, spent);
         task++;
@@ -507,7 +499,7 @@ static void run_job(void *user) {
         j->status = commit(w, j->error);
     }
     if (w->profile)
-        w->profile->packing += worked(w->team.meter, &begun);
+        w->profile->packing += wg__profile_worked(w->team.meter, &begun);
 }
 
 wg_status wg_run_in(const wg_plan *plan, wg_workspace *w, const wg_run_options *options, wg_error *error) {

@@ -188,7 +188,9 @@ static void text_line(printer *o, int64_t id) {
 static void print_loop(printer *o, int64_t id) {
     const wg_loop *loop = &o->program->loops[o->program->list[id].loop - 1];
     say(o, "loop %u, %lld times", o->program->list[id].loop, (long long)loop->times);
-    if (loop->rows)
+    if (loop->shared)
+        say(o, ", %lld rows together, each time shared by threads, with %zu bytes", (long long)loop->rows, loop->scratch);
+    else if (loop->rows)
         say(o, ", %lld rows in tiles of %lld with %zu bytes each", (long long)loop->rows, (long long)loop->tile, loop->scratch);
     say(o, ":\n");
 }

@@ -17,4 +17,12 @@ static inline void wg__profile_add(wg_profile *profile, const wg_program *progra
         profile->kernel[id] += seconds;
 }
 
+/* The seconds since *begun, which becomes now, of all threads that were at work; the meter begins anew. */
+static inline double wg__profile_worked(wg_meter *meter, double *begun) {
+    double now = wg__seconds(), spent = now - *begun - meter->waited + meter->helped;
+    *begun = now;
+    *meter = (wg_meter){0};
+    return spent;
+}
+
 #endif

@@ -35,6 +35,7 @@ typedef struct wg_loop {
     int64_t rows;   /* the rows of every value, on which it runs in tiles of `tile`, all iterations of a tile together; 0: an
                        iteration runs whole, op by op */
     int64_t tile;
+    bool shared;    /* in one tile, of whose every iteration each thread does a share: for few rows by large matrices */
     size_t scratch; /* bytes for what a tile keeps to itself */
 } wg_loop;
 
@@ -99,6 +100,7 @@ typedef struct wg_program {
     size_t scratch_at;   /* where in the arena the kernels' scratch is */
     size_t constant_bytes;
     const char *after;   /* the last pass that ran, or "record" */
+    int threads;         /* that runs are thought to have; 0: unknown. They may have others */
 } wg_program;
 
 static inline uint32_t *wg__reads(wg_instruction *i) { return i->n <= 2 ? i->in : i->more; }

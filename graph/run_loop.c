@@ -8,6 +8,9 @@
 #include <pthread.h>
 #include <string.h>
 
+/* Elements that a region's instructions handle together, from where a second thread gains. */
+enum { REGION_SHARE = 1 << 15 };
+
 static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 /* A lane's memory: the tile's scratch, the kernels', addresses of slots (twice), a kernel's arrays, the regions' blocks and
@@ -23,6 +26,7 @@ typedef struct run {
     const wg_loop_plan *plan;
     wg_workspace *workspace;
     int lanes;
+    int shares; /* in which an iteration is shared, if it is */
     char *scratch;
     size_t lane_bytes;
     wg_status status; /* of the first lane that failed, and what it says */
@@ -135,11 +139,11 @@ static void spread(char *to, const char *from, size_t size, int64_t count) {
     }
 }
 
-/* The blocks of operands that are one element of the row. */
-static void spread_row(const lane *n, const wg_loop_region *g, int64_t row, size_t size) {
+/* The blocks of operands that are one element of the row; of those that are the same for all rows before the first. */
+static void spread_row(const lane *n, const wg_loop_region *g, int64_t row, bool first, size_t size) {
     const wg_loop_plan *l = n->run->plan;
     for (const wg_loop_repeated *r = l->spreads + g->first_spread, *end = r + g->spreads; r < end; r++)
-        if (row == 0 || l->slots[r->slot].row)
+        if (first || l->slots[r->slot].row)
             spread(block_at(n, r->block), n->at[r->slot] + row * l->slots[r->slot].row, size, wg__min(WG_REGION_BLOCK, g->columns));
 }
 
@@ -148,34 +152,36 @@ static inline char *found(const lane *n, const wg_loop_reference *r, const wg_lo
 }
 
 /* Asks memory for what a step will read and write in the next block: further on in the row, in the next row, or in the next iteration. */
-static void ask_ahead(const lane *n, const wg_loop_step *s, int64_t row, int64_t byte, int64_t bytes, bool same_row, bool last_row) {
+static void ask_ahead(const lane *n, const wg_loop_step *s, int64_t first, int64_t row, int64_t byte, int64_t bytes,
+                      bool same_row, bool last_row) {
     const wg_loop_plan *l = n->run->plan;
     for (uint32_t k = 0; k < 4; k++) {
         const wg_loop_reference *r = k == 3 ? &s->out : &s->in[k];
         if (!(s->ahead >> k & 1))
             continue;
         const wg_loop_slot *t = &l->slots[r->slot];
-        const char *next = n->at[r->slot] + (same_row ? row * t->row + byte + bytes : last_row ? t->step : (row + 1) * t->row);
+        const char *next = n->at[r->slot] + (same_row ? row * t->row + byte + bytes : last_row ? first * t->row + t->step : (row + 1) * t->row);
         for (int64_t at = 0; at < bytes; at += 64)
             k == 3 ? __builtin_prefetch(next + at, 1) : __builtin_prefetch(next + at);
     }
 }
 
-static void run_region(const lane *n, const wg_loop_region *g, int64_t rows) {
+/* Rows [first, end) of the tile. */
+static void run_region(const lane *n, const wg_loop_region *g, int64_t first, int64_t end) {
     const wg_loop_plan *l = n->run->plan;
     const wg_loop_slot *slots = l->slots;
     const size_t size = wg_dtype_size(g->dtype);
-    int64_t columns = g->flat ? rows * g->columns : g->columns;
-    rows = g->flat ? 1 : rows;
-    for (int64_t row = 0; row < rows; row++) {
+    int64_t start = g->flat ? first * g->columns : 0, columns = g->flat ? end * g->columns : g->columns;
+    int64_t rows = g->flat ? 1 : end;
+    for (int64_t row = g->flat ? 0 : first; row < rows; row++) {
         if (g->spreads)
-            spread_row(n, g, row, size);
-        for (int64_t from = 0; from < columns; from += WG_REGION_BLOCK) {
+            spread_row(n, g, row, row == first, size);
+        for (int64_t from = start; from < columns; from += WG_REGION_BLOCK) {
             int64_t count = wg__min(WG_REGION_BLOCK, columns - from), byte = from * (int64_t)size;
-            for (const wg_loop_step *s = l->steps + g->first, *end = s + g->count; s < end; s++) {
+            for (const wg_loop_step *s = l->steps + g->first, *last = s + g->count; s < last; s++) {
                 const void *in[3];
                 if (s->ahead)
-                    ask_ahead(n, s, row, byte, count * (int64_t)size, from + WG_REGION_BLOCK < columns, row + 1 == rows);
+                    ask_ahead(n, s, first, row, byte, count * (int64_t)size, from + WG_REGION_BLOCK < columns, row + 1 == rows);
                 for (uint32_t k = 0; k < s->n; k++)
                     in[k] = found(n, &s->in[k], slots, row, byte);
                 n->maps[s->map](count, in, found(n, &s->out, slots, row, byte));
@@ -184,18 +190,65 @@ static void run_region(const lane *n, const wg_loop_region *g, int64_t rows) {
     }
 }
 
+/* ---- an iteration shared: of few rows, each thread makes some columns of a product, and of much pointwise work some rows ---- */
+
+typedef struct shared_product {
+    const wg_packed_product *product;
+    const void *a, *b;
+    void *c;
+} shared_product;
+
+static void multiply_share(void *user, int64_t from, int64_t to) {
+    const shared_product *s = user;
+    wg__packed_multiply_blocks(s->product, s->a, s->b, s->c, from, to);
+}
+
+static void multiply(const lane *n, const wg_packed_product *product, const void *a, const void *b, void *c, bool turned) {
+    const run *r = n->run;
+    if (r->shares > 1)
+        wg__rows(&r->workspace->team, product->blocks, (product->blocks + r->shares - 1) / r->shares, multiply_share,
+                 &(shared_product){product, a, b, c});
+    else
+        wg__packed_multiply(product, a, b, c, turned);
+}
+
+typedef struct shared_region {
+    const lane *lane;
+    const wg_loop_region *region;
+    int64_t each; /* rows of a share */
+} shared_region;
+
+/* In blocks of the share's own. */
+static void region_share(void *user, int64_t from, int64_t to) {
+    const shared_region *s = user;
+    lane own = *s->lane;
+    own.blocks += (size_t)(from / s->each) * own.run->lane_bytes;
+    run_region(&own, s->region, from, to);
+}
+
+static void pointwise(const lane *n, const wg_loop_region *g, int64_t rows) {
+    const run *r = n->run;
+    const int64_t each = (rows + r->shares - 1) / r->shares;
+    if (r->shares > 1 && rows > 1 && rows * g->columns * g->count >= REGION_SHARE)
+        wg__rows(&r->workspace->team, rows, each, region_share, &(shared_region){n, g, each});
+    else
+        run_region(n, g, 0, rows);
+}
+
+/* ---- iterations ---- */
+
 /* In iteration t. size: 0 for a whole tile, 1 for the last. */
 static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, int size, int64_t rows) {
     const wg_loop_plan *l = n->run->plan;
     if (k->region) {
-        run_region(n, &l->regions[k->region - 1], rows);
+        pointwise(n, &l->regions[k->region - 1], rows);
         return WG_OK;
     }
     const wg_instruction *i = &l->program->list[k->id];
     if (k->product && l->loop->rows) {
         const wg_loop_operand *o = &l->operands[k->in];
-        wg__packed_multiply(&n->products[k->product - 1 + (uint32_t)size], n->at[o[0].slot], n->at[o[1].slot],
-                            n->at[l->operands[k->out].slot], t % 2);
+        multiply(n, &n->products[k->product - 1 + (uint32_t)size], n->at[o[0].slot], n->at[o[1].slot],
+                 n->at[l->operands[k->out].slot], t % 2);
         return WG_OK;
     }
     for (uint32_t a = 0; a < k->n; a++)
@@ -231,11 +284,10 @@ static void note_failure(const lane *n, wg_status status, uint32_t id) {
     pthread_mutex_unlock(&r->lock);
 }
 
-/* The time since the last call is kernel k's. */
+/* The time since the last call is kernel k's, and what other threads had to do with it. */
 static void note_time(lane *n, int64_t k) {
-    double now = wg__seconds();
-    n->spent[k] += now - n->begun;
-    n->begun = now;
+    wg_meter none = {0};
+    n->spent[k] += wg__profile_worked(n->run->shares > 1 ? n->team.meter : &none, &n->begun);
 }
 
 static void tell_times(const lane *n) {
@@ -307,8 +359,9 @@ static void run_lanes(void *user, int64_t from, int64_t to) {
 wg_status wg__loop_run(const wg_loop_plan *l, wg_workspace *w, int lanes, char *scratch, size_t lane_bytes, uint32_t *failed) {
     const wg_loop *loop = l->loop;
     int64_t tiles = loop->rows ? (loop->rows + loop->tile - 1) / loop->tile : 1;
-    run r = {.plan = l, .workspace = w, .lanes = (int)wg__min(wg__min(lanes, w->team.threads), tiles), .scratch = scratch,
-             .lane_bytes = lane_bytes, .lock = PTHREAD_MUTEX_INITIALIZER};
+    lanes = (int)wg__min(lanes, w->team.threads);
+    run r = {.plan = l, .workspace = w, .lanes = (int)wg__min(lanes, tiles), .shares = loop->shared && w->team.pool ? lanes : 1,
+             .scratch = scratch, .lane_bytes = lane_bytes, .lock = PTHREAD_MUTEX_INITIALIZER};
     if (r.lanes <= 1)
         r.lanes = 1, run_lanes(&r, 0, 1);
     else

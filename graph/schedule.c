@@ -1,13 +1,13 @@
 /* schedule.c: who runs what of a loop. Where every value of a loop has the same rows and none needs of another but its own
  * (as the ops' records say), the loop runs in tiles of rows, all iterations of a tile together, so that threads share it
- * without a barrier. The tile follows from the number of rows alone. What a tile keeps to itself is placed in its
- * scratch. */
+ * without a barrier. The tile follows from the number of rows and of threads, and no bit of a result from the threads. What a tile
+ * keeps to itself is placed in its scratch. */
 #include "blocks.h"
 #include "loop.h"
 
 extern const wg_op wg__op_concat;
 
-enum { MOST_TILE = 32, FEW_TILES = 2, LINE = 64, MOST_PARTS = 256 };
+enum { MOST_TILE = 32, LEAST_TILE = 4, FEW_TILES = 2, LINE = 64, MOST_PARTS = 256, SHARED_ELEMENTS = 1 << 17, SHARED_ROWS = 16, SHARED_BYTES = 2 << 20 };
 
 static bool in_loop(const wg_program *p, uint32_t value) { return p->list[p->values[value].base].loop != 0; }
 
@@ -62,9 +62,38 @@ static int64_t rows_of_loop(const wg_program *p, const wg_loop *loop) {
     return rows;
 }
 
-static int64_t tile_of(int64_t rows) {
-    int64_t tile = (rows + FEW_TILES - 1) / FEW_TILES;
-    return wg__min(tile, MOST_TILE);
+static int64_t part_of(int64_t n, int64_t parts) { return (n + parts - 1) / parts; }
+
+/* Whether no bit of a row depends on how many rows a tile has: a product's kernel is chosen by its rows too, unless it is packed. */
+static bool is_made_row_by_row(const wg_program *p, const wg_loop *loop) {
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        if (p->list[id].op->kind == WG_PRODUCT && p->list[id].op != &wg__op_packed_product)
+            return false;
+    return true;
+}
+
+/* As many tiles for each thread; at least two, so that a run on more threads than were thought of gains something too, and two where
+ * bits depend on it, for they must not on threads. */
+static int64_t tile_of(const wg_program *p, const wg_loop *loop) {
+    int64_t rows = loop->rows, lanes = wg__max(FEW_TILES, wg__min(p->threads, rows / LEAST_TILE));
+    if (!is_made_row_by_row(p, loop))
+        lanes = FEW_TILES;
+    return part_of(rows, lanes * part_of(rows, lanes * MOST_TILE));
+}
+
+/* Whether a loop of few rows had better be shared within each iteration: one row cannot be shared otherwise, and a matrix that no
+ * cache next to a thread holds is read in half by each where rows would have every thread read it whole. */
+static bool is_shared(const wg_program *p, const wg_loop *loop) {
+    double elements = 0, bytes = 0;
+    for (uint32_t id = loop->from; id < loop->to; id++) {
+        const wg_instruction *i = &p->list[id];
+        if (i->op != &wg__op_packed_product)
+            continue;
+        const wg_instruction *matrix = &p->list[wg__reads_const(i)[1]];
+        elements += (double)matrix->shape->count;
+        bytes += (double)wg__instruction_bytes(matrix);
+    }
+    return loop->rows == 1 ? elements >= SHARED_ELEMENTS : loop->rows <= SHARED_ROWS && bytes > SHARED_BYTES;
 }
 
 size_t wg__tile_place(const wg_program *p, const wg_loop *loop, uint32_t id) {
@@ -276,7 +305,8 @@ wg_status wg__pass_schedule(wg_program *p, wg_error *error) {
         if (!loop->to)
             continue;
         loop->rows = rows_of_loop(p, loop);
-        loop->tile = loop->rows ? tile_of(loop->rows) : 0;
+        loop->shared = loop->rows && is_shared(p, loop);
+        loop->tile = loop->shared ? loop->rows : loop->rows ? tile_of(p, loop) : 0;
         good = settle_regions(p, loop) && place_tile(p, loop);
     }
     return good ? WG_OK : wg__program_no_memory(p, error);

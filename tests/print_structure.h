@@ -24,6 +24,12 @@ static inline char *printed(int n, const wg_var *y, const char *after) {
     return text;
 }
 
+static inline char *printed_plan(const wg_plan *plan) {
+    char *text = NULL;
+    cr_assert_eq(wg_plan_print(plan, NULL, append, &text), WG_OK);
+    return text;
+}
+
 static inline int count(const char *text, const char *words) {
     int n = 0;
     for (const char *at = text; (at = strstr(at, words)); at++)

@@ -8,77 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "drawn_cell.h"
+#include "beside.h"
 #include "failing.h"
-#include "plan.h"
 #include "print_structure.h"
-#include "taped.h"
-
-#include "wengert/notation.h"
-
-enum { MOST = 40 };
 
 /* ---- plans beside evaluation ---- */
-
-static wg_tensor *leaf_of(wg_tape *tape, int rank, const int64_t *dim, uint64_t seed, wg_var *leaf) {
-    wg_tensor *tensor = taped_random(NULL, WG_F64, rank, dim, seed);
-    *leaf = wg_leaf(tape, tensor);
-    wg_tensor_free(tensor);
-    return tensor;
-}
-
-/* The sum of x times drawn numbers. */
-static wg_var weighed(wg_var x, uint64_t seed) {
-    wg_var c;
-    const wg_shape *s = wg_var_shape(x);
-    cr_assert(wg_valid(x));
-    leaf_of(x.tape, s->rank, s->dim, seed, &c);
-    return sum_to(mul(x, c), 0, NULL);
-}
-
-/* A loss, and its gradient by everything given: y[0 .. 1 + n). */
-static int with_gradients(unrolled *u, wg_var loss, wg_var *y) {
-    wg_var by[UNROLLED_NAMES];
-    for (int k = 0; k < u->n; k++)
-        by[k] = u->given[k].var;
-    y[0] = loss;
-    cr_assert_eq(wg_grad(loss, u->n, by, y + 1), WG_OK, "%s", wg_tape_message(u->tape));
-    return u->n + 1;
-}
-
-/* Of all outputs and final states. */
-static int all_gradients(unrolled *u, wg_var *y) {
-    wg_var loss = weighed(wg_unroll_output(u->unroll), 5);
-    for (int k = 0; k < wg_cell_states(u->cell); k++)
-        loss = add(loss, weighed(wg_unroll_final(u->unroll, wg_cell_state(u->cell, k)), 6 + (uint64_t)k));
-    return with_gradients(u, loss, y);
-}
-
-/* The plan gives what evaluation gives, and the same bits on any number of threads. */
-static void agrees(const char *what, int n, const wg_var *y) {
-    static const int threads[] = {1, 2, 3, 4, 5, 6, 7, 8};
-    wg_tensor *want[MOST], *first[MOST] = {0};
-    wg_error error = {0};
-    wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true, .run = {.threads = 8}}, &error);
-    cr_assert_not_null(plan, "%s: %s", what, error.text);
-    cr_assert_eq(wg_eval(n, y, want, &error), WG_OK, "%s: %s", what, error.text);
-    for (int k = 0; k < WG_LEN(threads); k++) {
-        cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads[k]}, &error), WG_OK, "%s: %s", what, error.text);
-        for (int i = 0; i < n; i++) {
-            const wg_tensor *got = wg_plan_output(plan, i);
-            cr_expect(taped_close(want[i], got), "%s: output %d on %d threads", what, i, threads[k]);
-            if (!first[i])
-                first[i] = wg_tensor_copy(NULL, got);
-            cr_expect(memcmp(wg_tensor_data(first[i]), wg_tensor_data(got), wg_tensor_bytes(got)) == 0, "%s: bits of output %d on %d threads",
-                      what, i, threads[k]);
-        }
-    }
-    for (int i = 0; i < n; i++) {
-        wg_tensor_free(want[i]);
-        wg_tensor_free(first[i]);
-    }
-    wg_plan_free(plan);
-}
 
 static structure tried(const char *what, const char *cell, const unrolled_sizes *sizes) {
     wg_var y[MOST];

@@ -1,0 +1,82 @@
+/* beside.h: gradients of unrolled cells, and plans beside evaluation. */
+#ifndef WG_TESTS_BESIDE_H
+#define WG_TESTS_BESIDE_H
+
+#include <string.h>
+
+#include "drawn_cell.h"
+#include "plan.h"
+#include "taped.h"
+
+#include "wengert/notation.h"
+
+enum { MOST = 40 };
+
+static inline wg_tensor *leaf_of(wg_tape *tape, int rank, const int64_t *dim, uint64_t seed, wg_var *leaf) {
+    wg_tensor *tensor = taped_random(NULL, WG_F64, rank, dim, seed);
+    *leaf = wg_leaf(tape, tensor);
+    wg_tensor_free(tensor);
+    return tensor;
+}
+
+/* The sum of x times drawn numbers. */
+static inline wg_var weighed(wg_var x, uint64_t seed) {
+    wg_var c;
+    const wg_shape *s = wg_var_shape(x);
+    cr_assert(wg_valid(x));
+    leaf_of(x.tape, s->rank, s->dim, seed, &c);
+    return sum_to(mul(x, c), 0, NULL);
+}
+
+/* A loss, and its gradient by everything given: y[0 .. 1 + n). */
+static inline int with_gradients(unrolled *u, wg_var loss, wg_var *y) {
+    wg_var by[UNROLLED_NAMES];
+    for (int k = 0; k < u->n; k++)
+        by[k] = u->given[k].var;
+    y[0] = loss;
+    cr_assert_eq(wg_grad(loss, u->n, by, y + 1), WG_OK, "%s", wg_tape_message(u->tape));
+    return u->n + 1;
+}
+
+/* Of all outputs and final states. */
+static inline int all_gradients(unrolled *u, wg_var *y) {
+    wg_var loss = weighed(wg_unroll_output(u->unroll), 5);
+    for (int k = 0; k < wg_cell_states(u->cell); k++)
+        loss = add(loss, weighed(wg_unroll_final(u->unroll, wg_cell_state(u->cell, k)), 6 + (uint64_t)k));
+    return with_gradients(u, loss, y);
+}
+
+/* A plan made for so many threads gives what evaluation gave; and where `first` is not NULL, the bits that are there, on any number. */
+static inline void plan_agrees(const char *what, int n, const wg_var *y, int made_for, wg_tensor *const *want, wg_tensor **first) {
+    static const int threads[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    wg_error error = {0};
+    wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true, .run = {.threads = made_for}}, &error);
+    cr_assert_not_null(plan, "%s: %s", what, error.text);
+    for (int k = 0; k < WG_LEN(threads); k++) {
+        cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads[k]}, &error), WG_OK, "%s: %s", what, error.text);
+        for (int i = 0; i < n; i++) {
+            const wg_tensor *got = wg_plan_output(plan, i);
+            cr_expect(taped_close(want[i], got), "%s: output %d on %d threads", what, i, threads[k]);
+            if (!first[i])
+                first[i] = wg_tensor_copy(NULL, got);
+            cr_expect(memcmp(wg_tensor_data(first[i]), wg_tensor_data(got), wg_tensor_bytes(got)) == 0,
+                      "%s: bits of output %d on %d threads, made for %d", what, i, threads[k], made_for);
+        }
+    }
+    wg_plan_free(plan);
+}
+
+/* The plan gives what evaluation gives, and the same bits on any number of threads, whatever number it was made for. */
+static inline void agrees(const char *what, int n, const wg_var *y) {
+    wg_tensor *want[MOST], *first[MOST] = {0};
+    wg_error error = {0};
+    cr_assert_eq(wg_eval(n, y, want, &error), WG_OK, "%s: %s", what, error.text);
+    plan_agrees(what, n, y, 8, want, first);
+    plan_agrees(what, n, y, 2, want, first);
+    for (int i = 0; i < n; i++) {
+        wg_tensor_free(want[i]);
+        wg_tensor_free(first[i]);
+    }
+}
+
+#endif
