@@ -773,7 +773,7 @@ typedef struct wg_workspace wg_workspace;
 
 /* How to compile. A zeroed struct is the default. */
 typedef struct wg_compile_options {
-    wg_run_options run;  /* how the plan runs where a run does not say */
+    wg_run_options run;  /* how the plan runs where a run does not say; no run's loops share rows among more threads than here */
     const char *without; /* names of passes to leave out, separated by commas; NULL: none */
     bool validate;       /* check the program after every pass (always done in unoptimised builds) */
 } wg_compile_options;
@@ -909,6 +909,7 @@ typedef struct wg_print_options {
     const char *after;      /* "record" (or NULL): what is recorded; or the name of a pass: the program after it */
     const char *without;    /* passes left out, as in wg_compile_options */
     const wg_params *names; /* names for leaf tensors that are among them; may be NULL */
+    int threads;            /* that the program is made for, as in wg_run_options; 0: as many as the machine has */
 } wg_print_options;
 
 /* Prints what y[0..n) need, as text (one instruction a line), as a Graphviz graph, or as one JSON object: op, type, shape and
@@ -917,7 +918,7 @@ typedef struct wg_print_options {
  * Fails: as wg_compile. */
 WG_API wg_status wg_print(int n, const wg_var *y, const wg_print_options *options,
                           void (*write)(void *user, const char *text, size_t size), void *user, wg_error *error);
-/* The same for a plan's program; `after` and `without` are not read. Fails: WG_MEMORY, WG_LIMIT. */
+/* The same for a plan's program; `after`, `without` and `threads` are not read. Fails: WG_MEMORY, WG_LIMIT. */
 WG_API wg_status wg_plan_print(const wg_plan *plan, const wg_print_options *options,
                                void (*write)(void *user, const char *text, size_t size), void *user);
 

@@ -55,6 +55,7 @@ static wg_status read_without(const char *text, bool *left_out, wg_error *error)
 wg_status wg__run_passes(wg_program *p, const wg_compile_options *options, const char *after, wg_error *error) {
     bool left_out[MOST_PASSES] = {0}, check = ALWAYS_VALIDATE || (options && options->validate);
     wg_status status = read_without(options ? options->without : NULL, left_out, error);
+    p->threads = wg__team_of(options ? &options->run : NULL).threads;
     if (status == WG_OK && check)
         status = wg__validate(p, error);
     for (int i = 0; i < wg__pass_count && status == WG_OK; i++) {
@@ -77,8 +78,6 @@ wg_program *wg__compile(const wg_compile_options *options, const char *after, in
         return NULL;
     }
     wg_program *p = wg__program_new(tape ? tape->memory : NULL, n, y, error);
-    if (p)
-        p->threads = wg__team_of(options ? &options->run : NULL).threads;
     if (p && (wg__check_stores(n, y, error) != WG_OK || wg__run_passes(p, options, after, error) != WG_OK)) {
         wg__program_free(p);
         return NULL;

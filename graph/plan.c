@@ -135,7 +135,7 @@ static bool make_loops(wg_plan *plan) {
         size_t bytes = good ? wg__loop_lane_bytes(plan->loops[k]) : 0;
         plan->lane_bytes = bytes > plan->lane_bytes ? bytes : plan->lane_bytes;
     }
-    plan->lanes = wg__team_of(&plan->run).threads;
+    plan->lanes = p->threads;
     wg__give(plan->memory, memo);
     return good;
 }

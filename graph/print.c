@@ -353,7 +353,7 @@ static wg_status print_program(const wg_program *p, const wg_print_options *opti
 wg_status wg_print(int n, const wg_var *y, const wg_print_options *options,
                    void (*write)(void *user, const char *text, size_t size), void *user, wg_error *error) {
     wg_error own = {0};
-    wg_compile_options compile = {.without = options ? options->without : NULL};
+    wg_compile_options compile = {.without = options ? options->without : NULL, .run.threads = options ? options->threads : 0};
     const char *after = options && options->after ? options->after : "record";
     wg_program *p = wg__compile(&compile, after, n, y, &own);
     if (!p)

@@ -100,7 +100,7 @@ typedef struct wg_program {
     size_t scratch_at;   /* where in the arena the kernels' scratch is */
     size_t constant_bytes;
     const char *after;   /* the last pass that ran, or "record" */
-    int threads;         /* that runs are thought to have; 0: unknown. They may have others */
+    int threads;         /* that runs are thought to have, and the most that share a loop's rows; from the passes on */
 } wg_program;
 
 static inline uint32_t *wg__reads(wg_instruction *i) { return i->n <= 2 ? i->in : i->more; }

@@ -1,4 +1,5 @@
-/* run_loop.c: runs the loops of a plan: all iterations of a tile of rows, on the addresses of its slots. */
+/* run_loop.c: runs the loops of a plan: all iterations of a tile of rows on one thread, on the addresses of its slots; or of few rows
+ * each iteration on all. */
 #include "loop_plan.h"
 
 #include "gemm.h"
@@ -8,8 +9,8 @@
 #include <pthread.h>
 #include <string.h>
 
-/* Elements that a region's instructions handle together, from where a second thread gains. */
-enum { REGION_SHARE = 1 << 15 };
+/* From where a second thread gains: elements that a region's instructions handle together, multiply-adds of a product. */
+enum { REGION_SHARE = 1 << 15, PRODUCT_SHARE = 1 << 16 };
 
 static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -29,8 +30,8 @@ typedef struct run {
     int shares; /* in which an iteration is shared, if it is */
     char *scratch;
     size_t lane_bytes;
-    wg_status status; /* of the first lane that failed, and what it says */
-    int failed_lane;
+    wg_status status; /* of the first tile that failed, and what it says */
+    int64_t failed_row;
     pthread_mutex_t lock;
     uint32_t failed;
     char text[512];
@@ -38,8 +39,7 @@ typedef struct run {
 
 typedef struct lane {
     run *run;
-    int number;
-    wg_team team;
+    wg_team team; /* of its kernels: this thread alone, but where it is the only lane */
     char *tile, *scratch;
     char **at, **start; /* of every slot: in this iteration; in the first, of row 0 */
     wg_array *arrays;
@@ -55,9 +55,9 @@ static lane lane_of(run *r, int number, wg_team team) {
     const wg_loop_plan *l = r->plan;
     char *at = r->scratch + (size_t)number * r->lane_bytes;
     size_t slots = lines((size_t)l->slot_count * sizeof(char *));
-    lane n = {.run = r, .number = number, .team = team, .tile = at};
+    lane n = {.run = r, .team = team, .tile = at};
     n.scratch = at += lines(l->loop->scratch);
-    n.at = (void *)(at += lines(l->scratch));
+    n.at = memset(at += lines(l->scratch), 0, slots);
     n.start = (void *)(at += slots);
     n.arrays = (void *)(at += slots);
     n.blocks = at += lines(l->most_operands * sizeof(wg_array));
@@ -122,7 +122,7 @@ static wg_array array_of(const lane *n, const wg_loop_operand *o, uint32_t id, i
     return (wg_array){n->at[o->slot], o->shape[size], p->values[id].stride, (wg_dtype)p->list[id].dtype};
 }
 
-static inline char *block_at(const lane *n, uint32_t block) { return n->blocks + (size_t)block * WG_REGION_BLOCK * sizeof(double); }
+static inline char *block_at(char *blocks, uint32_t block) { return blocks + (size_t)block * WG_REGION_BLOCK * sizeof(double); }
 
 /* One element, repeated. */
 static void spread(char *to, const char *from, size_t size, int64_t count) {
@@ -140,15 +140,15 @@ static void spread(char *to, const char *from, size_t size, int64_t count) {
 }
 
 /* The blocks of operands that are one element of the row; of those that are the same for all rows before the first. */
-static void spread_row(const lane *n, const wg_loop_region *g, int64_t row, bool first, size_t size) {
+static void spread_row(const lane *n, char *blocks, const wg_loop_region *g, int64_t row, bool first, size_t size) {
     const wg_loop_plan *l = n->run->plan;
     for (const wg_loop_repeated *r = l->spreads + g->first_spread, *end = r + g->spreads; r < end; r++)
         if (first || l->slots[r->slot].row)
-            spread(block_at(n, r->block), n->at[r->slot] + row * l->slots[r->slot].row, size, wg__min(WG_REGION_BLOCK, g->columns));
+            spread(block_at(blocks, r->block), n->at[r->slot] + row * l->slots[r->slot].row, size, wg__min(WG_REGION_BLOCK, g->columns));
 }
 
-static inline char *found(const lane *n, const wg_loop_reference *r, const wg_loop_slot *slots, int64_t row, int64_t byte) {
-    return r->is_slot && !r->spread ? n->at[r->slot] + row * slots[r->slot].row + byte : block_at(n, r->block);
+static inline char *found(const lane *n, char *blocks, const wg_loop_reference *r, const wg_loop_slot *slots, int64_t row, int64_t byte) {
+    return r->is_slot && !r->spread ? n->at[r->slot] + row * slots[r->slot].row + byte : block_at(blocks, r->block);
 }
 
 /* Asks memory for what a step will read and write in the next block: further on in the row, in the next row, or in the next iteration. */
@@ -166,8 +166,8 @@ static void ask_ahead(const lane *n, const wg_loop_step *s, int64_t first, int64
     }
 }
 
-/* Rows [first, end) of the tile. */
-static void run_region(const lane *n, const wg_loop_region *g, int64_t first, int64_t end) {
+/* Rows [first, end) of the tile, in these blocks. */
+static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int64_t first, int64_t end) {
     const wg_loop_plan *l = n->run->plan;
     const wg_loop_slot *slots = l->slots;
     const size_t size = wg_dtype_size(g->dtype);
@@ -175,7 +175,7 @@ static void run_region(const lane *n, const wg_loop_region *g, int64_t first, in
     int64_t rows = g->flat ? 1 : end;
     for (int64_t row = g->flat ? 0 : first; row < rows; row++) {
         if (g->spreads)
-            spread_row(n, g, row, row == first, size);
+            spread_row(n, blocks, g, row, row == first, size);
         for (int64_t from = start; from < columns; from += WG_REGION_BLOCK) {
             int64_t count = wg__min(WG_REGION_BLOCK, columns - from), byte = from * (int64_t)size;
             for (const wg_loop_step *s = l->steps + g->first, *last = s + g->count; s < last; s++) {
@@ -183,14 +183,15 @@ static void run_region(const lane *n, const wg_loop_region *g, int64_t first, in
                 if (s->ahead)
                     ask_ahead(n, s, first, row, byte, count * (int64_t)size, from + WG_REGION_BLOCK < columns, row + 1 == rows);
                 for (uint32_t k = 0; k < s->n; k++)
-                    in[k] = found(n, &s->in[k], slots, row, byte);
-                n->maps[s->map](count, in, found(n, &s->out, slots, row, byte));
+                    in[k] = found(n, blocks, &s->in[k], slots, row, byte);
+                n->maps[s->map](count, in, found(n, blocks, &s->out, slots, row, byte));
             }
         }
     }
 }
 
-/* ---- an iteration shared: of few rows, each thread makes some columns of a product, and of much pointwise work some rows ---- */
+/* ---- an iteration shared: of few rows, each thread makes some columns of a product, and of much pointwise work some rows. No bit
+ * depends on how many: a column's sums and a row's elements are made alike wherever the cut is ---- */
 
 typedef struct shared_product {
     const wg_packed_product *product;
@@ -205,8 +206,8 @@ static void multiply_share(void *user, int64_t from, int64_t to) {
 
 static void multiply(const lane *n, const wg_packed_product *product, const void *a, const void *b, void *c, bool turned) {
     const run *r = n->run;
-    if (r->shares > 1)
-        wg__rows(&r->workspace->team, product->blocks, (product->blocks + r->shares - 1) / r->shares, multiply_share,
+    if (r->shares > 1 && product->m * product->n * product->k >= PRODUCT_SHARE)
+        wg__rows(&n->team, product->blocks, (product->blocks + r->shares - 1) / r->shares, multiply_share,
                  &(shared_product){product, a, b, c});
     else
         wg__packed_multiply(product, a, b, c, turned);
@@ -221,18 +222,16 @@ typedef struct shared_region {
 /* In blocks of the share's own. */
 static void region_share(void *user, int64_t from, int64_t to) {
     const shared_region *s = user;
-    lane own = *s->lane;
-    own.blocks += (size_t)(from / s->each) * own.run->lane_bytes;
-    run_region(&own, s->region, from, to);
+    run_region(s->lane, s->lane->blocks + (size_t)(from / s->each) * s->lane->run->lane_bytes, s->region, from, to);
 }
 
 static void pointwise(const lane *n, const wg_loop_region *g, int64_t rows) {
     const run *r = n->run;
     const int64_t each = (rows + r->shares - 1) / r->shares;
     if (r->shares > 1 && rows > 1 && rows * g->columns * g->count >= REGION_SHARE)
-        wg__rows(&r->workspace->team, rows, each, region_share, &(shared_region){n, g, each});
+        wg__rows(&n->team, rows, each, region_share, &(shared_region){n, g, each});
     else
-        run_region(n, g, 0, rows);
+        run_region(n, n->blocks, g, 0, rows);
 }
 
 /* ---- iterations ---- */
@@ -272,12 +271,13 @@ static void prepare_products(lane *n) {
         }
 }
 
-static void note_failure(const lane *n, wg_status status, uint32_t id) {
+/* Of several tiles the first is told, whatever lanes they are in: those before it all succeed. */
+static void note_failure(const lane *n, int64_t row, wg_status status, uint32_t id) {
     run *r = n->run;
     pthread_mutex_lock(&r->lock);
-    if (r->status == WG_OK || n->number < r->failed_lane) {
+    if (r->status == WG_OK || row < r->failed_row) {
         r->status = status;
-        r->failed_lane = n->number;
+        r->failed_row = row;
         r->failed = id;
         memcpy(r->text, n->text, sizeof r->text);
     }
@@ -325,7 +325,7 @@ static bool run_tile(lane *n, int64_t row, int64_t rows) {
             if (n->spent)
                 note_time(n, k);
             if (status != WG_OK) {
-                note_failure(n, status, l->kernels[k].id);
+                note_failure(n, row, status, l->kernels[k].id);
                 return false;
             }
         }
@@ -340,8 +340,8 @@ static void run_lanes(void *user, int64_t from, int64_t to) {
     const wg_team *team = &r->workspace->team;
     for (int64_t number = from; number < to; number++) {
         wg_team own = *team;
-        own.threads = loop->rows ? 1 : team->threads;
-        own.pool = loop->rows ? NULL : team->pool;
+        if (loop->rows && r->shares == 1)
+            own.threads = 1, own.pool = NULL;
         lane n = lane_of(r, (int)number, own);
         n.text[0] = 0;
         find_starts(&n);

@@ -5,9 +5,13 @@
 #include "blocks.h"
 #include "loop.h"
 
+#include <math.h>
+
 extern const wg_op wg__op_concat;
 
-enum { MOST_TILE = 32, LEAST_TILE = 4, FEW_TILES = 2, LINE = 64, MOST_PARTS = 256, SHARED_ELEMENTS = 1 << 17, SHARED_ROWS = 16, SHARED_BYTES = 2 << 20 };
+enum { MOST_TILE = 32, LEAST_TILE = 4, FEW_TILES = 2, LINE = 64, MOST_PARTS = 256 };
+/* Rows, and bytes of the matrices, from where an iteration is shared. */
+enum { SHARED_ROWS = 16, SHARED_BYTES = 2 << 20, ONE_ROW_BYTES = 1 << 19 };
 
 static bool in_loop(const wg_program *p, uint32_t value) { return p->list[p->values[value].base].loop != 0; }
 
@@ -72,28 +76,23 @@ static bool is_made_row_by_row(const wg_program *p, const wg_loop *loop) {
     return true;
 }
 
-/* As many tiles for each thread; at least two, so that a run on more threads than were thought of gains something too, and two where
- * bits depend on it, for they must not on threads. */
+/* As many tiles for each thread, and of a few rows at least while each has one; one for one thread, which then reads a matrix once an
+ * iteration. Where bits depend on the tile, two: they must not depend on threads. */
 static int64_t tile_of(const wg_program *p, const wg_loop *loop) {
-    int64_t rows = loop->rows, lanes = wg__max(FEW_TILES, wg__min(p->threads, rows / LEAST_TILE));
+    int64_t rows = loop->rows, lanes = p->threads == 1 ? 1 : wg__max(FEW_TILES, wg__min(p->threads, rows / LEAST_TILE));
     if (!is_made_row_by_row(p, loop))
         lanes = FEW_TILES;
     return part_of(rows, lanes * part_of(rows, lanes * MOST_TILE));
 }
 
-/* Whether a loop of few rows had better be shared within each iteration: one row cannot be shared otherwise, and a matrix that no
- * cache next to a thread holds is read in half by each where rows would have every thread read it whole. */
+/* Whether a loop of few rows had better be shared within each iteration: one row cannot be shared otherwise; and of matrices that no
+ * cache next to a thread holds each thread reads a part then, where rows would have every thread read all. */
 static bool is_shared(const wg_program *p, const wg_loop *loop) {
-    double elements = 0, bytes = 0;
-    for (uint32_t id = loop->from; id < loop->to; id++) {
-        const wg_instruction *i = &p->list[id];
-        if (i->op != &wg__op_packed_product)
-            continue;
-        const wg_instruction *matrix = &p->list[wg__reads_const(i)[1]];
-        elements += (double)matrix->shape->count;
-        bytes += (double)wg__instruction_bytes(matrix);
-    }
-    return loop->rows == 1 ? elements >= SHARED_ELEMENTS : loop->rows <= SHARED_ROWS && bytes > SHARED_BYTES;
+    double bytes = 0;
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        if (p->list[id].op == &wg__op_packed_product)
+            bytes += (double)wg__instruction_bytes(&p->list[wg__reads_const(&p->list[id])[1]]);
+    return bytes > (loop->rows == 1 ? ONE_ROW_BYTES : loop->rows <= SHARED_ROWS ? SHARED_BYTES : INFINITY);
 }
 
 size_t wg__tile_place(const wg_program *p, const wg_loop *loop, uint32_t id) {

@@ -94,6 +94,26 @@ Test(loop, every_pass_can_be_seen_at_work) {
     unrolled_free(&u);
 }
 
+/* What is kept of a step is a number a row, not the row that it is made of. */
+Test(loop, a_small_result_that_only_the_derivative_reads_is_made_in_the_step_forward) {
+    wg_var y[MOST];
+    unrolled u = unrolled_new("cell c\ninput x\nstate h\nh' = tanh(a*layer_norm(W @ x + U @ h) + b)\n", &(unrolled_sizes){.steps = 8, .batch = 5, .input = 3, .hidden = 40});
+    int n = all_gradients(&u, y);
+    char *text = printed(n, y, "schedule");
+    cr_expect_eq(count(text, " = norm_scale "), 1, "%s", text);
+    cr_expect(strstr(text, " = norm_scale ") < strstr(text, "\nloop 2"), "%s", text);
+    cr_expect_eq(count(text, " = stacked f64(8,5,1)"), 1, "%s", text);
+    free(text);
+    wg_error error = {0};
+    wg_plan *plan = wg_compile(n, y, NULL, &error), *plain = wg_compile(n, y, &(wg_compile_options){.without = "early"}, &error);
+    cr_assert(plan && plain, "%s", error.text);
+    cr_expect_lt(wg_plan_measure(plan).live_bytes + 7 * 5 * 40 * sizeof(double), wg_plan_measure(plain).live_bytes);
+    wg_plan_free(plan);
+    wg_plan_free(plain);
+    agrees("layer_norm", n, y);
+    unrolled_free(&u);
+}
+
 /* ---- other words for the same ---- */
 
 #define HEAD "cell c\ninput x\nstate h, c\n"

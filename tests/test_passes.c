@@ -11,16 +11,23 @@
 
 typedef bool fault(wg_program *p);
 
-/* Another value of the same type and shape takes the place of an operand, as if they were equal. */
+/* An earlier value of the same type and shape takes the place of an operand. */
+static bool read_another(wg_program *p, int64_t id) {
+    for (uint32_t k = 0; k < p->list[id].n; k++)
+        for (uint32_t other = 1, *in = &wg__reads(&p->list[id])[k]; other < *in; other++)
+            if (p->list[other].shape == p->list[*in].shape && p->list[other].dtype == p->list[*in].dtype &&
+                p->list[other].shape->count && p->list[*in].dtype != WG_I32) {
+                *in = other;
+                return true;
+            }
+    return false;
+}
+
+/* As if they were equal. */
 static bool merge_unequal(wg_program *p) {
     for (int64_t id = p->count - 1; id > 0; id--)
-        for (uint32_t k = 0; k < p->list[id].n; k++)
-            for (uint32_t other = 1, *in = &wg__reads(&p->list[id])[k]; other < *in; other++)
-                if (p->list[other].shape == p->list[*in].shape && p->list[other].dtype == p->list[*in].dtype &&
-                    p->list[other].shape->count && p->list[*in].dtype != WG_I32) {
-                    *in = other;
-                    return true;
-                }
+        if (read_another(p, id))
+            return true;
     return false;
 }
 
@@ -46,6 +53,29 @@ static const void *own_attr(wg_program *p, const void *attr, size_t size) {
 }
 
 static int64_t times_of(const wg_program *p, uint32_t id) { return p->list[id].loop ? p->loops[p->list[id].loop - 1].times : 0; }
+
+static uint32_t unroll_of(const wg_program *p, uint32_t id) { return p->list[id].step ? p->steps[p->list[id].step].unroll : 0; }
+
+/* Whether all that read a value stand in steps of other unrolls, and some do. */
+static bool is_for_another(const wg_program *p, uint32_t id) {
+    bool any = false;
+    for (uint32_t j = id + 1; j < p->count; j++)
+        for (uint32_t k = 0; k < p->list[j].n; k++)
+            if (wg__reads_const(&p->list[j])[k] == id) {
+                if (!unroll_of(p, j) || unroll_of(p, j) == unroll_of(p, id))
+                    return false;
+                any = true;
+            }
+    return any;
+}
+
+/* What a step makes for a derivative is made of another value. */
+static bool make_of_another(wg_program *p) {
+    for (uint32_t id = 1; id < p->count; id++)
+        if (p->list[id].op->kind == WG_REDUCTION && unroll_of(p, id) && is_for_another(p, id) && read_another(p, id))
+            return true;
+    return false;
+}
 
 /* What is added to make steps alike is not nothing. */
 static bool add_something(wg_program *p) {
@@ -296,7 +326,7 @@ static bool stack_too_early(wg_program *p) {
 static const struct {
     const char *after;
     fault *plant;
-} faults[] = {{"simplify", merge_unequal}, {"draws", exchange_draws}, {"even", add_something}, {"relay", hand_on_another}, {"roll", shift_element},
+} faults[] = {{"simplify", merge_unequal}, {"draws", exchange_draws}, {"early", make_of_another}, {"even", add_something}, {"relay", hand_on_another}, {"roll", shift_element},
               {"roll", confuse_carries}, {"roll", confuse_ending},
               {"gates", slice_another_gate}, {"gates", exchange_matrices}, {"time", turn_stack},
               {"accumulate", lose_sum},    {"pack", pack_transposed},     {"fuse", join_longer_rows},  {"join", exchange_parts},

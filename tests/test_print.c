@@ -86,7 +86,7 @@ Test(print, json_is_json_whatever_the_names_and_the_locale) {
     wg_var y[2] = {hostile_program(tape, names, t), wg_like(wg_leaf(tape, t), -INFINITY)};
     for (int i = -1; i < 0 || wg_pass_name(i); i++) {
         setlocale(LC_ALL, "de_DE.UTF-8"); /* where there is one */
-        char *text = printed(2, y, (wg_print_options){WG_PRINT_JSON, i < 0 ? NULL : wg_pass_name(i), NULL, names});
+        char *text = printed(2, y, (wg_print_options){.format = WG_PRINT_JSON, .after = i < 0 ? NULL : wg_pass_name(i), .names = names});
         setlocale(LC_ALL, "C");
         cJSON *json = cJSON_Parse(text);
         cr_assert_not_null(json, "%s", text);

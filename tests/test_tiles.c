@@ -1,10 +1,12 @@
 /* How the rows of a loop are shared by threads: in tiles; or, of few rows by large matrices, within each iteration. */
 #include "suite.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "beside.h"
+#include "ops.h"
 #include "print_structure.h"
 
 static const char norm_cell[] = "cell c\ninput x\nstate h, c\n"
@@ -12,6 +14,10 @@ static const char norm_cell[] = "cell c\ninput x\nstate h, c\n"
                                 "f = sigmoid(a_f*layer_norm(W_f @ x + U_f @ h + b_f) + d_f)\n"
                                 "c' = f*c + i*tanh(W_g @ x + U_g @ h + b_g)\n"
                                 "h' = softmax(W_o @ x + U_o @ h + p_o*c')*tanh(c')\n";
+
+/* One region of many instructions, whose rows lie one after the other in every operand. */
+static const char flat_cell[] = "cell c\ninput x\nstate h\n"
+                                "h' = sin(cos(sin(cos(sin(cos(sin(U @ h + V @ x))))))) + cos(sin(cos(sin(cos(h)))))\n";
 
 /* Both loops say `wanted` when made for so many threads. */
 static void is_scheduled(const char *cell, const unrolled_sizes *sizes, int threads, const char *wanted) {
@@ -33,13 +39,37 @@ static void is_scheduled(const char *cell, const unrolled_sizes *sizes, int thre
 
 Test(tiles, rows_go_in_as_many_tiles_of_one_size_for_each_thread) {
     is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 4}, 2, ", 32 rows in tiles of 16 ");
-    is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 4}, 1, ", 32 rows in tiles of 16 ");
+    is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 4}, 1, ", 32 rows in tiles of 32 ");
     is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 4}, 5, ", 32 rows in tiles of 7 ");
     is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 4}, 64, ", 32 rows in tiles of 4 ");
     is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 100, .input = 3, .hidden = 4}, 2, ", 100 rows in tiles of 25 ");
     is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 100, .input = 3, .hidden = 4}, 8, ", 100 rows in tiles of 13 ");
     is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 5, .input = 3, .hidden = 4}, 8, ", 5 rows in tiles of 3 ");
     is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 1, .input = 3, .hidden = 4}, 8, ", 1 rows in tiles of 1 ");
+}
+
+Test(tiles, plan_of_a_cache_is_cut_as_one_that_is_compiled_and_a_program_is_printed_for_as_many_threads) {
+    wg_var y[MOST];
+    wg_error error = {0};
+    unrolled u = unrolled_new("lstm", &(unrolled_sizes){.steps = 8, .batch = 100, .input = 3, .hidden = 4});
+    int n = all_gradients(&u, y);
+    const wg_compile_options options = {.run.threads = 8};
+    wg_plan *plan = wg_compile(n, y, &options, &error);
+    wg_plan_cache *cache = wg_plan_cache_new(NULL, &options, 1);
+    wg_plan *cached = wg_plan_cache_get(cache, n, y, &error);
+    cr_assert(plan && cached, "%s", error.text);
+    char *want = printed_plan(plan), *got = printed_plan(cached), *text = NULL;
+    cr_expect(strstr(want, "in tiles of 13 "));
+    cr_expect_str_eq(got, want);
+    cr_expect_eq(wg_plan_measure(cached).workspace_bytes, wg_plan_measure(plan).workspace_bytes);
+    cr_assert_eq(wg_print(n, y, &(wg_print_options){.after = "schedule", .threads = 3}, append, &text, &error), WG_OK);
+    cr_expect(strstr(text, "in tiles of 17 "), "%s", text);
+    free(want);
+    free(got);
+    free(text);
+    wg_plan_free(plan);
+    wg_plan_cache_free(cache);
+    unrolled_free(&u);
 }
 
 static const unrolled_sizes one_row = {.steps = 24, .batch = 1, .input = 3, .hidden = 200},
@@ -69,7 +99,109 @@ Test(tiles, results_are_the_same_bits_however_rows_are_shared) {
     all_agree("gru", &(unrolled_sizes){.steps = 24, .batch = 1, .input = 3, .hidden = 240});
     all_agree("lstm", &few_rows);
     all_agree(norm_cell, &few_rows);
+    all_agree(flat_cell, &(unrolled_sizes){.steps = 8, .batch = 9, .input = 3, .hidden = 540});
     all_agree("rnn", &(unrolled_sizes){.steps = 8, .batch = 3, .input = 3, .hidden = 530});
     all_agree("lstm", &(unrolled_sizes){.steps = 8, .batch = 100, .input = 3, .hidden = 70});
     all_agree(norm_cell, &(unrolled_sizes){.steps = 8, .batch = 33, .input = 3, .hidden = 70});
+}
+
+/* ---- what kernels see, and which failure is told ---- */
+
+static int team_seen;
+
+static wg_status look_around(wg_call *call) {
+    team_seen = call->team->threads;
+    memcpy(call->out.data, call->in[0].data, (size_t)call->out.shape->count * sizeof(double));
+    return WG_OK;
+}
+
+static wg_status as_it_is(wg_infer *infer) {
+    infer->out = *infer->in[0];
+    infer->dtype = infer->in_dtype[0];
+    return WG_OK;
+}
+
+static const wg_op looking = {.name = "looking", .arity = 1, .kind = WG_REDUCTION, .shape = as_it_is, .run = look_around, .rows = wg__rows_all};
+
+enum { TIMES = 6 };
+
+/* h = op(tanh(h w) + x_t) with h (rows, columns), six times. x: the tensor of all x. */
+static wg_var recurrence(wg_tape *tape, const wg_op *op, int64_t rows, int64_t columns, wg_tensor **x) {
+    wg_var all, w, h;
+    const int64_t shape[] = {rows, columns};
+    *x = leaf_of(tape, 3, (const int64_t[]){TIMES, rows, columns}, 1, &all);
+    leaf_of(tape, 2, (const int64_t[]){columns, columns}, 2, &w);
+    leaf_of(tape, 2, shape, 3, &h);
+    for (int t = 0; t < TIMES; t++) {
+        wg__step_mark(tape, 0, t);
+        wg_var e = add(tanh(wg_matmul(h, w, false, false)), reshape(slice(all, 0, t, 1), 2, shape));
+        h = wg_apply(op, 1, &e, NULL);
+    }
+    return h;
+}
+
+/* On two threads. */
+static int threads_of_a_kernel(int64_t rows, int64_t columns) {
+    wg_error error = {0};
+    wg_tensor *x;
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var h = recurrence(tape, &looking, rows, columns, &x);
+    wg_plan *plan = wg_compile(1, &h, &(wg_compile_options){.run.threads = 2}, &error);
+    cr_assert(plan && !plan->small, "%s", error.text);
+    team_seen = 0;
+    cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+    return team_seen;
+}
+
+Test(tiles, kernels_have_all_threads_in_an_iteration_that_is_shared_and_one_in_a_tile) {
+    cr_expect_eq(threads_of_a_kernel(9, 540), 2);
+    cr_expect_eq(threads_of_a_kernel(32, 540), 1);
+    cr_expect_eq(threads_of_a_kernel(9, 200), 1);
+}
+
+Test(tiles, time_of_an_iteration_that_is_shared_is_that_of_all_threads) {
+    wg_error error = {0};
+    wg_tensor *x;
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var h = recurrence(tape, &looking, 9, 540, &x);
+    wg_plan *plan = wg_compile(1, &h, &(wg_compile_options){.run.threads = 2}, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    wg_profile p = {0};
+    for (int k = 0; k < 5; k++)
+        cr_assert_eq(wg_run_profiled(plan, NULL, NULL, &p, &error), WG_OK, "%s", error.text);
+    double parts = p.products + p.pointwise + p.packing + p.other + p.waiting;
+    cr_expect(p.products > 0 && p.pointwise > 0 && p.other > 0 && p.waiting > -1e-9, "%g %g %g %g", p.products, p.pointwise, p.other, p.waiting);
+    cr_expect(fabs(parts / (p.threads * p.seconds) - 1) < 1e-6, "%g of %g", parts, p.threads * p.seconds);
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+}
+
+static double at_most_100(double x) { return x > 100 ? NAN : x; }
+
+Test(tiles, of_failures_in_several_tiles_the_first_rows_is_told_on_any_number_of_threads) {
+    enum { ROWS = 100, COLUMNS = 4 };
+    static const int64_t place[][2] = {{3, 28}, {1, 55}, {0, 82}, {0, 97}}; /* time and row: the later the row, the earlier the time */
+    wg_error error = {0};
+    wg_foreign *foreign = wg_foreign_new(NULL, NULL);
+    const wg_op *op = wg_bind(foreign, &(wg_binding){.prototype = "double at_most_100(double)", .function = (void (*)(void))at_most_100}, &error);
+    cr_assert_not_null(op, "%s", error.text);
+    wg_tensor *x;
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var h = recurrence(tape, op, ROWS, COLUMNS, &x);
+    for (int k = 0; k < WG_LEN(place); k++)
+        wg_tensor_set(x, (place[k][0] * ROWS + place[k][1]) * COLUMNS, 1000 + k);
+    wg_plan *plan = wg_compile(1, &h, &(wg_compile_options){.run.threads = 4}, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    plan->small = false;
+    for (int threads = 1; threads <= 4; threads++) {
+        error = (wg_error){0};
+        cr_assert_eq(wg_run_in(plan, plan->own, &(wg_run_options){.threads = threads}, &error), WG_NONFINITE);
+        cr_expect(strstr(error.text, "at_most_100(1000."), "%d threads: %s", threads, error.text);
+        cr_expect(strstr(error.text, "element 12"), "row 28, the fourth of the second tile, %d threads: %s", threads, error.text);
+    }
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+    wg_foreign_free(foreign);
 }

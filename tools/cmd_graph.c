@@ -8,7 +8,7 @@
 
 typedef struct graph_arguments {
     common common;
-    int64_t steps, batch, input, hidden;
+    int64_t steps, batch, input, hidden, threads;
     int dtype, format;
     bool gradient;
     const char *after, *without;
@@ -38,6 +38,8 @@ static const option options[] = {
              "map."},
     {"without", "PASSES", OPTION_TEXT, FIELD(graph_arguments, without),
      .help = "Leave these passes out, split by commas."},
+    {"threads", "N", OPTION_INTEGER, FIELD(graph_arguments, threads), "0", .least = 0, .most = 1 << 16,
+     .help = "Threads that the program is made for; 0: as many as the machine has."},
     {"set", "NAME=VALUE", OPTION_SETTINGS, FIELD(graph_arguments, set),
      .help = "Set a size or const of the cell."},
     {0},
@@ -53,7 +55,8 @@ static int print(const graph_arguments *a, int n, const wg_var *y, const wg_para
     const wg_print_options how = {.format = a->common.json ? WG_PRINT_JSON : format[a->format],
                                   .after = a->after,
                                   .without = a->without,
-                                  .names = names};
+                                  .names = names,
+                                  .threads = (int)a->threads};
     wg_error error = {0};
     if (wg_print(n, y, &how, write_out, NULL, &error) != WG_OK)
         return fail_error(&a->common, &error);
