@@ -79,7 +79,7 @@ wg_team wg__team_of(const wg_run_options *options);
  * OpenMP was used. */
 int wg__default_threads(void);
 /* Calls work(user, from, to) once for every chunk [k*grain, (k+1)*grain) of [0,n), on the team's threads. The chunks
- * follow from n and grain alone, so results never depend on the number of threads. */
+ * follow from n and grain alone; so bits never depend on the number of threads where grain does not, or where they do not depend on it. */
 void wg__rows(const wg_team *team, int64_t n, int64_t grain,
               void (*work)(void *user, int64_t from, int64_t to), void *user);
 /* Calls body(user) on this thread, while the team's others stand by: wg__rows then hands them chunks without opening a region
