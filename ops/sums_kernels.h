@@ -41,6 +41,38 @@ static void sum_join(int64_t n, const double *restrict b, double *restrict a) {
 ROWS(float)
 ROWS(double)
 
+#define PROJECT(T)                                                                                                             \
+    static void project_##T(int64_t n, const void *in_g, const void *in_y, bool centred, void *to) {                           \
+        const T *g = in_g, *y = in_y;                                                                                          \
+        T *restrict out = to;                                                                                                  \
+        double lane[WG_FOLD_LANES] = {0}, both[WG_FOLD_LANES] = {0}, sum = 0, product = 0;                                      \
+        int64_t i = 0;                                                                                                         \
+        for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES) {                                                                   \
+            _Pragma("omp simd") for (int l = 0; l < WG_FOLD_LANES; l++) {                                                      \
+                lane[l] += (double)g[i + l];                                                                                   \
+                both[l] += (double)g[i + l] * (double)y[i + l];                                                                \
+            }                                                                                                                  \
+        }                                                                                                                      \
+        for (; i < n; i++) {                                                                                                   \
+            sum += (double)g[i];                                                                                               \
+            product += (double)g[i] * (double)y[i];                                                                            \
+        }                                                                                                                      \
+        for (int half = WG_FOLD_LANES / 2; half; half /= 2)                                                                    \
+            for (int l = 0; l < half; l++) {                                                                                   \
+                lane[l] += lane[l + half];                                                                                     \
+                both[l] += both[l + half];                                                                                     \
+            }                                                                                                                  \
+        const T m = centred ? (T)((sum + lane[0]) / (double)n) : 0, share = (T)((product + both[0]) / (double)n);              \
+        if (centred)                                                                                                           \
+            for (i = 0; i < n; i++)                                                                                            \
+                out[i] = g[i] - y[i] * share - m;                                                                              \
+        else                                                                                                                   \
+            for (i = 0; i < n; i++)                                                                                            \
+                out[i] = g[i] - y[i] * share;                                                                                  \
+    }
+PROJECT(float)
+PROJECT(double)
+
 const wg__sums PASTE(wg__sums, ISA) = {
     {0.0, {sum_run_float, sum_run_double}, {sum_rows_float, sum_rows_double}, sum_join, NULL},
-    {scale_float, scale_double}, {apply_float, apply_double}};
+    {scale_float, scale_double}, {apply_float, apply_double}, {project_float, project_double}};

@@ -114,6 +114,26 @@ Test(normalise, forward_and_reverse_modes_agree_to_the_third_order) {
     }
 }
 
+Test(normalise, projection_is_what_its_definition_says) {
+    enum { N = 37 };
+    for (int k = 0; k < 4; k++) {
+        wg_tape *tape = wg_tape_new(NULL);
+        wg_tensor *g = taped_random(NULL, k & 1 ? WG_F32 : WG_F64, 2, (const int64_t[]){3, N}, 1), *y = taped_random(NULL, k & 1 ? WG_F32 : WG_F64, 2, (const int64_t[]){3, N}, 2);
+        wg_tensor *out = taped_value(wg_norm_project(wg_leaf(tape, g), wg_leaf(tape, y), k & 2));
+        for (int row = 0; row < 3; row++) {
+            long double m = 0, share = 0;
+            for (int i = row * N; i < (row + 1) * N; i++) {
+                m += wg_tensor_get(g, i) / N;
+                share += (long double)wg_tensor_get(g, i) * wg_tensor_get(y, i) / N;
+            }
+            for (int i = row * N; i < (row + 1) * N; i++)
+                cr_assert_float_eq(wg_tensor_get(out, i), (double)(wg_tensor_get(g, i) - wg_tensor_get(y, i) * share - (k & 2 ? m : 0)), k & 1 ? 1e-6 : 1e-14);
+        }
+        wg_tensor_free(g), wg_tensor_free(y), wg_tensor_free(out);
+        wg_tape_free(tape);
+    }
+}
+
 Test(normalise, what_does_not_fit_is_refused) {
     wg_tape *tape = wg_tape_new(NULL);
     wg_var scalar = wg_full(tape, WG_F32, 0, NULL, 1), x = wg_full(tape, WG_F32, 1, (const int64_t[]){3}, 1);
@@ -134,6 +154,19 @@ Test(normalise, what_does_not_fit_is_refused) {
         wg_tape_clear(tape);
         cr_assert(!wg_valid(wg_norm_scale(bad[i].x, bad[i].eps, true)));
         cr_assert_eq(wg_tape_status(tape), bad[i].status);
+        wg_tape_clear(tape);
+    }
+    const struct {
+        wg_var y;
+        wg_status status;
+        const char *message;
+    } unlike[] = {{wg_full(tape, WG_F32, 1, (const int64_t[]){4}, 1), WG_SHAPE, "norm_project: (3) and (4)"},
+                  {scalar, WG_SHAPE, "norm_project: (3) and ()"},
+                  {whole, WG_DTYPE, "norm_project: f32 and i32"}};
+    for (int i = 0; i < WG_LEN(unlike); i++) {
+        cr_assert(!wg_valid(wg_norm_project(x, unlike[i].y, true)));
+        cr_assert_eq(wg_tape_status(tape), unlike[i].status);
+        cr_expect_str_eq(wg_tape_message(tape), unlike[i].message);
         wg_tape_clear(tape);
     }
     wg_tape_free(tape);

@@ -450,6 +450,7 @@ static void record_wide(wg_tape *tape, wg_var x, int axis) {
     wg_layer_norm(x, 1e-5);
     wg_rms_norm(x, 1e-5);
     wg_norm_scale(x, 1e-5, true);
+    wg_norm_project(x, wg_tanh(x), true);
     wg_tanh(wg_mul(x, wg_transpose(wg_transpose(x))));
     cr_assert_eq(wg_tape_status(tape), WG_OK, "%s", wg_tape_message(tape));
 }
