@@ -12,6 +12,8 @@ extern const wg_op wg__op_concat;
 enum { MOST_TILE = 32, LEAST_TILE = 4, FEW_TILES = 2, LINE = 64, MOST_PARTS = 256 };
 /* Rows, and bytes of the matrices, from where an iteration is shared. */
 enum { SHARED_ROWS = 16, SHARED_BYTES = 2 << 20, ONE_ROW_BYTES = 1 << 19 };
+/* What a loop may have of a cache next to a thread, and the rows of a tile that it is made smaller to at most for that. */
+enum { CACHE_BYTES = 3 << 19, LEAST_MOST = 8 };
 
 static bool in_loop(const wg_program *p, uint32_t value) { return p->list[p->values[value].base].loop != 0; }
 
@@ -77,22 +79,27 @@ static bool is_made_row_by_row(const wg_program *p, const wg_loop *loop) {
 }
 
 /* As many tiles for each thread, and of a few rows at least while each has one; one for one thread, which then reads a matrix once an
- * iteration. Where bits depend on the tile, two: they must not depend on threads. */
-static int64_t tile_of(const wg_program *p, const wg_loop *loop) {
+ * iteration. Where bits depend on the tile, two: they must not depend on threads. most: rows of a tile. */
+static int64_t tile_of(const wg_program *p, const wg_loop *loop, int64_t most) {
     int64_t rows = loop->rows, lanes = p->threads == 1 ? 1 : wg__max(FEW_TILES, wg__min(p->threads, rows / LEAST_TILE));
     if (!is_made_row_by_row(p, loop))
         lanes = FEW_TILES;
-    return part_of(rows, lanes * part_of(rows, lanes * MOST_TILE));
+    return part_of(rows, lanes * part_of(rows, lanes * most));
 }
 
-/* Whether a loop of few rows had better be shared within each iteration: one row cannot be shared otherwise; and of matrices that no
- * cache next to a thread holds each thread reads a part then, where rows would have every thread read all. */
-static bool is_shared(const wg_program *p, const wg_loop *loop) {
+/* Of the matrices that an iteration multiplies by. */
+static double matrix_bytes(const wg_program *p, const wg_loop *loop) {
     double bytes = 0;
     for (uint32_t id = loop->from; id < loop->to; id++)
         if (p->list[id].op == &wg__op_packed_product)
             bytes += (double)wg__instruction_bytes(&p->list[wg__reads_const(&p->list[id])[1]]);
-    return bytes > (loop->rows == 1 ? ONE_ROW_BYTES : loop->rows <= SHARED_ROWS ? SHARED_BYTES : INFINITY);
+    return bytes;
+}
+
+/* Whether a loop of few rows had better be shared within each iteration: one row cannot be shared otherwise; and of matrices that no
+ * cache next to a thread holds each thread reads a part then, where rows would have every thread read all. */
+static bool is_shared(const wg_loop *loop, double matrices) {
+    return matrices > (loop->rows == 1 ? ONE_ROW_BYTES : loop->rows <= SHARED_ROWS ? SHARED_BYTES : INFINITY);
 }
 
 size_t wg__tile_place(const wg_program *p, const wg_loop *loop, uint32_t id) {
@@ -297,6 +304,27 @@ static bool settle_regions(wg_program *p, const wg_loop *loop) {
     return good;
 }
 
+static void take_places_back(wg_program *p, const wg_loop *loop) {
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        if (p->values[id].space == WG_IN_TILE)
+            p->values[id].space = WG_NOWHERE;
+}
+
+/* A tile that with the matrices fits into a cache next to a thread, if a smaller one does. */
+static bool choose_tile(wg_program *p, wg_loop *loop) {
+    double matrices = matrix_bytes(p, loop);
+    loop->shared = loop->rows && is_shared(loop, matrices);
+    for (int64_t most = MOST_TILE;; most /= 2) {
+        loop->tile = loop->shared ? loop->rows : loop->rows ? tile_of(p, loop, most) : 0;
+        if (!place_tile(p, loop))
+            return false;
+        double least = matrices + (double)loop->scratch * LEAST_MOST / (double)most;
+        if (!loop->rows || loop->shared || most == LEAST_MOST || matrices + (double)loop->scratch <= CACHE_BYTES || least > CACHE_BYTES)
+            return true;
+        take_places_back(p, loop);
+    }
+}
+
 wg_status wg__pass_schedule(wg_program *p, wg_error *error) {
     bool good = true;
     for (int64_t k = 0; good && k < p->loop_count; k++) {
@@ -304,9 +332,7 @@ wg_status wg__pass_schedule(wg_program *p, wg_error *error) {
         if (!loop->to)
             continue;
         loop->rows = rows_of_loop(p, loop);
-        loop->shared = loop->rows && is_shared(p, loop);
-        loop->tile = loop->shared ? loop->rows : loop->rows ? tile_of(p, loop) : 0;
-        good = settle_regions(p, loop) && place_tile(p, loop);
+        good = settle_regions(p, loop) && choose_tile(p, loop);
     }
     return good ? WG_OK : wg__program_no_memory(p, error);
 }

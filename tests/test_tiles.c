@@ -19,8 +19,8 @@ static const char norm_cell[] = "cell c\ninput x\nstate h, c\n"
 static const char flat_cell[] = "cell c\ninput x\nstate h\n"
                                 "h' = sin(cos(sin(cos(sin(cos(sin(U @ h + V @ x))))))) + cos(sin(cos(sin(cos(h)))))\n";
 
-/* Both loops say `wanted` when made for so many threads. */
-static void is_scheduled(const char *cell, const unrolled_sizes *sizes, int threads, const char *wanted) {
+/* Of the loop forward and the one back so many say `wanted` when made for so many threads. */
+static void loops_say(int loops, const char *cell, const unrolled_sizes *sizes, int threads, const char *wanted) {
     wg_var y[MOST];
     wg_error error = {0};
     char size[64];
@@ -31,10 +31,14 @@ static void is_scheduled(const char *cell, const unrolled_sizes *sizes, int thre
     cr_assert_not_null(plan, "%s", error.text);
     char *text = printed_plan(plan);
     cr_expect_eq(count(text, "\nloop "), 2, "%s", text);
-    cr_expect_eq(count(text, wanted), 2, "%s: %s", size, text);
+    cr_expect_eq(count(text, wanted), loops, "%s: %s", size, text);
     free(text);
     wg_plan_free(plan);
     unrolled_free(&u);
+}
+
+static void is_scheduled(const char *cell, const unrolled_sizes *sizes, int threads, const char *wanted) {
+    loops_say(2, cell, sizes, threads, wanted);
 }
 
 Test(tiles, rows_go_in_as_many_tiles_of_one_size_for_each_thread) {
@@ -46,6 +50,13 @@ Test(tiles, rows_go_in_as_many_tiles_of_one_size_for_each_thread) {
     is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 100, .input = 3, .hidden = 4}, 8, ", 100 rows in tiles of 13 ");
     is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 5, .input = 3, .hidden = 4}, 8, ", 5 rows in tiles of 3 ");
     is_scheduled("lstm", &(unrolled_sizes){.steps = 8, .batch = 1, .input = 3, .hidden = 4}, 8, ", 1 rows in tiles of 1 ");
+}
+
+Test(tiles, tile_that_would_fill_a_cache_beside_the_matrices_is_smaller) {
+    const unrolled_sizes sizes = {.steps = 8, .batch = 32, .input = 3, .hidden = 176};
+    is_scheduled("lstm", &sizes, 1, ", 32 rows in tiles of 32 ");
+    loops_say(1, norm_cell, &sizes, 1, ", 32 rows in tiles of 16 ");
+    is_scheduled(norm_cell, &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 272}, 1, ", 32 rows in tiles of 32 "); /* the matrices alone do */
 }
 
 Test(tiles, plan_of_a_cache_is_cut_as_one_that_is_compiled_and_a_program_is_printed_for_as_many_threads) {
@@ -103,6 +114,7 @@ Test(tiles, results_are_the_same_bits_however_rows_are_shared) {
     all_agree("rnn", &(unrolled_sizes){.steps = 8, .batch = 3, .input = 3, .hidden = 530});
     all_agree("lstm", &(unrolled_sizes){.steps = 8, .batch = 100, .input = 3, .hidden = 70});
     all_agree(norm_cell, &(unrolled_sizes){.steps = 8, .batch = 33, .input = 3, .hidden = 70});
+    all_agree(norm_cell, &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 176});
 }
 
 /* ---- what kernels see, and which failure is told ---- */
