@@ -19,6 +19,15 @@ enum { WG_FOLD_LANES = 16 };
 
 #define WG_FOLD_PLUS(a, b) ((a) + (b))
 
+/* lane[0] = all lanes joined, by halves: every loop of a known length, so that none is left. */
+#define WG_FOLD_HALF(lane, JOIN, half)                                                             \
+    for (int l = 0; l < (half); l++)                                                               \
+        (lane)[l] = JOIN((lane)[l], (lane)[l + (half)]);
+#define WG_FOLD_LANES_OF(lane, JOIN)                                                               \
+    WG_FOLD_HALF(lane, JOIN, 8)                                                                    \
+    WG_FOLD_HALF(lane, JOIN, 4) WG_FOLD_HALF(lane, JOIN, 2) WG_FOLD_HALF(lane, JOIN, 1)
+_Static_assert(WG_FOLD_LANES == 16, "halves");
+
 /* The kernels of one type. STEP(a, x) and JOIN(a, b) are macros. Lanes and rows have a fixed order: the bits follow
  * from the shape alone. */
 #define WG_FOLD_KERNELS(name, T, start, STEP, JOIN)                                                \
@@ -33,9 +42,7 @@ enum { WG_FOLD_LANES = 16 };
                 _Pragma("omp simd") for (int l = 0; l < WG_FOLD_LANES; l++)                                            \
                     lane[l] = STEP(lane[l], (double)x[i + l]);                                     \
             }                                                                                      \
-            for (int half = WG_FOLD_LANES / 2; half; half /= 2)                                    \
-                for (int l = 0; l < half; l++)                                                     \
-                    lane[l] = JOIN(lane[l], lane[l + half]);                                       \
+            WG_FOLD_LANES_OF(lane, JOIN)                                                           \
             a = JOIN(a, lane[0]);                                                                  \
         }                                                                                          \
         for (; i < n; i++)                                                                         \

@@ -23,14 +23,44 @@ static void sum_join(int64_t n, const double *restrict b, double *restrict a) {
         }                                                                                                                      \
         for (; i < n; i++)                                                                                                     \
             sum += ((double)x[i] - m) * ((double)x[i] - m);                                                                    \
-        for (int half = WG_FOLD_LANES / 2; half; half /= 2)                                                                    \
-            for (int l = 0; l < half; l++)                                                                                     \
-                lane[l] += lane[l + half];                                                                                     \
+        WG_FOLD_LANES_OF(lane, WG_FOLD_PLUS)                                                                                   \
         return sum + lane[0];                                                                                                  \
     }                                                                                                                          \
-    static double scale_##T(int64_t n, const void *x, double eps, bool centred, double *m) {                                   \
-        *m = centred ? sum_run_##T(n, x, 0) / (double)n : 0;                                                                   \
-        return 1 / sqrt(squares_##T(n, x, *m) / (double)n + eps);                                                              \
+    /* The sums of x - shift and of (x - shift) (y - shift). Inlined, so that x is read once where it is y too. */             \
+    static inline __attribute__((always_inline)) void two_sums_##T(int64_t n, const T *x, const T *y, double shift, double *sum,\
+                                                                   double *product) {                                          \
+        double lane[WG_FOLD_LANES] = {0}, both[WG_FOLD_LANES] = {0};                                                           \
+        int64_t i = 0;                                                                                                         \
+        *sum = *product = 0;                                                                                                   \
+        for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES) {                                                                   \
+            _Pragma("omp simd") for (int l = 0; l < WG_FOLD_LANES; l++) {                                                      \
+                lane[l] += (double)x[i + l] - shift;                                                                           \
+                both[l] += ((double)x[i + l] - shift) * ((double)y[i + l] - shift);                                            \
+            }                                                                                                                  \
+        }                                                                                                                      \
+        for (; i < n; i++) {                                                                                                   \
+            *sum += (double)x[i] - shift;                                                                                      \
+            *product += ((double)x[i] - shift) * ((double)y[i] - shift);                                                       \
+        }                                                                                                                      \
+        WG_FOLD_LANES_OF(lane, WG_FOLD_PLUS)                                                                                   \
+        WG_FOLD_LANES_OF(both, WG_FOLD_PLUS)                                                                                   \
+        *sum += lane[0];                                                                                                       \
+        *product += both[0];                                                                                                   \
+    }                                                                                                                          \
+    /* Of f32 in one sweep, about the first: its own square is part of n times the variance, so that the difference loses no more than\
+     * log2(n) of a double's bits. */                                                                                          \
+    static double scale_##T(int64_t n, const void *from, double eps, bool centred, double *m) {                                \
+        const T *x = from;                                                                                                     \
+        const double first = centred && n ? (double)x[0] : 0, each = 1 / (double)n;                                            \
+        double sum, product;                                                                                                   \
+        if (sizeof(T) == sizeof(double)) {                                                                                     \
+            *m = centred ? sum_run_##T(n, x, 0) / (double)n : 0;                                                               \
+            return 1 / sqrt(squares_##T(n, x, *m) / (double)n + eps);                                                          \
+        }                                                                                                                      \
+        two_sums_##T(n, x, x, first, &sum, &product);                                                                          \
+        double rest = centred ? sum * each : 0, variance = product * each - rest * rest;                                       \
+        *m = first + rest;                                                                                                     \
+        return 1 / sqrt((variance < 0 ? 0 : variance) + eps);                                                                  \
     }                                                                                                                          \
     static void apply_##T(int64_t n, const void *from, double m, double scale, void *to) {                                     \
         const T *x = from;                                                                                                     \
@@ -45,29 +75,14 @@ ROWS(double)
     static void project_##T(int64_t n, const void *in_g, const void *in_y, bool centred, void *to) {                           \
         const T *g = in_g, *y = in_y;                                                                                          \
         T *restrict out = to;                                                                                                  \
-        double lane[WG_FOLD_LANES] = {0}, both[WG_FOLD_LANES] = {0}, sum = 0, product = 0;                                      \
-        int64_t i = 0;                                                                                                         \
-        for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES) {                                                                   \
-            _Pragma("omp simd") for (int l = 0; l < WG_FOLD_LANES; l++) {                                                      \
-                lane[l] += (double)g[i + l];                                                                                   \
-                both[l] += (double)g[i + l] * (double)y[i + l];                                                                \
-            }                                                                                                                  \
-        }                                                                                                                      \
-        for (; i < n; i++) {                                                                                                   \
-            sum += (double)g[i];                                                                                               \
-            product += (double)g[i] * (double)y[i];                                                                            \
-        }                                                                                                                      \
-        for (int half = WG_FOLD_LANES / 2; half; half /= 2)                                                                    \
-            for (int l = 0; l < half; l++) {                                                                                   \
-                lane[l] += lane[l + half];                                                                                     \
-                both[l] += both[l + half];                                                                                     \
-            }                                                                                                                  \
-        const T m = centred ? (T)((sum + lane[0]) / (double)n) : 0, share = (T)((product + both[0]) / (double)n);              \
+        double sum, product;                                                                                                   \
+        two_sums_##T(n, g, y, 0, &sum, &product);                                                                              \
+        const T m = centred ? (T)(sum / (double)n) : 0, share = (T)(product / (double)n);                                      \
         if (centred)                                                                                                           \
-            for (i = 0; i < n; i++)                                                                                            \
+            for (int64_t i = 0; i < n; i++)                                                                                    \
                 out[i] = g[i] - y[i] * share - m;                                                                              \
         else                                                                                                                   \
-            for (i = 0; i < n; i++)                                                                                            \
+            for (int64_t i = 0; i < n; i++)                                                                                    \
                 out[i] = g[i] - y[i] * share;                                                                                  \
     }
 PROJECT(float)

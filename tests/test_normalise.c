@@ -114,6 +114,28 @@ Test(normalise, forward_and_reverse_modes_agree_to_the_third_order) {
     }
 }
 
+/* f32 goes by one sweep about the first element. */
+Test(normalise, rows_far_from_zero_or_whose_first_lies_far_off_lose_nothing) {
+    enum { N = 200 };
+    for (int kind = 0; kind < 4; kind++) {
+        wg_tape *tape = wg_tape_new(NULL);
+        wg_tensor *t = wg_tensor_new(NULL, WG_F32, 1, (const int64_t[]){N});
+        double row[N];
+        for (int i = 0; i < N; i++) {
+            row[i] = kind == 0 ? 1e6 + (i * 7 % 13) * 0.0625 : kind == 1 ? (i ? (i * 7 % 13) * 0.0625 : 1e6) : kind == 2 ? 3e4 : 1e30 * (1 + i % 3);
+            wg_tensor_set(t, i, row[i]);
+            row[i] = wg_tensor_get(t, i);
+        }
+        long double exact[N], factor = exact_row(N, row, 1e-5, true, exact);
+        wg_tensor *y = taped_value(wg_layer_norm(wg_leaf(tape, t), 1e-5)), *r = taped_value(wg_norm_scale(wg_leaf(tape, t), 1e-5, true));
+        cr_expect_float_eq(wg_tensor_get(r, 0) / (double)factor, 1, 1e-6, "kind %d: %g", kind, wg_tensor_get(r, 0));
+        for (int i = 0; i < N; i++)
+            cr_expect_float_eq(wg_tensor_get(y, i), (double)exact[i], 1e-6 * (1 + (double)fabsl(exact[i])), "kind %d", kind);
+        wg_tensor_free(t), wg_tensor_free(y), wg_tensor_free(r);
+        wg_tape_free(tape);
+    }
+}
+
 Test(normalise, projection_is_what_its_definition_says) {
     enum { N = 37 };
     for (int k = 0; k < 4; k++) {
