@@ -774,7 +774,7 @@ typedef struct wg_workspace wg_workspace;
 
 /* How to compile. A zeroed struct is the default. */
 typedef struct wg_compile_options {
-    wg_run_options run;  /* how the plan runs where a run does not say; no run's loops share rows among more threads than here */
+    wg_run_options run;  /* how the plan runs where a run does not say; no run's loops are cut for more threads than here */
     const char *without; /* names of passes to leave out, separated by commas; NULL: none */
     bool validate;       /* check the program after every pass (always done in unoptimised builds) */
 } wg_compile_options;

@@ -1,6 +1,6 @@
-/* schedule.c: who runs what of a loop. Where every value of a loop has the same rows and none needs of another but its own
- * (as the ops' records say), the loop runs in tiles of rows, all iterations of a tile together, so that threads share it
- * without a barrier. The tile follows from the number of rows and of threads, and no bit of a result from the threads. What a tile
+/* schedule.c: who runs what of a loop. Where every value of a loop has the same rows and none needs of another but its own (as the ops'
+ * records say), the loop runs in tiles of rows, all iterations of a tile together, so that threads share it without a barrier. The tile
+ * follows from the number of rows and of threads, and from what a cache holds; no bit of a result follows from the threads. What a tile
  * keeps to itself is placed in its scratch. */
 #include "blocks.h"
 #include "loop.h"
@@ -78,8 +78,8 @@ static bool is_made_row_by_row(const wg_program *p, const wg_loop *loop) {
     return true;
 }
 
-/* As many tiles for each thread, and of a few rows at least while each has one; one for one thread, which then reads a matrix once an
- * iteration. Where bits depend on the tile, two: they must not depend on threads. most: rows of a tile. */
+/* As many tiles for each thread, and of a few rows at least while each has one; no more than need be for one thread, which reads every
+ * matrix for each. Where bits depend on the tile, two: they must not depend on threads. most: rows of a tile. */
 static int64_t tile_of(const wg_program *p, const wg_loop *loop, int64_t most) {
     int64_t rows = loop->rows, lanes = p->threads == 1 ? 1 : wg__max(FEW_TILES, wg__min(p->threads, rows / LEAST_TILE));
     if (!is_made_row_by_row(p, loop))
@@ -87,7 +87,7 @@ static int64_t tile_of(const wg_program *p, const wg_loop *loop, int64_t most) {
     return part_of(rows, lanes * part_of(rows, lanes * most));
 }
 
-/* Of the matrices that an iteration multiplies by. */
+/* Of the matrices that an iteration multiplies by, as often as it does. */
 static double matrix_bytes(const wg_program *p, const wg_loop *loop) {
     double bytes = 0;
     for (uint32_t id = loop->from; id < loop->to; id++)
@@ -312,17 +312,19 @@ static void take_places_back(wg_program *p, const wg_loop *loop) {
 
 /* A tile that with the matrices fits into a cache next to a thread, if a smaller one does. */
 static bool choose_tile(wg_program *p, wg_loop *loop) {
-    double matrices = matrix_bytes(p, loop);
+    const double matrices = matrix_bytes(p, loop);
     loop->shared = loop->rows && is_shared(loop, matrices);
-    for (int64_t most = MOST_TILE;; most /= 2) {
-        loop->tile = loop->shared ? loop->rows : loop->rows ? tile_of(p, loop, most) : 0;
-        if (!place_tile(p, loop))
-            return false;
-        double least = matrices + (double)loop->scratch * LEAST_MOST / (double)most;
-        if (!loop->rows || loop->shared || most == LEAST_MOST || matrices + (double)loop->scratch <= CACHE_BYTES || least > CACHE_BYTES)
-            return true;
-        take_places_back(p, loop);
-    }
+    loop->tile = loop->shared ? loop->rows : loop->rows ? tile_of(p, loop, MOST_TILE) : 0;
+    if (!place_tile(p, loop))
+        return false;
+    if (!loop->rows || loop->shared)
+        return true;
+    const double row = (double)loop->scratch / (double)loop->tile, room = CACHE_BYTES - matrices;
+    for (int64_t most = MOST_TILE / 2; most >= LEAST_MOST && (double)loop->tile * row > room; most /= 2)
+        if ((double)tile_of(p, loop, LEAST_MOST) * row <= room)
+            loop->tile = tile_of(p, loop, most);
+    take_places_back(p, loop);
+    return place_tile(p, loop);
 }
 
 wg_status wg__pass_schedule(wg_program *p, wg_error *error) {

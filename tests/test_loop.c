@@ -114,6 +114,32 @@ Test(loop, a_small_result_that_only_the_derivative_reads_is_made_in_the_step_for
     unrolled_free(&u);
 }
 
+/* A norm of the state before, of what is made once for all steps, of the input: no step falls out of its loop for it. */
+Test(loop, small_results_move_only_where_all_steps_give_them_away) {
+    static const char *const cells[] = {"cell c\ninput x\nstate h\nh' = tanh(U @ layer_norm(h) + W @ x)\n",
+                                        "cell c\ninput x\nstate h\nh' = tanh(W @ x + layer_norm(b*d) * (U @ h))\n",
+                                        "cell c\ninput x\nstate h\nh' = tanh(W @ layer_norm(x) + U @ h)\n",
+                                        "cell c\ninput x\nstate h, c\nc' = layer_norm(c + W @ x + U @ h)\nh' = tanh(layer_norm(layer_norm(c')*h))\n"};
+    for (int k = 0; k < WG_LEN(cells); k++) {
+        wg_var y[MOST];
+        wg_error error = {0};
+        unrolled u = unrolled_new(cells[k], &(unrolled_sizes){.steps = 8, .batch = 5, .input = 16, .hidden = 24});
+        int n = all_gradients(&u, y);
+        wg_plan *plan = wg_compile(n, y, NULL, &error), *plain = wg_compile(n, y, &(wg_compile_options){.without = "early"}, &error);
+        cr_assert(plan && plain, "%s", error.text);
+        char *text = printed_plan(plan), *without = printed_plan(plain);
+        cr_expect_leq(count(text, "\nloop "), count(without, "\nloop "), "%s: %s", cells[k], text);
+        cr_expect_leq(count(text, ", 8 times, 5 rows in tiles"), 2);
+        cr_expect_geq(count(text, ", 8 times, 5 rows in tiles"), count(without, ", 8 times, 5 rows in tiles"), "%s: %s", cells[k], text);
+        free(text);
+        free(without);
+        wg_plan_free(plan);
+        wg_plan_free(plain);
+        agrees(cells[k], n, y);
+        unrolled_free(&u);
+    }
+}
+
 /* ---- other words for the same ---- */
 
 #define HEAD "cell c\ninput x\nstate h, c\n"

@@ -379,10 +379,10 @@ Test(passes, a_fault_after_any_pass_shows_on_random_graphs) {
     for (int which = 0; which < (int)(sizeof faults / sizeof *faults); which++) {
         pass += pass < wg__pass_count && strcmp(faults[which].after, wg__passes[pass].name) != 0;
         cr_assert(pass < wg__pass_count && strcmp(faults[which].after, wg__passes[pass].name) == 0, "a pass before %s has no fault", faults[which].after);
-        uint64_t seed = 1;
-        while (seed <= 8000 && !shows(seed, which))
+        uint64_t seed = 1, most = faults[which].plant == join_longer_rows ? 8000 : 2000; /* few graphs have a place for that one */
+        while (seed <= most && !shows(seed, which))
             seed++;
-        cr_expect_leq(seed, 8000, "fault %d, after %s, shows nowhere", which, faults[which].after);
+        cr_expect_leq(seed, most, "fault %d, after %s, shows nowhere", which, faults[which].after);
     }
     cr_assert_eq(pass, wg__pass_count - 1, "every pass has a fault");
 }

@@ -2,6 +2,7 @@
 #include "suite.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,7 +120,7 @@ Test(tiles, results_are_the_same_bits_however_rows_are_shared) {
 
 /* ---- what kernels see, and which failure is told ---- */
 
-static int team_seen;
+static atomic_int team_seen;
 
 static wg_status look_around(wg_call *call) {
     team_seen = call->team->threads;

@@ -218,7 +218,7 @@ static double calls_take(const comparison *c, void (*way)(void *user), int64_t c
 static void compare(const bench_arguments *a, table *t, const comparison *c) {
     double plain = INFINITY, bridged = INFINITY, length = a->seconds / SHORTER;
     int64_t calls = 1;
-    while (calls_take(c, c->bridged, calls) * (double)calls < length / 2)
+    while (calls_take(c, c->bridged, calls) * (double)calls < fmax(length / 2, 1e-5)) /* more than a clock's step */
         calls *= 2;
     for (int64_t round = 0; round < BATCHES_A_RUN * a->runs; round++) {
         plain = fmin(plain, calls_take(c, c->plain, calls));
