@@ -815,13 +815,7 @@ static wg_status look_around(wg_call *call) {
     return WG_OK;
 }
 
-static wg_status as_it_is(wg_infer *infer) {
-    infer->out = *infer->in[0];
-    infer->dtype = infer->in_dtype[0];
-    return WG_OK;
-}
-
-static const wg_op looking = {.name = "looking", .arity = 1, .kind = WG_MOVE, .shape = as_it_is, .run = look_around};
+static const wg_op looking = {.name = "looking", .arity = 1, .kind = WG_MOVE, .shape = taped_as_it_is, .run = look_around};
 
 Test(plan, kernel_of_ones_own_is_called_in_the_region_of_a_run_with_several_threads) {
     wg_tape *tape = wg_tape_new(NULL);
