@@ -1,4 +1,6 @@
-/* gemm.c: matrix products in tiles: a plain loop, CBLAS and packed panels behind one contract. The only file that calls CBLAS. */
+/* gemm.c: matrix products in tiles: a plain loop, CBLAS and packed panels behind one contract. The only file that calls
+ * CBLAS. */
+#include "amx.h"
 #include "packed_gemm.h"
 #include "xsmm.h"
 
@@ -8,6 +10,9 @@
 /* Below TINY multiply-adds the plain loop is quicker than a call of CBLAS. SIDE: the blocks that odd strides are packed
  * in. */
 enum { TINY = 96, SIDE = 64 };
+
+/* Splitting an operand in parts pays where each of its elements is multiplied as often as this. */
+enum { PARTS_SIDE = 64 };
 
 /* A tile's sides are 256, halved while there are fewer than FEW tiles to hand out: columns first, for a tall tile reuses more of
  * what is copied of B; but rows alone where only A is copied. The last tile of a row or column is smaller. */
@@ -146,10 +151,22 @@ static void by_cblas(const wg_gemm *g) {
 
 /* ---- tiles: column blocks are the outer loop, so that a block of B stays in cache over the rows ---- */
 
+bool wg__parts_serve(const wg_team *team) {
+    return !team->keep_subnormals && (team->isa == WG_ISA_AUTO || team->isa >= WG_ISA_AMX) && wg__amx_runs();
+}
+
+/* The most that a team's products use. */
+static wg_isa isa_of(const wg_team *team) {
+    return wg__parts_serve(team) || !wg__amx_runs() ? team->isa : (wg_isa)wg__min(team->isa ? team->isa : WG_ISA_AVX512, WG_ISA_AVX512);
+}
+
 /* The kernels compiled for a set above the baseline ask memory for what comes next, which LIBXSMM's do not. */
 static wg_engine by_size(const wg_gemm *g) {
     if (wg__gemm_work(g) <= TINY)
         return WG_ENGINE_PLAIN;
+    if (g->dtype == WG_F32 && wg__min(g->m, g->n) >= PARTS_SIDE && g->k >= PARTS_SIDE && (g->isa == WG_ISA_AUTO || g->isa >= WG_ISA_AMX) &&
+        wg__amx_runs())
+        return WG_ENGINE_AMX;
     if (wg__isa_within(g->isa) > 0)
         return WG_ENGINE_PACKED;
     if (wg__xsmm_serves(g->isa))
@@ -169,6 +186,8 @@ static void run_tiles(wg_engine engine, const wg_gemm *g, int64_t from, int64_t 
             plain(&part);
         else if (engine == WG_ENGINE_CBLAS)
             by_cblas(&part);
+        else if (engine == WG_ENGINE_AMX && part.dtype == WG_F32 && part.k > 0 && wg__amx_runs())
+            wg__amx_gemm(&part);
         else
             wg__gemm_packed(engine == WG_ENGINE_XSMM, &part);
     }
@@ -194,7 +213,7 @@ static void work(void *user, int64_t from, int64_t to) {
 
 void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g) {
     wg_gemm own = *g;
-    own.isa = team->isa;
+    own.isa = isa_of(team);
     int64_t tiles = wg__gemm_tiles(&own);
     if (team->threads <= 1 || tiles == 1 || wg__gemm_work(&own) < WG_GEMM_SHARE)
         run_tiles(engine, &own, 0, tiles);

@@ -34,6 +34,7 @@ typedef enum wg_engine {
     WG_ENGINE_CBLAS,   /* a serial CBLAS, one tile a call; strides it cannot read are packed block by block */
     WG_ENGINE_PACKED,  /* packed panels by the kernels compiled for the instruction set */
     WG_ENGINE_XSMM,    /* the same by LIBXSMM's kernels, where it has them */
+    WG_ENGINE_AMX,     /* in bf16 parts (amx.h), if it is of f32 and the machine can; else packed panels */
     WG_ENGINES
 } wg_engine;
 
@@ -46,6 +47,10 @@ void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g);
 int64_t wg__gemm_tiles(const wg_gemm *g);
 void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to);
 
+/* Whether products of f32 may be made in parts (amx.h) in a run of this team: this machine does, its set allows it, and
+ * subnormals need not be kept. */
+bool wg__parts_serve(const wg_team *team);
+
 /* Multiply-add pairs, as an amount of work; saturates. */
 int64_t wg__gemm_work(const wg_gemm *g);
 
@@ -56,15 +61,15 @@ enum { WG_GEMM_SHARE = 1 << 20 };
  *
  * The packed form of B (k x n) is blocks of wg__packed_width columns, one after the other; in a block, its k rows. The last
  * block is as wide as what is left of n, rounded up to 64 bytes, and zero beyond n. It follows from dtype, k and n alone.
- * dtype: f32 or f64. */
+ * dtype: f32 or f64. Or B is packed in parts, of f32 and where that serves: then it takes half as much again. */
 int64_t wg__packed_width(wg_dtype dtype);
 int64_t wg__packed_blocks(wg_dtype dtype, int64_t n);
-size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n); /* SIZE_MAX if it overflows */
+size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n, bool parts); /* SIZE_MAX if it overflows */
 
 /* Packs B, whose strides are any. `packed`: wg__packed_bytes, aligned to 64, not overlapping B. The first shares large work
  * between the team's threads; the second packs blocks [from, to) on this one. */
-void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, void *packed);
-void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, void *packed, int64_t from, int64_t to);
+void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed);
+void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed, int64_t from, int64_t to);
 enum { WG_PACK_SHARE = 1 << 17 }; /* bytes: less gains nothing from a second thread */
 
 /* C = A B, or C = C + A B where `add`, of a row by two strips of columns. */
@@ -74,7 +79,7 @@ typedef void wg__pair_kernel(int64_t k, int64_t b_row, bool add, const void *a, 
 /* What the products of one form have in common: made once, read by any threads at once. Owns nothing. */
 typedef struct wg_packed_product {
     wg_dtype dtype;
-    bool add;
+    bool add, parts;
     int64_t m, n, k, a_row, c_row, blocks;
     void (*whole)(const void *b, const void *a, void *c); /* LIBXSMM's kernel for blocks of full width, or NULL */
     void (*any)(const struct wg_panel *p, const void *a, const void *b, void *c);
@@ -83,13 +88,13 @@ typedef struct wg_packed_product {
 } wg_packed_product;
 
 /* C = A B, or C = C + A B if `add`: A is m x k and C m x n, their rows a_row and c_row elements apart and columns adjacent; m
- * 1 or more. Kernels use at most the instruction set `most`. */
+ * 1 or more. Kernels use at most the instruction set `most`. parts: B is packed in parts. */
 void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
-                             int64_t c_row, bool add);
+                             int64_t c_row, bool add, bool parts);
 
 /* The product, or its columns of blocks [from, to), on this thread alone. turned: the last blocks first; by turns, a matrix that is read
  * again and again begins with what is still in the cache. C lies apart from A. The bits of a row of C depend on
- * that row of A, on B and on `most` alone: not on m, on the other rows, nor on the blocks in the call. Without `add`, C is only written. */
+ * that row of A, on B, its form and on `most` alone: not on m, on the other rows, nor on the blocks in the call. Without `add`, C is only written. */
 void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned);
 void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from,
                                 int64_t to);

@@ -1,4 +1,5 @@
 /* isa.c: which instruction sets there are, and which this machine runs. */
+#include "amx.h"
 #include "isa.h"
 
 bool wg__isa_runs(int isa) {
@@ -12,7 +13,9 @@ bool wg__isa_runs(int isa) {
     return false;
 }
 
-bool wg_isa_runs(wg_isa isa) { return isa == WG_ISA_AUTO || wg__isa_runs((int)isa - WG_ISA_BASELINE); }
+bool wg_isa_runs(wg_isa isa) {
+    return isa == WG_ISA_AUTO || (isa == WG_ISA_AMX ? wg__amx_runs() : wg__isa_runs((int)isa - WG_ISA_BASELINE));
+}
 
 int wg__isa_best(void) {
     int isa = WG__ISAS - 1;

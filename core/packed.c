@@ -1,4 +1,5 @@
 /* packed.c: right operands packed in blocks of columns, and products with them. */
+#include "amx.h"
 #include "xsmm.h"
 
 #include <string.h>
@@ -85,12 +86,20 @@ static int64_t row_of(wg_dtype dtype, int64_t columns) {
     return (columns + line - 1) / line * line;
 }
 
-size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n) {
+_Static_assert((int)WG_AMX_BLOCK * 4 == (int)WG_BLOCK_BYTES, "parts have the same blocks");
+
+size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n, bool parts) {
+    if (parts)
+        return wg__amx_bytes(k, n);
     size_t row = wg__size((size_t)row_of(dtype, n), wg_dtype_size(dtype), 0);
     return wg__size(row, (size_t)k, 0);
 }
 
-void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, void *packed, int64_t from, int64_t to) {
+void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed, int64_t from, int64_t to) {
+    if (parts) {
+        wg__amx_pack_blocks(k, n, b, packed, from, to);
+        return;
+    }
     int64_t size = (int64_t)wg_dtype_size(dtype), width = wg__packed_width(dtype);
     for (int64_t j = from; j < to; j++) {
         int64_t columns = columns_of(dtype, n, j), row = row_of(dtype, columns);
@@ -103,20 +112,21 @@ typedef struct packing {
     wg_dtype dtype;
     int64_t k, n;
     const wg_matrix *b;
+    bool parts;
     void *packed;
 } packing;
 
 static void pack_some(void *user, int64_t from, int64_t to) {
     const packing *p = user;
-    wg__pack_blocks(p->dtype, p->k, p->n, p->b, p->packed, from, to);
+    wg__pack_blocks(p->dtype, p->k, p->n, p->b, p->parts, p->packed, from, to);
 }
 
-void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, void *packed) {
+void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed) {
     int64_t blocks = wg__packed_blocks(dtype, n);
-    if (team->threads <= 1 || wg__packed_bytes(dtype, k, n) < WG_PACK_SHARE)
-        wg__pack_blocks(dtype, k, n, b, packed, 0, blocks);
+    if (team->threads <= 1 || wg__packed_bytes(dtype, k, n, parts) < WG_PACK_SHARE)
+        wg__pack_blocks(dtype, k, n, b, parts, packed, 0, blocks);
     else
-        wg__rows(team, blocks, 1, pack_some, &(packing){dtype, k, n, b, packed});
+        wg__rows(team, blocks, 1, pack_some, &(packing){dtype, k, n, b, parts, packed});
 }
 
 /* ---- products ---- */
@@ -127,9 +137,11 @@ static wg_panel panel_of(const wg_packed_product *p, int64_t columns) {
 }
 
 void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
-                             int64_t c_row, bool add) {
-    *p = (wg_packed_product){.dtype = dtype, .m = m, .n = n, .k = k, .a_row = a_row, .c_row = c_row, .add = add,
+                             int64_t c_row, bool add, bool parts) {
+    *p = (wg_packed_product){.dtype = dtype, .m = m, .n = n, .k = k, .a_row = a_row, .c_row = c_row, .add = add, .parts = parts,
                              .blocks = wg__packed_blocks(dtype, n), .any = wg__panel_kernel_of(dtype, most)};
+    if (parts)
+        return;
     const wg__panel_kernels *kernels = wg__panel_kernels_of(most);
     /* With one row, LIBXSMM gains nothing; but its sums are fused where a compiler without the sets fuses none. */
     if (n >= wg__packed_width(dtype) && (m > 1 || WG__ISAS == 1)) {
@@ -170,6 +182,10 @@ static void multiply_block(const wg_packed_product *p, const void *a, const void
 }
 
 static void multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to, bool turned) {
+    if (p->parts) {
+        wg__amx_multiply(&(wg_amx_product){p->m, p->n, p->k, p->a_row, p->c_row, p->add}, a, packed, c, from, to, turned);
+        return;
+    }
     int64_t full = wg__min(to, p->n / wg__packed_width(p->dtype));
     if (p->pair && full > from) {
         full -= (full - from) * (wg__packed_width(p->dtype) / p->strip) % 2; /* an odd strip is a block's */

@@ -462,9 +462,12 @@ typedef enum wg_isa {
     WG_ISA_AUTO,     /* the best that this machine runs */
     WG_ISA_BASELINE, /* what every processor of the family has */
     WG_ISA_AVX2,     /* with FMA */
-    WG_ISA_AVX512
+    WG_ISA_AVX512,
+    WG_ISA_AMX       /* with AVX-512: large products of f32 are made of bf16, three for a number, and are as exact as the others.
+                        Not where subnormals are kept, which the unit cannot read */
 } wg_isa;
-/* Whether this machine and this build run it. */
+/* Whether this machine and this build run it. WG_ISA_AMX: asks Linux to let this process use the unit's registers, as does the first
+ * product that may. */
 WG_API bool wg_isa_runs(wg_isa isa);
 
 /* How to run. A zeroed struct is the default. */

@@ -3,6 +3,7 @@
 #include "program.h"
 
 #include "effect.h"
+#include "gemm.h"
 
 #include <string.h>
 
@@ -55,7 +56,9 @@ static wg_status read_without(const char *text, bool *left_out, wg_error *error)
 wg_status wg__run_passes(wg_program *p, const wg_compile_options *options, const char *after, wg_error *error) {
     bool left_out[MOST_PASSES] = {0}, check = ALWAYS_VALIDATE || (options && options->validate);
     wg_status status = read_without(options ? options->without : NULL, left_out, error);
-    p->threads = wg__team_of(options ? &options->run : NULL).threads;
+    const wg_team team = wg__team_of(options ? &options->run : NULL);
+    p->threads = team.threads;
+    p->parts = wg__parts_serve(&team);
     if (status == WG_OK && check)
         status = wg__validate(p, error);
     for (int i = 0; i < wg__pass_count && status == WG_OK; i++) {

@@ -11,15 +11,20 @@
 /* Rows times iterations from which packing gains. */
 enum { FEW_ROWS = 24 };
 
+/* From how many rows of a loop, and terms and columns, products are made in parts: of fewer, moving the matrix takes longest, and in
+ * parts there is half as much again to move. */
+enum { PARTS_ROWS = 16, PARTS_SIDE = 64 };
+
 typedef struct pack_attr {
     int64_t k, n;
     int64_t transposed; /* the matrix is (n,k) */
+    int64_t parts;      /* in parts, in runs where they serve: there is room for both forms */
 } pack_attr;
 
 static wg_status pack_shape(wg_infer *q) {
     const pack_attr *a = q->attr;
     q->dtype = q->in_dtype[0];
-    size_t bytes = wg__packed_bytes(q->dtype, a->k, a->n);
+    size_t bytes = wg__packed_bytes(q->dtype, a->k, a->n, a->parts);
     return wg__shape_set(&q->out, 1, (const int64_t[]){(int64_t)(bytes / wg_dtype_size(q->dtype))});
 }
 
@@ -30,13 +35,14 @@ static wg_status pack_run(wg_call *call) {
     wg__dense_strides(x->shape, dense);
     const int64_t *stride = x->stride ? x->stride : dense;
     wg_matrix b = {x->data, stride[a->transposed ? 1 : 0], stride[a->transposed ? 0 : 1]};
-    wg__pack(call->team, call->out.dtype, a->k, a->n, &b, call->out.data);
+    wg__pack(call->team, call->out.dtype, a->k, a->n, &b, a->parts && wg__parts_serve(call->team), call->out.data);
     return WG_OK;
 }
 
 static void pack_describe(const void *attr, char *text, size_t size) {
     const pack_attr *a = attr;
-    snprintf(text, size, "k=%lld n=%lld%s", (long long)a->k, (long long)a->n, a->transposed ? " transpose" : "");
+    snprintf(text, size, "k=%lld n=%lld%s%s", (long long)a->k, (long long)a->n, a->transposed ? " transpose" : "",
+             a->parts ? " parts" : "");
 }
 
 static const wg_op pack = {.name = "pack", .arity = 1, .kind = WG_MOVE, .traits = WG_TAKES_STRIDES,
@@ -56,7 +62,7 @@ void wg__packed_call_init(wg_packed_product *p, const wg_call *call) {
     const pack_attr *a = call->attr;
     const wg_array *x = &call->in[0];
     wg__packed_product_init(p, call->team->isa, call->out.dtype, call->out.shape->dim[0], a->n, a->k,
-                            x->stride ? x->stride[0] : a->k, call->out.stride ? call->out.stride[0] : a->n, false);
+                            x->stride ? x->stride[0] : a->k, call->out.stride ? call->out.stride[0] : a->n, false, a->parts && wg__parts_serve(call->team));
 }
 
 typedef struct multiplying {
@@ -93,7 +99,7 @@ const wg_op wg__op_packed_product = {.name = "packed_product", .arity = 2, .kind
 typedef struct packer {
     wg_rewrite r;
     const wg_program *p;
-    uint32_t *made[2];       /* by old id of a matrix: it packed as it is, and transposed; 0: not yet */
+    uint32_t *made[4];       /* by old id of a matrix: it packed as it is, and transposed; either in parts; 0: not yet */
     const int64_t **strides; /* by old id: those that it will have once views are strides; NULL: dense */
     wg_arena arena;          /* of strides */
 } packer;
@@ -137,13 +143,15 @@ static bool is_packable(const packer *m, uint32_t id) {
 
 static pack_attr attr_of(const packer *m, uint32_t id) {
     const wg_instruction *i = &m->p->list[id];
-    return (pack_attr){m->p->list[i->in[0]].shape->dim[1], i->shape->dim[1], ((const wg_matmul_attr *)i->attr)->b};
+    const int64_t rows = i->shape->dim[0], n = i->shape->dim[1], k = m->p->list[i->in[0]].shape->dim[1];
+    return (pack_attr){k, n, ((const wg_matmul_attr *)i->attr)->b,
+                       m->p->parts && i->dtype == WG_F32 && rows >= PARTS_ROWS && wg__min(k, n) >= PARTS_SIDE};
 }
 
 static uint32_t packed_of(packer *m, uint32_t id) {
     const wg_instruction *i = &m->p->list[id];
     pack_attr a = attr_of(m, id);
-    uint32_t *made = &m->made[a.transposed][i->in[1]];
+    uint32_t *made = &m->made[2 * a.parts + a.transposed][i->in[1]];
     if (!*made)
         *made = wg__make(&m->r, &pack, &a, 1, &m->r.to[i->in[1]], 0, m->p->list[i->in[1]].origin);
     return *made;
@@ -151,10 +159,11 @@ static uint32_t packed_of(packer *m, uint32_t id) {
 
 static bool begin(packer *m, wg_program *p) {
     size_t n = (size_t)p->count;
-    m->made[0] = wg__take0(p->memory, wg__size(n, 2 * sizeof *m->made[0], 0));
+    m->made[0] = wg__take0(p->memory, wg__size(n, 4 * sizeof *m->made[0], 0));
     m->strides = wg__take0(p->memory, wg__size(n, sizeof *m->strides, 0));
     bool good = m->made[0] && m->strides;
-    m->made[1] = good ? m->made[0] + n : NULL;
+    for (int k = 1; k < 4; k++)
+        m->made[k] = good ? m->made[0] + (size_t)k * n : NULL;
     for (uint32_t id = 1; good && id < p->count; id++)
         good = find_strides(m, id);
     return good && wg__rewrite_begin(&m->r, p);

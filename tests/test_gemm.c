@@ -180,7 +180,7 @@ Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
         }
 }
 
-static const wg_isa sets[] = {WG_ISA_AUTO, WG_ISA_BASELINE, WG_ISA_AVX2, WG_ISA_AVX512};
+static const wg_isa sets[] = {WG_ISA_AUTO, WG_ISA_BASELINE, WG_ISA_AVX2, WG_ISA_AVX512, WG_ISA_AMX};
 
 Test(gemm, every_instruction_set_agrees_with_exact_sums_at_odd_sizes) {
     const int64_t odd[] = {0, 1, 3, 17, 63, 64, 65, 129};
@@ -232,26 +232,28 @@ Test(gemm, kernels_that_fuse_agree_in_every_bit) {
 
 /* ---- packed right operands ---- */
 
-static void *pack(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) {
-    size_t bytes = wg__packed_bytes(dtype, k, n);
+static void *pack_as(bool parts, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) {
+    size_t bytes = wg__packed_bytes(dtype, k, n, parts);
     void *packed = aligned_alloc(64, bytes + 64);
     memset(packed, 0xff, bytes + 64);
-    wg__pack(&(wg_team){.threads = threads}, dtype, k, n, b, packed);
+    wg__pack(&(wg_team){.threads = threads}, dtype, k, n, b, parts, packed);
     for (size_t i = 0; i < 64; i++)
         cr_assert_eq(((unsigned char *)packed)[bytes + i], 0xff, "written past the end");
     return packed;
 }
 
+static void *pack(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) { return pack_as(false, dtype, k, n, b, threads); }
+
 /* As `worst`, of a packed product; C holds NaN where it is only written. */
-static double packed_worst(wg_isa isa, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int lb, bool add) {
+static double packed_worst(wg_isa isa, bool parts, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int lb, bool add) {
     filled a = fill(dtype, m, k, 1, 1), b = fill(dtype, k, n, lb, 2), c = fill(dtype, m, n, 1, 3);
-    void *packed = pack(dtype, k, n, &b.matrix, 1);
+    void *packed = pack_as(parts, dtype, k, n, &b.matrix, 1);
     wg_packed_product p;
     double eps = dtype == WG_F32 ? 0x1p-24 : 0x1p-53, most = 0, touched = 0;
     for (int64_t i = 0; i < m && !add; i++)
         for (int64_t j = 0; j < n; j++)
             put(dtype, c.block, i * c.matrix.row + j, NAN);
-    wg__packed_product_init(&p, isa, dtype, m, n, k, a.matrix.row, c.matrix.row, add);
+    wg__packed_product_init(&p, isa, dtype, m, n, k, a.matrix.row, c.matrix.row, add, parts);
     wg__packed_multiply(&p, a.block, packed, c.block, false);
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
@@ -281,7 +283,7 @@ Test(gemm, packed_products_agree_with_exact_sums_at_every_size) {
             for (int i = 0; i < WG_LEN(rows); i++)
                 for (int s = 0; s < WG_LEN(odd) * WG_LEN(odd); s++) {
                     int64_t n = odd[s % WG_LEN(odd)], k = odd[s / WG_LEN(odd)];
-                    double error = packed_worst(sets[set], dtype, rows[i], n, k, (i + s) % 4, s % 2);
+                    double error = packed_worst(sets[set], false, dtype, rows[i], n, k, (i + s) % 4, s % 2);
                     cr_assert_leq(error, 1, "set %d, %s, %lldx%lldx%lld: %g times the bound", set, wg_dtype_name(dtype),
                                   (long long)rows[i], (long long)n, (long long)k, error);
                 }
@@ -297,10 +299,10 @@ Test(gemm, bits_of_a_row_do_not_depend_on_the_rows_in_the_call) {
                 filled a = fill(dtype, M, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, M, n, 0, 3), d = fill(dtype, M, n, 0, 3), before = fill(dtype, M, n, 0, 3);
                 void *packed = pack(dtype, k, n, &b.matrix, 1);
                 wg_packed_product all, some;
-                wg__packed_product_init(&all, sets[set], dtype, M, n, k, k, n, f % 2);
+                wg__packed_product_init(&all, sets[set], dtype, M, n, k, k, n, f % 2, false);
                 wg__packed_multiply(&all, a.block, packed, c.block, false);
                 for (int64_t m = 1, i = 0; i < M; i += m, m = wg__min(m + 1, M - i)) {
-                    wg__packed_product_init(&some, sets[set], dtype, m, n, k, k, n, f % 2);
+                    wg__packed_product_init(&some, sets[set], dtype, m, n, k, k, n, f % 2, false);
                     for (int64_t j = all.blocks - 1; j >= 0; j--)
                         wg__packed_multiply_blocks(&some, (char *)a.block + i * k * size, packed, (char *)d.block + i * n * size, j, j + 1);
                     cr_assert_eq(memcmp((char *)c.block + i * n * size, (char *)d.block + i * n * size, (size_t)(m * n * size)), 0,
@@ -329,7 +331,7 @@ Test(gemm, packing_has_the_same_bytes_from_either_order_and_any_threads) {
             for (int layout = 0; layout < 4; layout++) {
                 b[layout] = fill(dtype, k, n, layout, 7);
                 packed[layout] = pack(dtype, k, n, &b[layout].matrix, 1 + layout);
-                cr_assert_eq(memcmp(packed[0], packed[layout], wg__packed_bytes(dtype, k, n)), 0, "layout %d, %lldx%lld", layout,
+                cr_assert_eq(memcmp(packed[0], packed[layout], wg__packed_bytes(dtype, k, n, false)), 0, "layout %d, %lldx%lld", layout,
                              (long long)k, (long long)n);
             }
             for (int layout = 0; layout < 4; layout++)
@@ -352,7 +354,7 @@ Test(gemm, not_a_number_and_infinity_stay_in_their_row_and_column_of_packed_prod
         b[11 * N + 80] = 0; /* infinity times zero */
         void *packed = pack(WG_F32, K, N, &(wg_matrix){b, N, 1}, 1);
         wg_packed_product p;
-        wg__packed_product_init(&p, sets[set], WG_F32, M, N, K, K, N, false);
+        wg__packed_product_init(&p, sets[set], WG_F32, M, N, K, K, N, false, false);
         wg__packed_multiply(&p, a, packed, c, false);
         free(packed);
         for (int i = 0; i < M; i++)
@@ -366,4 +368,144 @@ Test(gemm, not_a_number_and_infinity_stay_in_their_row_and_column_of_packed_prod
                     cr_assert_eq(y, 0.25f * K - (j == 80 ? 0.25f : 0), "(%d,%d) is %g", i, j, y);
             }
     }
+}
+
+/* ---- products in bf16 parts, where the machine makes them ---- */
+
+Test(gemm, products_in_parts_agree_with_exact_sums_at_every_size) {
+    const int64_t odd[] = {0, 1, 17, 63, 64, 65, 129, 600}, rows[] = {1, 15, 16, 17, 32, 33, 48, 150};
+    if (!wg_isa_runs(WG_ISA_AMX))
+        return;
+    for (int i = 0; i < WG_LEN(rows); i++)
+        for (int s = 0; s < WG_LEN(odd) * WG_LEN(odd); s++) {
+            int64_t n = odd[s % WG_LEN(odd)], k = odd[s / WG_LEN(odd)];
+            double error = packed_worst(WG_ISA_AUTO, true, WG_F32, rows[i], n, k, (i + s) % 4, s % 2);
+            cr_assert_leq(error, 1, "packed %lldx%lldx%lld: %g times the bound", (long long)rows[i], (long long)n, (long long)k, error);
+            error = worst(WG_ENGINE_AMX, WG_F32, rows[i], n, k, s % 5, (i + s) % 5, i % 2, 0.5, s % 3 - 1, 1 + s % 2);
+            cr_assert_leq(error, 1, "whole %lldx%lldx%lld: %g times the bound", (long long)rows[i], (long long)n, (long long)k, error);
+        }
+}
+
+/* The parts of a number are that number: times one, it is what it was. */
+Test(gemm, parts_add_up_to_every_normal_number) {
+    enum { M = 40, K = 96 };
+    static float a[M * K], unit[K * K], c[M * K];
+    uint64_t state = 11;
+    if (!wg_isa_runs(WG_ISA_AMX))
+        return;
+    for (int i = 0; i < K; i++)
+        unit[i * K + i] = 1;
+    void *packed = pack_as(true, WG_F32, K, K, &(wg_matrix){unit, K, 1}, 1);
+    wg_packed_product p;
+    wg__packed_product_init(&p, WG_ISA_AUTO, WG_F32, M, K, K, K, K, false, true);
+    for (int round = 0; round < 200; round++) {
+        for (int i = 0; i < M * K; i++) {
+            draw(&state);
+            uint32_t exponent = 1 + (uint32_t)(state >> 40) % (127 + 29), bits = (uint32_t)(state >> 20 & 0x7fffff) | exponent << 23 | (uint32_t)(state >> 63) << 31;
+            bits |= i % 7 == 0 ? 0x7fffff : i % 7 == 1 ? 0x7f8000 : 0; /* all ones, and halves to be rounded */
+            memcpy(&a[i], &bits, sizeof bits);
+        }
+        wg__packed_multiply(&p, a, packed, c, false);
+        cr_assert_eq(memcmp(a, c, sizeof a), 0, "packed, round %d", round);
+        wg__gemm_by(WG_ENGINE_AMX, &(wg_team){.threads = 1}, &(wg_gemm){WG_F32, M, K, K, {a, K, 1}, {unit, K, 1}, {c, K, 1}, 1, 0, WG_ISA_AUTO});
+        cr_assert_eq(memcmp(a, c, sizeof a), 0, "whole, round %d", round);
+    }
+    free(packed);
+}
+
+/* What parts cannot hold (2^30 and more, infinity, NaN) is multiplied as it is, row by row and block by block; nothing else changes. */
+Test(gemm, large_numbers_leave_other_rows_and_blocks_of_a_product_in_parts_alone) {
+    enum { M = 50, N = 150, K = 100 };
+    static const float large[] = {0x1p30f, -0x1p31f, 3e38f, INFINITY, -INFINITY, NAN};
+    static float a[M * K], b[K * N], plain[M * N], before[M * N], c[M * N];
+    if (!wg_isa_runs(WG_ISA_AMX))
+        return;
+    for (int which = 0; which < WG_LEN(large); which++)
+        for (int where = 0; where < 3; where++) { /* a row of A; a block of B; both */
+            uint64_t state = 5;
+            for (int i = 0; i < M * K; i++)
+                a[i] = (float)draw(&state);
+            for (int i = 0; i < K * N; i++)
+                b[i] = (float)draw(&state);
+            for (int way = 0; way < 2; way++) {
+                wg_packed_product p;
+                wg_gemm g = {WG_F32, M, N, K, {a, K, 1}, {b, N, 1}, {c, N, 1}, 1, 0, WG_ISA_AUTO};
+                for (int after = 0; after < 2; after++) {
+                    a[37 * K + 99] = after && where != 1 ? large[which] : 0.5f;
+                    b[60 * N + 70] = after && where != 0 ? large[which] : 0.5f;
+                    if (way) {
+                        wg__gemm_by(WG_ENGINE_AMX, &(wg_team){.threads = 1}, &g);
+                    } else {
+                        void *packed = pack_as(true, WG_F32, K, N, &g.b, 1);
+                        wg__packed_product_init(&p, WG_ISA_AUTO, WG_F32, M, N, K, K, N, false, true);
+                        wg__packed_multiply(&p, a, packed, c, true);
+                        free(packed);
+                    }
+                    if (!after)
+                        memcpy(before, c, sizeof c);
+                }
+                g.c.data = plain;
+                wg__gemm_by(WG_ENGINE_PACKED, &(wg_team){.threads = 1}, &g);
+                for (int i = 0; i < M; i++)
+                    for (int j = 0; j < N; j++) {
+                        bool touched = (where != 1 && i == 37) || (where != 0 && j >= 64 && j < 128);
+                        float y = c[i * N + j], x = touched ? plain[i * N + j] : before[i * N + j];
+                        cr_assert(x == y || (isnan(x) && isnan(y)), "%g, place %d, way %d: (%d,%d) is %g, not %g", large[which], where, way, i, j, y, x);
+                    }
+            }
+        }
+}
+
+Test(gemm, bits_of_a_row_in_parts_do_not_depend_on_the_rows_in_the_call_nor_on_threads) {
+    enum { M = 140, N = 200, K = 700 };
+    if (!wg_isa_runs(WG_ISA_AMX))
+        return;
+    filled a = fill(WG_F32, M, K, 0, 1), b = fill(WG_F32, K, N, 2, 2), c = fill(WG_F32, M, N, 0, 3), d = fill(WG_F32, M, N, 0, 3);
+    void *packed = pack_as(true, WG_F32, K, N, &b.matrix, 1), *again = pack_as(true, WG_F32, K, N, &b.matrix, 3);
+    wg_packed_product all, some;
+    cr_assert_eq(memcmp(packed, again, wg__packed_bytes(WG_F32, K, N, true)), 0);
+    wg__packed_product_init(&all, WG_ISA_AUTO, WG_F32, M, N, K, K, N, true, true);
+    wg__packed_multiply(&all, a.block, packed, c.block, false);
+    for (int64_t m = 1, i = 0; i < M; i += m, m = wg__min(m + 3, M - i)) {
+        wg__packed_product_init(&some, WG_ISA_AUTO, WG_F32, m, N, K, K, N, true, true);
+        for (int64_t j = 0; j < all.blocks; j++)
+            wg__packed_multiply_blocks(&some, (float *)a.block + i * K, packed, (float *)d.block + i * N, j, j + 1);
+    }
+    cr_assert_eq(memcmp(c.block, d.block, sizeof(float) * M * N), 0);
+    drop(&a), drop(&b), drop(&c), drop(&d);
+    free(packed), free(again);
+    const int64_t big[][3] = {{700, 300, 600}, {300, 700, 80}, {256, 128, 300}};
+    for (int s = 0; s < WG_LEN(big); s++)
+        for (int layouts = 0; layouts < 9; layouts++) {
+            int64_t m = big[s][0], n = big[s][1], k = big[s][2];
+            a = fill(WG_F32, m, k, layouts % 3, 1), b = fill(WG_F32, k, n, layouts / 3, 2), c = fill(WG_F32, m, n, 0, 3), d = fill(WG_F32, m, n, 0, 3);
+            wg_gemm g = {WG_F32, m, n, k, a.matrix, b.matrix, c.matrix, 1, 1, WG_ISA_AUTO};
+            wg__gemm(&(wg_team){.threads = 1}, &g);
+            g.c = d.matrix;
+            wg__gemm(&(wg_team){.threads = 3}, &g);
+            cr_assert_eq(memcmp(c.block, d.block, sizeof(float) * (size_t)(m * n)), 0, "size %d, layouts %d", s, layouts);
+            drop(&a), drop(&b), drop(&c), drop(&d);
+        }
+}
+
+/* A product that may be made in parts is, by its size, and not where subnormals are kept or the set is another. */
+Test(gemm, parts_serve_large_products_of_f32_alone) {
+    enum { S = 128 };
+    if (!wg_isa_runs(WG_ISA_AMX))
+        return;
+    filled a = fill(WG_F32, S, S, 0, 1), b = fill(WG_F32, S, S, 0, 2), c = fill(WG_F32, S, S, 0, 3), parts = fill(WG_F32, S, S, 0, 3), packed = fill(WG_F32, S, S, 0, 3);
+    wg_gemm g = {WG_F32, S, S, S, a.matrix, b.matrix, parts.matrix, 1, 0, WG_ISA_AUTO};
+    wg__gemm_by(WG_ENGINE_AMX, &(wg_team){.threads = 1}, &g);
+    g.c = packed.matrix;
+    wg__gemm_by(WG_ENGINE_PACKED, &(wg_team){.threads = 1}, &g);
+    cr_assert_neq(memcmp(parts.block, packed.block, sizeof(float) * S * S), 0, "two ways of rounding");
+    const wg_team teams[] = {{.threads = 1}, {.threads = 1, .isa = WG_ISA_AMX}, {.threads = 1, .isa = WG_ISA_AVX512}, {.threads = 1, .keep_subnormals = true},
+                             {.threads = 1, .isa = WG_ISA_AMX, .keep_subnormals = true}};
+    g.c = c.matrix;
+    for (int t = 0; t < WG_LEN(teams); t++) {
+        wg__gemm(&teams[t], &g);
+        cr_expect_eq(wg__parts_serve(&teams[t]), t < 2, "team %d", t);
+        cr_expect_eq(memcmp(c.block, (t < 2 ? parts : packed).block, sizeof(float) * S * S), 0, "team %d", t);
+    }
+    drop(&a), drop(&b), drop(&c), drop(&parts), drop(&packed);
 }

@@ -200,10 +200,10 @@ static bool turn_stack(wg_program *p) {
 /* A matrix is packed as if it stood transposed. */
 static bool pack_transposed(wg_program *p) {
     for (uint32_t id = 1; id < p->count; id++) {
-        const int64_t *a = p->list[id].attr; /* k, n, transposed */
+        const int64_t *a = p->list[id].attr; /* k, n, transposed, parts */
         if (strcmp(p->list[id].op->name, "pack") != 0 || a[0] != a[1] || a[0] < 2)
             continue;
-        const int64_t turned[3] = {a[0], a[1], !a[2]};
+        const int64_t turned[4] = {a[0], a[1], !a[2], a[3]};
         p->list[id].attr = own_attr(p, turned, sizeof turned);
         return true;
     }

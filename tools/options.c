@@ -16,7 +16,7 @@ static const option json_options[] = {
 static const option run_options[] = {
     {"threads", "N", OPTION_INTEGER, FIELD(common, threads), .least = 0, .most = 4096,
      .help = "Threads to compute on; 0: as many as the machine has. Results do not depend on it."},
-    {"isa", "NAME", OPTION_CHOICE, FIELD(common, isa), "auto", .choices = "auto|baseline|avx2|avx512",
+    {"isa", "NAME", OPTION_CHOICE, FIELD(common, isa), "auto", .choices = "auto|baseline|avx2|avx512|amx",
      .help = "The most the instruction set may be."},
     {"keep-subnormals", NULL, OPTION_FLAG, FIELD(common, keep_subnormals),
      .help = "Compute exactly with numbers below the normal range, slowly, instead of taking them "
