@@ -17,6 +17,8 @@ typedef struct unrolled_sizes {
     bool own_starts;              /* states are not given: the cell's own starts */
     bool training;
     uint64_t key; /* the seed, in training */
+    bool single;  /* f32 */
+    bool rounded; /* f64, of numbers that f32 holds: what `single` draws */
 } unrolled_sizes;
 
 typedef struct unrolled {
@@ -39,7 +41,10 @@ static inline wg_tensor *unrolled_draw(const unrolled_sizes *of, const char *nam
     uint64_t seed = 7;
     for (const char *c = name; *c; c++)
         seed = seed * 131 + (unsigned char)*c;
-    return taped_random(NULL, WG_F64, rank, dim, seed);
+    wg_tensor *tensor = taped_random(NULL, of->single ? WG_F32 : WG_F64, rank, dim, seed);
+    for (int64_t i = 0; of->rounded && i < wg_tensor_shape(tensor)->count; i++)
+        wg_tensor_set(tensor, i, (double)(float)wg_tensor_get(tensor, i));
+    return tensor;
 }
 
 static inline void unrolled_give(unrolled *u, const char *name, bool sequence, bool state) {
