@@ -119,10 +119,11 @@ static inline __attribute__((always_inline)) void load(const wg_matrix *x, int64
     }
 }
 
-/* Parts of the pairs (x,y): x the lower half of 32 bits. Whether one is large. */
-static inline __attribute__((always_inline)) bool split(__m512 x, __m512 y, char *out, int64_t step) {
+/* Parts of the pairs (x,y): x the lower half of 32 bits. most: the largest magnitudes, as bits. */
+static inline __attribute__((always_inline)) void split(__m512 x, __m512 y, __m512i *most, char *out, int64_t step) {
     const __m512i half = _mm512_set1_epi32(0x8000), upper = _mm512_set1_epi32((int)0xffff0000), size = _mm512_set1_epi32(0x7fffffff);
-    __m512i most = _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(x), size), _mm512_and_si512(_mm512_castps_si512(y), size));
+    *most = _mm512_max_epu32(*most, _mm512_and_si512(_mm512_castps_si512(x), size));
+    *most = _mm512_max_epu32(*most, _mm512_and_si512(_mm512_castps_si512(y), size));
     x = _mm512_mul_ps(x, _mm512_set1_ps(SCALE));
     y = _mm512_mul_ps(y, _mm512_set1_ps(SCALE));
     for (int part = 0; part < PARTS - 1; part++, out += step) {
@@ -132,40 +133,86 @@ static inline __attribute__((always_inline)) bool split(__m512 x, __m512 y, char
         y = _mm512_sub_ps(y, _mm512_castsi512_ps(_mm512_and_si512(q, upper)));
     }
     _mm512_store_si512(out, _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(x), 16), _mm512_castps_si512(y)));
-    return _mm512_cmpge_epu32_mask(most, _mm512_set1_epi32(LARGE)) != 0;
 }
+
+static bool is_large(__m512i most) { return _mm512_cmpge_epu32_mask(most, _mm512_set1_epi32(LARGE)) != 0; }
 
 /* SIDE rows of A from row i on, of all its columns; those that are not there are zero. By bits, which are large. */
 static __attribute__((noinline)) unsigned split_rows(const wg_matrix *a, int64_t i, int64_t rows, int64_t k, char *out) {
+    __m512i most[SIDE] = {{0}};
     unsigned large = 0;
-    for (int64_t q = 0; q < k; q += CHUNK, out += LEFT) {
+    for (int r = 0; r < SIDE && a->column == 1; r++) {
+        const float *row = (const float *)a->data + (i + r) * a->row;
+        for (int64_t q = 0; q < k; q += CHUNK) {
+            __mmask16 left = i + r < rows ? first(k - q) : 0, right = i + r < rows ? first(k - q - SIDE) : 0;
+            split(_mm512_maskz_loadu_ps(left, row + q), _mm512_maskz_loadu_ps(right, row + q + SIDE), &most[r], out + q / CHUNK * LEFT + r * ROW, REGISTER);
+        }
+    }
+    for (int64_t q = 0; q < k && a->column != 1; q += CHUNK) {
         __m512 x[SIDE], y[SIDE];
         load(a, i, q, rows, k, x);
         load(a, i, q + SIDE, rows, k, y);
         for (int r = 0; r < SIDE; r++)
-            large |= (unsigned)split(x[r], y[r], out + r * ROW, REGISTER) << r;
+            split(x[r], y[r], &most[r], out + q / CHUNK * LEFT + r * ROW, REGISTER);
     }
+    for (int r = 0; r < SIDE; r++)
+        large |= (unsigned)is_large(most[r]) << r;
     return large;
+}
+
+/* A chunk of a block of B, of `wide` columns, from its row q on. */
+static inline __attribute__((always_inline)) void split_chunk(const wg_matrix *b, int64_t q, int64_t j, int64_t wide, int64_t k, __m512i *most, char *out) {
+    if (b->column == 1) {
+        for (int r = 0; r < SIDE; r++) {
+            const float *upper = (const float *)b->data + (q + r) * b->row + j, *lower = upper + SIDE * b->row;
+            for (int64_t c = 0; c < wide; c += SIDE) {
+                __mmask16 left = q + r < k ? first(wide - c) : 0, right = q + r + SIDE < k ? first(wide - c) : 0;
+                split(_mm512_maskz_loadu_ps(left, upper + c), _mm512_maskz_loadu_ps(right, lower + c), most, out + c / SIDE * REGISTER + r * ROW,
+                      ACROSS * REGISTER);
+            }
+        }
+        return;
+    }
+    for (int64_t c = 0; c < wide; c += SIDE) {
+        __m512 x[SIDE], y[SIDE];
+        load(b, q, j + c, k, j + wide, x);
+        load(b, q + SIDE, j + c, k, j + wide, y);
+        for (int r = 0; r < SIDE; r++)
+            split(x[r], y[r], most, out + c / SIDE * REGISTER + r * ROW, ACROSS * REGISTER);
+    }
 }
 
 /* A block of B from column j on, or its numbers as they are if one is large. */
 static __attribute__((noinline)) bool split_block(const wg_matrix *b, int64_t j, int64_t columns, int64_t k, char *out) {
-    bool large = false;
-    int64_t wide = wg__min(WG_AMX_BLOCK, columns - j);
-    char *to = out;
-    for (int64_t q = 0; q < k; q += CHUNK, to += RIGHT)
-        for (int64_t c = 0; c < wide; c += SIDE) {
-            __m512 x[SIDE], y[SIDE];
-            load(b, q, j + c, k, columns, x);
-            load(b, q + SIDE, j + c, k, columns, y);
-            for (int r = 0; r < SIDE; r++)
-                large |= split(x[r], y[r], to + c / SIDE * REGISTER + r * ROW, ACROSS * REGISTER);
-        }
-    if (large) {
-        wg_matrix part = wg__corner(WG_F32, b, 0, j);
-        wg__panel_copy(WG_F32, &part, k, wide, WG_AMX_BLOCK, WG_AMX_BLOCK, out);
-    }
-    return large;
+    __m512i most = _mm512_setzero_si512();
+    const int64_t wide = wg__min(WG_AMX_BLOCK, columns - j);
+    for (int64_t q = 0; q < k; q += CHUNK)
+        split_chunk(b, q, j, wide, k, &most, out + q / CHUNK * RIGHT);
+    if (!is_large(most))
+        return false;
+    wg_matrix part = wg__corner(WG_F32, b, 0, j);
+    wg__panel_copy(WG_F32, &part, k, wide, WG_AMX_BLOCK, WG_AMX_BLOCK, out);
+    return true;
+}
+
+/* ---- what memory is asked for ahead: rows of a block of B that will be split, some with each chunk that is multiplied ---- */
+
+typedef struct soon {
+    const char *at;
+    int64_t step, bytes, rows, each; /* rows `step` bytes apart: as many as are left, and go with each chunk */
+} soon;
+
+/* Of a matrix that lies row by row or column by column. */
+static soon soon_of(const wg_matrix *x, int64_t rows, int64_t columns, int64_t chunks) {
+    const bool turned = x->column != 1;
+    const int64_t n = (x->column != 1 && x->row != 1) || rows <= 0 || columns <= 0 ? 0 : turned ? columns : rows;
+    return (soon){x->data, (turned ? x->column : x->row) * 4, (turned ? rows : columns) * 4, n, (n + chunks - 1) / chunks};
+}
+
+static inline void ask(soon *s) {
+    for (int64_t r = 0; r < s->each && s->rows > 0; r++, s->rows--, s->at += s->step)
+        for (int64_t at = 0; at < s->bytes; at += 64)
+            _mm_prefetch(s->at + at, _MM_HINT_T1);
 }
 
 /* ---- sums ---- */
@@ -231,7 +278,7 @@ static __attribute__((noinline)) void sums_of_rows(int across, int64_t chunks, c
 }
 
 /* SIDE rows at a and SIDE at `below`, by two registers of a block. */
-static __attribute__((noinline)) void sums_of_pair(int64_t chunks, const char *a, const char *below, const char *b, float *s) {
+static __attribute__((noinline)) void sums_of_pair(int64_t chunks, const char *a, const char *below, const char *b, float *s, soon *next) {
     EMPTY
 #define PAIR_RIGHT(part)                                                                                                       \
     _tile_loadd(6, b + (part) * ACROSS * REGISTER, ROW);                                                                       \
@@ -249,6 +296,7 @@ static __attribute__((noinline)) void sums_of_pair(int64_t chunks, const char *a
         PAIR_LEFT(1)
         PAIR_LEFT(2)
         PAIR_RIGHT(1)
+        ask(next);
         PAIR_LEFT(0)
         PAIR_LEFT(1)
         PAIR_RIGHT(2)
@@ -328,10 +376,18 @@ static __attribute__((noinline)) void add_sums(const target *t, int64_t rows, in
         }
 }
 
+static inline void ask_for_target(const target *t, int64_t rows, int64_t columns) {
+    const bool turned = t->c.column != 1;
+    const char *at = t->c.data;
+    for (int64_t r = 0; r < (turned ? columns : rows); r++, at += (turned ? t->c.column : t->c.row) * 4)
+        for (int64_t byte = 0; byte < (turned ? rows : columns) * 4; byte += 64)
+            __builtin_prefetch(at + byte, 1);
+}
+
 static unsigned low_bits(int64_t n) { return n >= 32 ? ~0u : (1u << n) - 1; }
 
 /* C by m rows of A and a block of B. Of more than SIDE rows, half a block stays near while all go by. */
-static void multiply(int64_t m, const left *a, const right *b, const target *t) {
+static void multiply(int64_t m, const left *a, const right *b, const target *t, soon *next) {
     _Alignas(64) float s[2 * SIDE * WG_AMX_BLOCK];
     const int64_t chunks = chunks_of(b->k), wide = m > SIDE ? WG_AMX_BLOCK / 2 : WG_AMX_BLOCK;
     for (int64_t c = 0; c < b->columns; c += wide)
@@ -340,11 +396,12 @@ static void multiply(int64_t m, const left *a, const right *b, const target *t) 
             const char *parts = a->parts + i / SIDE * a->step, *block = b->data + c / SIDE * REGISTER;
             const unsigned *large = a->large + i / SIDE;
             unsigned all = low_bits(rows), full = b->large ? all : (large[0] | (rows > SIDE ? large[1] << SIDE : 0));
+            target part = {wg__corner(WG_F32, &t->c, i, c), t->factor, t->before};
+            ask_for_target(&part, rows, columns);
             if (full != all && rows > SIDE)
-                sums_of_pair(chunks, parts, parts + a->step, block, s);
+                sums_of_pair(chunks, parts, parts + a->step, block, s, next);
             else if (full != all)
                 sums_of_rows((int)((columns + SIDE - 1) / SIDE), chunks, parts, block, s);
-            target part = {wg__corner(WG_F32, &t->c, i, c), t->factor, t->before};
             if (full) {
                 float whole[2 * SIDE][WG_AMX_BLOCK];
                 sums_in_full(full, i, a, b, whole[0]);
@@ -392,7 +449,7 @@ void wg__amx_multiply(const wg_amx_product *p, const float *a, const void *packe
                 const char *block = (const char *)packed + j * size;
                 const right y = {block + (is_large[j] ? q * WG_AMX_BLOCK * 4 : q / CHUNK * RIGHT), is_large[j],
                                  wg__min(WG_AMX_BLOCK, p->n - column), k};
-                multiply(rows, &x, &y, &(target){{c + i * p->c_row + column, p->c_row, 1}, 1, p->add || q > 0});
+                multiply(rows, &x, &y, &(target){{c + i * p->c_row + column, p->c_row, 1}, 1, p->add || q > 0}, &(soon){0});
             }
         }
     leave();
@@ -419,13 +476,17 @@ void wg__amx_gemm(const wg_gemm *g) {
     enter(wg__min(p.m, SIDE));
     for (int64_t i = 0; i < p.m; i += ROWS)
         for (int64_t q = 0; q < p.k; q += DEEP) {
-            int64_t rows = wg__min(ROWS, p.m - i), k = wg__min(DEEP, p.k - q);
+            const int64_t rows = wg__min(ROWS, p.m - i), k = wg__min(DEEP, p.k - q), then = wg__min(DEEP, p.k - q - k);
             const left x = {parts, chunks_of(k) * LEFT, large, wg__corner(WG_F32, &p.a, i, q)};
             const wg_matrix b = wg__corner(WG_F32, &p.b, q, 0);
+            const int64_t chunks = (rows + 2 * SIDE - 1) / (2 * SIDE) * 2 * chunks_of(k); /* for each block */
             split_all(&x.all, rows, k, parts, large);
             for (int64_t j = 0; j < p.n; j += WG_AMX_BLOCK) {
+                const bool last = j + WG_AMX_BLOCK >= p.n;
+                const wg_matrix beside = wg__corner(WG_F32, &b, last ? k : 0, last ? 0 : j + WG_AMX_BLOCK);
                 const right y = {block, split_block(&b, j, p.n, k, block), wg__min(WG_AMX_BLOCK, p.n - j), k};
-                multiply(rows, &x, &y, &(target){wg__corner(WG_F32, &p.c, i, j), (float)g->alpha, q > 0 ? 1 : (float)g->beta});
+                soon next = soon_of(&beside, last ? then : k, wg__min(WG_AMX_BLOCK, last ? p.n : p.n - j - WG_AMX_BLOCK), chunks);
+                multiply(rows, &x, &y, &(target){wg__corner(WG_F32, &p.c, i, j), (float)g->alpha, q > 0 ? 1 : (float)g->beta}, &next);
             }
         }
     leave();

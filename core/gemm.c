@@ -23,9 +23,15 @@ typedef struct tiling {
     int64_t down, across;  /* tiles */
 } tiling;
 
+/* Whether it is made in parts. */
+static bool in_parts(const wg_gemm *g) {
+    return g->dtype == WG_F32 && wg__min(g->m, g->n) >= PARTS_SIDE && g->k >= PARTS_SIDE && (g->isa == WG_ISA_AUTO || g->isa >= WG_ISA_AMX) &&
+           wg__amx_runs();
+}
+
 static tiling tiling_of(const wg_gemm *g) {
     tiling t = {.rows = TILE_SIDE, .columns = TILE_SIDE};
-    bool a_alone = g->a.column != 1 && g->b.column == 1 && g->alpha == 1;
+    bool a_alone = g->a.column != 1 && g->b.column == 1 && g->alpha == 1 && !in_parts(g);
     for (int halved = 0;; halved++) {
         t.down = (g->m + t.rows - 1) / t.rows;
         t.across = (g->n + t.columns - 1) / t.columns;
@@ -164,8 +170,7 @@ static wg_isa isa_of(const wg_team *team) {
 static wg_engine by_size(const wg_gemm *g) {
     if (wg__gemm_work(g) <= TINY)
         return WG_ENGINE_PLAIN;
-    if (g->dtype == WG_F32 && wg__min(g->m, g->n) >= PARTS_SIDE && g->k >= PARTS_SIDE && (g->isa == WG_ISA_AUTO || g->isa >= WG_ISA_AMX) &&
-        wg__amx_runs())
+    if (in_parts(g))
         return WG_ENGINE_AMX;
     if (wg__isa_within(g->isa) > 0)
         return WG_ENGINE_PACKED;
