@@ -100,5 +100,8 @@ struct wg_loop_plan {
 
 /* Elements that a region's instructions handle at a time. */
 enum { WG_REGION_BLOCK = 256 };
+/* Bytes from one block to the next: five lines more than it takes. A load must wait for earlier stores to addresses that differ by a
+ * multiple of 4096, and so would most of them, were blocks as far apart as they are long. */
+enum { WG_BLOCK_STEP = WG_REGION_BLOCK * 8 + 320 };
 
 #endif

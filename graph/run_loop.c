@@ -18,7 +18,7 @@ static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
  * maps, the products, for tiles of both sizes, and the seconds of each kernel. */
 size_t wg__loop_lane_bytes(const wg_loop_plan *l) {
     return lines(l->loop->scratch) + lines(l->scratch) + 2 * lines((size_t)l->slot_count * sizeof(char *)) +
-           lines(l->most_operands * sizeof(wg_array)) + (size_t)l->blocks * WG_REGION_BLOCK * sizeof(double) +
+           lines(l->most_operands * sizeof(wg_array)) + (size_t)l->blocks * WG_BLOCK_STEP +
            lines((size_t)l->step_count * sizeof(wg__map *)) + lines(2 * l->products * sizeof(wg_packed_product)) +
            lines((size_t)l->kernel_count * sizeof(double));
 }
@@ -61,7 +61,7 @@ static lane lane_of(run *r, int number, wg_team team) {
     n.start = (void *)(at += slots);
     n.arrays = (void *)(at += slots);
     n.blocks = at += lines(l->most_operands * sizeof(wg_array));
-    n.maps = (void *)(at += (size_t)l->blocks * WG_REGION_BLOCK * sizeof(double));
+    n.maps = (void *)(at += (size_t)l->blocks * WG_BLOCK_STEP);
     n.products = (void *)(at += lines((size_t)l->step_count * sizeof(wg__map *)));
     if (r->workspace->profile) {
         n.spent = (void *)(at + lines(2 * l->products * sizeof(wg_packed_product)));
@@ -122,7 +122,7 @@ static wg_array array_of(const lane *n, const wg_loop_operand *o, uint32_t id, i
     return (wg_array){n->at[o->slot], o->shape[size], p->values[id].stride, (wg_dtype)p->list[id].dtype};
 }
 
-static inline char *block_at(char *blocks, uint32_t block) { return blocks + (size_t)block * WG_REGION_BLOCK * sizeof(double); }
+static inline char *block_at(char *blocks, uint32_t block) { return blocks + (size_t)block * WG_BLOCK_STEP; }
 
 /* One element, repeated. */
 static void spread(char *to, const char *from, size_t size, int64_t count) {
