@@ -457,6 +457,8 @@ void wg__amx_multiply(const wg_amx_product *p, const float *a, const void *packe
 
 /* ---- whole products ---- */
 
+bool wg__amx_turns(const wg_gemm *g) { return g->a.column != 1 && g->b.column == 1 && g->n < g->m; }
+
 /* C^T = B^T A^T. */
 static wg_gemm turned(const wg_gemm *g) {
     wg_gemm t = *g;
@@ -471,8 +473,7 @@ static wg_gemm turned(const wg_gemm *g) {
 void wg__amx_gemm(const wg_gemm *g) {
     _Alignas(64) char parts[LEFT_BYTES], block[RIGHT_BYTES];
     unsigned large[ROWS / SIDE];
-    /* Where the terms of k lie apart in both, A is transposed on the way into its parts: the smaller one, then. */
-    const wg_gemm p = g->a.column != 1 && g->b.column == 1 && g->n < g->m ? turned(g) : *g;
+    const wg_gemm p = wg__amx_turns(g) ? turned(g) : *g;
     enter(wg__min(p.m, SIDE));
     for (int64_t i = 0; i < p.m; i += ROWS)
         for (int64_t q = 0; q < p.k; q += DEEP) {
@@ -504,6 +505,10 @@ void wg__amx_pack_blocks(int64_t k, int64_t n, const wg_matrix *b, void *packed,
 }
 void wg__amx_multiply(const wg_amx_product *p, const float *a, const void *packed, float *c, int64_t from, int64_t to, bool turned) {
     (void)p, (void)a, (void)packed, (void)c, (void)from, (void)to, (void)turned;
+}
+bool wg__amx_turns(const wg_gemm *g) {
+    (void)g;
+    return false;
 }
 void wg__amx_gemm(const wg_gemm *g) { (void)g; }
 

@@ -36,4 +36,8 @@ void wg__amx_multiply(const wg_amx_product *p, const float *a, const void *packe
 void wg__amx_gemm(const wg_gemm *g);
 enum { WG_AMX_STACK = 512 * 1024 };
 
+/* Whether C^T = B^T A^T is made instead: where the terms of k lie apart in both operands, the one whose rows are split is transposed on the
+ * way, and had better be the smaller. */
+bool wg__amx_turns(const wg_gemm *g);
+
 #endif

@@ -16,7 +16,7 @@ enum { PARTS_SIDE = 64 };
 
 /* A tile's sides are 256, halved while there are fewer than FEW tiles to hand out: columns first, for a tall tile reuses more of
  * what is copied of B; but rows alone where only A is copied. The last tile of a row or column is smaller. */
-enum { TILE_SIDE = 256, FEW_TILES = 4 };
+enum { TILE_SIDE = 256, FEW_TILES = 4, MANY_TILES = 8 };
 
 typedef struct tiling {
     int64_t rows, columns; /* of a tile */
@@ -29,6 +29,17 @@ static bool in_parts(const wg_gemm *g) {
            wg__amx_runs();
 }
 
+/* In parts, what is copied of A serves all columns of a tile: it may have more of them, while there are many tiles. */
+static tiling longer(const wg_gemm *g, tiling t) {
+    bool turned = wg__amx_turns(g);
+    int64_t *side = turned ? &t.rows : &t.columns, *tiles = turned ? &t.down : &t.across, n = turned ? g->m : g->n;
+    if (t.down * t.across >= 2 * MANY_TILES) {
+        *side *= 2;
+        *tiles = (n + *side - 1) / *side;
+    }
+    return t;
+}
+
 static tiling tiling_of(const wg_gemm *g) {
     tiling t = {.rows = TILE_SIDE, .columns = TILE_SIDE};
     bool a_alone = g->a.column != 1 && g->b.column == 1 && g->alpha == 1 && !in_parts(g);
@@ -36,7 +47,7 @@ static tiling tiling_of(const wg_gemm *g) {
         t.down = (g->m + t.rows - 1) / t.rows;
         t.across = (g->n + t.columns - 1) / t.columns;
         if (t.down * t.across >= FEW_TILES || halved == 2)
-            return t;
+            return in_parts(g) && halved == 0 ? longer(g, t) : t;
         if (halved == 0 && !a_alone)
             t.columns /= 2;
         else
