@@ -88,6 +88,8 @@ timing timing_of(double *seconds, int64_t runs, int64_t repeats); /* sorts them 
 
 /* Multiplications and additions a second that a multiply-add loop reaches on so many threads now. */
 double peak_flops(int threads, wg_dtype dtype);
+/* The same of products of f32 in bf16 parts, counted as products of f32; 0 where such runs make none. */
+double peak_parts_flops(const wg_run_options *run, int threads, wg_dtype dtype);
 
 /* A product of a workload's sizes, (m,k) times (k,n), alone. */
 typedef struct product {

@@ -43,6 +43,15 @@ static double least_of(const work *k, wg_plan *plan) {
     return least;
 }
 
+/* Numbers with all their digits: of 0 and 0.5, a processor takes less power, and so runs faster. */
+static void draw(wg_tensor *t) {
+    uint64_t state = 1;
+    for (int64_t i = 0; i < wg_tensor_shape(t)->count; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        wg_tensor_set(t, i, (double)(state >> 40) / 0x1p24 - 0.5);
+    }
+}
+
 /* Either operand as it is or stored the other way round. */
 static double time_product(const work *k, int threads, const product *p, bool across_a,
                            bool across_b) {
@@ -56,8 +65,8 @@ static double time_product(const work *k, int threads, const product *p, bool ac
     wg_run_options run = k->run;
     run.threads = threads;
     if (tape && left && right) {
-        wg_tensor_fill(left, 0.5);
-        wg_tensor_fill(right, 0.5);
+        draw(left);
+        draw(right);
         wg_var y = wg_matmul(wg_leaf(tape, left), wg_leaf(tape, right), across_a, across_b);
         plan = wg_compile(1, &y, &(wg_compile_options){.run = run}, NULL);
     }

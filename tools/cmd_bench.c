@@ -39,7 +39,7 @@ typedef struct result {
     timing ours;
     peer peers[PEERS];
     int threads, products;
-    double peak;
+    double peak, peak_parts; /* the second: 0 where no product is made in parts */
     product product[PRODUCTS];
     profile profile;
 } result;
@@ -100,6 +100,7 @@ static void finish_peers(const work *k, result *r) {
 /* What the machine can do, before and after: the larger figures count. */
 static void measure_limits(const work *k, result *r) {
     r->peak = fmax(r->peak, peak_flops(r->threads, k->dtype));
+    r->peak_parts = fmax(r->peak_parts, peak_parts_flops(&k->a->common.run, r->threads, k->dtype));
     r->products = products_measure(k, r->threads, r->product);
 }
 
@@ -210,6 +211,7 @@ static void print_json(const work *k, const result *r) {
     json_put_integer(&j, "runs", r->ours.runs);
     json_put_number(&j, "flops", k->flops);
     json_put_number(&j, "peak_flops", r->peak);
+    json_put_number(&j, "peak_parts_flops", r->peak_parts);
     json_put_integer(&j, "bytes", (int64_t)size.workspace_bytes);
     json_put_integer(&j, "repeats", r->ours.repeats);
     json_put_text(&j, "type", wg_dtype_name(k->dtype));
@@ -232,7 +234,7 @@ static void print_json(const work *k, const result *r) {
     fflush(stdout);
 }
 
-enum { COLUMNS = 10, TIME_COLUMNS = 3 + PARTS, PEER_COLUMNS = 7, LIMIT_COLUMNS = 4 + PRODUCTS };
+enum { COLUMNS = 10, TIME_COLUMNS = 3 + PARTS, PEER_COLUMNS = 7, LIMIT_COLUMNS = 5 + PRODUCTS };
 
 static void add_words(table *t, int n, const char *const *word) {
     for (int i = 0; i < n; i++)
@@ -246,12 +248,12 @@ static tables tables_begin(void) {
                                                     "ms least", "ours",    "ratio"};
     static const char *const times[TIME_COLUMNS] = {"where the time goes", "threads", "products", "pointwise", "packing",
                                                     "other", "waiting", "GFLOP/s in products"};
-    static const char *const limits[4] = {"limits, GFLOP/s", "threads", "reached", "multiply-add"};
+    static const char *const limits[5] = {"limits, GFLOP/s", "threads", "reached", "multiply-add", "in bf16 parts"};
     tables t = {table_begin(COLUMNS), table_begin(TIME_COLUMNS), table_begin(PEER_COLUMNS), table_begin(LIMIT_COLUMNS)};
     add_words(&t.ours, COLUMNS, ours);
     add_words(&t.times, TIME_COLUMNS, times);
     add_words(&t.peers, PEER_COLUMNS, peers);
-    add_words(&t.limits, 4, limits);
+    add_words(&t.limits, 5, limits);
     for (int i = 0; i < PRODUCTS; i++)
         table_cell(&t.limits, i ? "" : "the best product alone");
     return t;
@@ -315,6 +317,7 @@ static void add_limits(table *t, const work *k, const result *r) {
     table_cell(t, "%d", r->threads);
     table_cell(t, "%.1f", k->flops / r->ours.median / 1e9);
     table_cell(t, "%.1f", r->peak / 1e9);
+    table_cell(t, r->peak_parts > 0 ? "%.1f" : "-", r->peak_parts / 1e9);
     for (int i = 0; i < PRODUCTS; i++) {
         const product *p = &r->product[i];
         if (i < r->products)
@@ -422,7 +425,7 @@ const subcommand bench_subcommand = {
         "Forward and backward with the gradients of all weights, of x and of the initial states, in steady state: every run begins "
         "after one element of every weight and of x was changed. Sizes given are those of a cell; those of a standard workload are its "
         "own, and if others are given, its name gets a star. GFLOP/s counts the products recorded. Where the time goes is measured in further runs with a clock between kernels: matrix products; what is pointwise; packing and copying; other ops; threads that wait. The machine's limits are measured in the "
-        "same run, on as many threads: a multiply-add loop, and this library's products alone, at the sizes m x k x n of one step's "
+        "same run, on as many threads: a multiply-add loop, where products of f32 are made of bf16 (--isa amx) a loop of such products, and this library's products alone, at the sizes m x k x n of one step's "
         "(forward and backward) and of all steps' (from the input, and of a weight's gradient, of at most 16,384 rows). Without names, all standard workloads:\n"
         "\n"
         "  W1 LSTM, W4 GRU, W5 tanh RNN, W6 LSTM with layer norm and peepholes: batch 32, 64 steps, input 128, hidden 256\n"
@@ -431,7 +434,7 @@ const subcommand bench_subcommand = {
         "  W8 a character model's whole step: embedding 64x128, LSTM 256, linear, cross-entropy, SGD\n"
         "\n"
         "--json prints one object a line: workload, threads, seconds_median, seconds_min (of one run), runs (batches measured), "
-        "flops (of a run's products), peak_flops (a second), bytes (of the plan's workspace), products (those alone: m, k, n, flops a second), "
+        "flops (of a run's products), peak_flops (a second), peak_parts_flops (of products made of bf16; or 0), bytes (of the plan's workspace), products (those alone: m, k, n, flops a second), "
         "times (shares of all threads' time: products, pointwise, packing, other, waiting; products_flops: a second of the first), "
         "pytorch, onednn, expert (of each that was asked for: version, seconds_median, seconds_min, ratio; or null), and more.\n"
         "\n"
