@@ -172,47 +172,177 @@ static bool is_far(const wg_loop_plan *l, const wg_loop_region *g, const wg_loop
     if (!r->is_slot || r->spread || t->kind != WG_SLOT_OUTSIDE || t->row == 0 || llabs(t->step) < FAR / l->loop->times)
         return false;
     for (const wg_loop_step *s = l->steps + g->first; s < l->steps + l->step_count; s++)
-        for (uint32_t k = 0; k < 4; k++)
-            if (s->ahead >> k & 1 && (k == 3 ? s->out : s->in[k]).slot == r->slot)
+        for (uint32_t k = 0; k <= WG_STEP_OPERANDS; k++)
+            if (s->ahead >> k & 1 && (k == WG_STEP_OPERANDS ? &s->out : &s->in[k])->slot == r->slot)
                 return false;
     return true;
 }
 
+/* ---- a region's steps: an instruction, or a pair (pairs.h) of one with its operands ---- */
+
+/* The instructions of a loop's regions, by id less the loop's first. */
+typedef struct steps {
+    uint32_t *block_of; /* of what is local */
+    uint32_t *into;     /* the instruction in whose step it is made; 0: it has a step of its own */
+    uint32_t *reads;    /* of what is local */
+    uint32_t *ends;     /* the instruction of the step that reads it last */
+    uint32_t *writer;   /* of the region's, from the first on: those that write to memory */
+    uint32_t *written;  /* how many of those stand before it */
+    blocks blocks;
+} steps;
+
+/* The buffer that a value lies in, as the first that has it; 0: one or another. */
+static uint32_t buffer_of(const wg_program *p, uint32_t id) {
+    uint32_t base = p->values[id].base;
+    if (p->values[base].space == WG_CARRIED)
+        return 0;
+    base = p->values[base].space == WG_IN_STACK ? p->values[p->values[base].index].base : base;
+    while (p->values[base].over)
+        base = p->values[base].over;
+    return base;
+}
+
+/* Whether one's memory may be the other's, both being of one shape and row by row. */
+static bool may_share(const wg_program *p, uint32_t a, uint32_t b) {
+    const wg_value *v = &p->values[a], *w = &p->values[b];
+    uint32_t at = buffer_of(p, a);
+    if (at && at != buffer_of(p, b))
+        return false;
+    int64_t row = row_stride(p, a) / size_of(p, a), width = p->list[a].shape->count / p->list[a].shape->dim[0];
+    if (!at || row <= width || row != row_stride(p, b) / size_of(p, b))
+        return true;
+    int64_t from = v->shift % row, other = w->shift % row; /* columns of what lies side by side */
+    return from < 0 || other < 0 || from + width > row || other + width > row || (from < other + width && other < from + width);
+}
+
+enum { MOST_WRITERS = 16 };
+
+/* Whether what `id` reads in memory is still there when `later` runs. */
+static bool outlasts(const maker *m, const steps *q, uint32_t id, uint32_t later) {
+    const wg_program *p = m->program;
+    const uint32_t first = m->plan->loop->from, from = q->written[id - first], to = q->written[later - first];
+    if (to - from > MOST_WRITERS)
+        return false;
+    for (uint32_t k = 0; k < p->list[id].n; k++)
+        for (uint32_t w = from, in = wg__reads_const(&p->list[id])[k]; w < to; w++)
+            if ((in < first || in >= m->plan->loop->to || !p->values[in].local) && may_share(p, in, q->writer[w]))
+                return false;
+    return true;
+}
+
+/* Whether operand `in` of `id` is made in its step: nothing else reads it. */
+static bool absorbs(const maker *m, const steps *q, uint32_t id, uint32_t in, uint32_t from) {
+    const wg_program *p = m->program;
+    const uint32_t at = in - m->plan->loop->from;
+    return in >= from && in < id && p->values[in].local && q->reads[at] == 1 && wg__pair_op_of(p->list[in].op) != WG__PAIR_NONE &&
+           outlasts(m, q, in, id);
+}
+
+/* Finds the pairs of the region [from, to), from its end: what is made in another's step makes nothing in its own. */
+static void find_pairs(const maker *m, steps *q, uint32_t from, uint32_t to) {
+    const wg_program *p = m->program;
+    const uint32_t first = m->plan->loop->from;
+    uint32_t writers = 0;
+    for (uint32_t id = from; id < to; id++) {
+        q->into[id - first] = q->reads[id - first] = 0;
+        q->ends[id - first] = id;
+        q->written[id - first] = writers;
+        if (!p->values[id].local)
+            q->writer[writers++] = id;
+        for (uint32_t k = 0; k < p->list[id].n; k++)
+            if (wg__reads_const(&p->list[id])[k] >= from && wg__reads_const(&p->list[id])[k] < id)
+                q->reads[wg__reads_const(&p->list[id])[k] - first]++;
+    }
+    for (uint32_t id = to; id-- > from;) {
+        const wg_instruction *i = &p->list[id];
+        for (uint32_t k = 0; k < i->n && i->n == 2 && !q->into[id - first] && wg__pair_op_of(i->op) != WG__PAIR_NONE; k++)
+            if (absorbs(m, q, id, i->in[k], from))
+                q->into[i->in[k] - first] = id;
+    }
+    for (uint32_t id = from; id < to; id++)
+        for (uint32_t k = 0; k < p->list[id].n; k++) {
+            uint32_t in = wg__reads_const(&p->list[id])[k], when = q->into[id - first] ? q->into[id - first] : id;
+            if (in >= from && in < id && when > q->ends[in - first])
+                q->ends[in - first] = when;
+        }
+}
+
+/* The operands of a step, and what it does with them. */
+static uint32_t operands_of(const maker *m, const steps *q, uint32_t id, wg__pair *pair, uint32_t operand[WG_STEP_OPERANDS]) {
+    const wg_program *p = m->program;
+    const wg_instruction *i = &p->list[id];
+    const wg_loop *loop = m->plan->loop;
+    uint32_t n = 0, inner[2] = {0};
+    for (uint32_t k = 0; k < i->n && i->n == 2; k++)
+        if (i->in[k] >= loop->from && i->in[k] < loop->to && p->values[i->in[k]].local && q->into[i->in[k] - loop->from] == id)
+            inner[k] = i->in[k];
+    *pair = (wg__pair){0};
+    for (uint32_t k = 0; k < 2 && (inner[0] || inner[1]); k++) {
+        if (!inner[k])
+            continue;
+        const wg_instruction *part = &p->list[inner[k]];
+        operand[n++] = part->in[0];
+        operand[n++] = part->in[part->n - 1]; /* square: the one that it has */
+        *(n == 2 ? &pair->g : &pair->h) = (uint8_t)wg__pair_op_of(part->op);
+    }
+    if (n) {
+        pair->kind = n == 4 ? WG__PAIR_BOTH : inner[0] ? WG__PAIR_LEFT : WG__PAIR_RIGHT;
+        pair->f = (uint8_t)wg__pair_op_of(i->op);
+        if (n == 2)
+            operand[n++] = i->in[inner[0] ? 1 : 0];
+        return n;
+    }
+    for (; n < i->n; n++)
+        operand[n] = wg__reads_const(i)[n];
+    return n;
+}
+
+static void add_step(maker *m, steps *q, uint32_t id, wg_loop_region *g) {
+    wg_program *p = m->program;
+    wg_loop_plan *l = m->plan;
+    const uint32_t first = l->loop->from;
+    uint32_t operand[WG_STEP_OPERANDS];
+    blocks *b = &q->blocks;
+    wg_loop_step *s = &l->steps[l->step_count];
+    *s = (wg_loop_step){.op = p->list[id].op, .map = (uint32_t)l->step_count};
+    s->n = (uint16_t)operands_of(m, q, id, &s->pair, operand);
+    l->step_count++;
+    for (uint32_t k = 0; k < s->n; k++)
+        s->in[k] = reference_to(m, b, operand[k], q->block_of, g);
+    for (uint32_t k = 0; k < s->n; k++) { /* a block that is read last here is free again: the result may take it */
+        bool once = true;
+        for (uint32_t j = 0; j < k; j++)
+            once = once && operand[j] != operand[k];
+        if (!s->in[k].is_slot && q->ends[operand[k] - first] == id && once)
+            b->free[b->free_count++] = s->in[k].block;
+    }
+    if (p->values[id].local)
+        q->block_of[id - first] = take_block(b);
+    s->out = reference_to(m, b, id, q->block_of, g);
+    if (p->values[id].local && q->ends[id - first] == id) /* never read */
+        b->free[b->free_count++] = s->out.block;
+    for (uint32_t k = 0; k <= WG_STEP_OPERANDS && !m->failed; k++)
+        if ((k == WG_STEP_OPERANDS || k < s->n) && is_far(l, g, k == WG_STEP_OPERANDS ? &s->out : &s->in[k]))
+            s->ahead |= (uint16_t)(1u << k);
+}
+
 /* The region that begins at `from`; returns one past it. Blocks for operands that are repeated stay theirs. */
-static uint32_t add_region(maker *m, uint32_t from, uint32_t *block_of, blocks *b) {
+static uint32_t add_region(maker *m, uint32_t from, steps *q) {
     wg_program *p = m->program;
     wg_loop_plan *l = m->plan;
     const wg_shape *shape = p->list[from].shape;
     wg_loop_region g = {.first = (uint32_t)l->step_count, .first_spread = (uint32_t)l->spread_count, .dtype = p->list[from].dtype, .columns = shape->count / shape->dim[0], .flat = true};
     uint32_t to = from;
-    b->free_count = b->most = 0;
-    for (; to < l->loop->to && p->list[to].region == p->list[from].region && !m->failed; to++) {
-        const wg_instruction *i = &p->list[to];
-        wg_loop_step *s = &l->steps[l->step_count];
-        *s = (wg_loop_step){.op = i->op, .n = (uint16_t)i->n, .map = (uint32_t)l->step_count};
-        l->step_count++;
-        for (uint32_t k = 0; k < i->n; k++)
-            s->in[k] = reference_to(m, b, wg__reads_const(i)[k], block_of, &g);
-        for (uint32_t k = 0; k < i->n; k++) { /* a block that is read last here is free again: the result may take it */
-            uint32_t in = wg__reads_const(i)[k];
-            bool once = true;
-            for (uint32_t j = 0; j < k; j++)
-                once = once && wg__reads_const(i)[j] != in;
-            if (!s->in[k].is_slot && p->values[in].last == to && once)
-                b->free[b->free_count++] = s->in[k].block;
-        }
-        if (p->values[to].local)
-            block_of[to - l->loop->from] = take_block(b);
-        s->out = reference_to(m, b, to, block_of, &g);
-        if (p->values[to].local && p->values[to].last == to) /* never read */
-            b->free[b->free_count++] = s->out.block;
-        for (uint32_t k = 0; k < 4 && !m->failed; k++)
-            if ((k == 3 || k < s->n) && is_far(l, &g, k == 3 ? &s->out : &s->in[k]))
-                s->ahead |= (uint16_t)(1u << k);
-    }
+    while (to < l->loop->to && p->list[to].region == p->list[from].region)
+        to++;
+    q->blocks.free_count = q->blocks.most = 0;
+    find_pairs(m, q, from, to);
+    for (uint32_t id = from; id < to && !m->failed; id++)
+        if (!q->into[id - l->loop->from])
+            add_step(m, q, id, &g);
     g.count = (uint32_t)l->step_count - g.first;
     g.flat = g.flat && !g.spreads;
-    l->blocks = b->most > l->blocks ? b->most : l->blocks;
+    l->blocks = q->blocks.most > l->blocks ? q->blocks.most : l->blocks;
     l->regions[l->region_count++] = g;
     l->kernels[l->kernel_count++] = (wg_loop_kernel){.id = from, .region = (uint32_t)l->region_count};
     return to;
@@ -222,19 +352,21 @@ static void add_kernels(maker *m) {
     wg_program *p = m->program;
     const wg_loop *loop = m->plan->loop;
     size_t n = loop->to - loop->from;
-    uint32_t *block_of = wg__take(p->memory, wg__size(n, 5 * sizeof *block_of, 1));
-    blocks b = {.free = block_of ? block_of + n : NULL};
-    m->failed = m->failed || !block_of;
+    uint32_t *room = wg__take(p->memory, wg__size(n, (WG_STEP_OPERANDS + 7) * sizeof *room, 1));
+    steps q = {.block_of = room};
+    m->failed = m->failed || !room;
+    if (room)
+        q.into = room + n, q.reads = q.into + n, q.ends = q.reads + n, q.writer = q.ends + n, q.written = q.writer + n, q.blocks.free = q.written + n;
     for (uint32_t id = loop->from; id < loop->to && !m->failed;) {
         if (p->list[id].region) {
-            id = add_region(m, id, block_of, &b);
+            id = add_region(m, id, &q);
             continue;
         }
         if (p->values[id].task)
             add_kernel(m, id);
         id++;
     }
-    wg__give(p->memory, block_of);
+    wg__give(p->memory, room);
 }
 
 /* What `last` takes out of the loop. */

@@ -4,6 +4,7 @@
 #ifndef WG_LOOP_PLAN_H
 #define WG_LOOP_PLAN_H
 
+#include "pairs.h"
 #include "run_loop.h"
 
 /* Where a value is found in an iteration. */
@@ -49,11 +50,14 @@ typedef struct wg_loop_repeated {
     uint32_t slot, block;
 } wg_loop_repeated;
 
+/* Of one instruction, or of one and those of its operands that nothing else reads. */
+enum { WG_STEP_OPERANDS = 4 };
 typedef struct wg_loop_step {
     const wg_op *op;
-    uint16_t n, ahead; /* ahead: bit k: operand k is asked of memory a block before it is read (3: the result) */
+    wg__pair pair;
+    uint16_t n, ahead; /* ahead: bit k: operand k is asked of memory a block before it is read (WG_STEP_OPERANDS: the result) */
     uint32_t map;      /* index into the lane's maps */
-    wg_loop_reference in[3], out;
+    wg_loop_reference in[WG_STEP_OPERANDS], out;
 } wg_loop_step;
 
 /* Pointwise instructions that are run block by block. */

@@ -69,7 +69,8 @@ static lane lane_of(run *r, int number, wg_team team) {
     }
     for (int64_t g = 0; g < l->region_count; g++)
         for (uint32_t s = l->regions[g].first; s < l->regions[g].first + l->regions[g].count; s++)
-            n.maps[s] = wg__map_of(l->steps[s].op, (int)l->regions[g].dtype - WG_F32, team.isa);
+            n.maps[s] = l->steps[s].pair.kind ? wg__pair_map(&l->steps[s].pair, (int)l->regions[g].dtype - WG_F32, team.isa)
+                                              : wg__map_of(l->steps[s].op, (int)l->regions[g].dtype - WG_F32, team.isa);
     return n;
 }
 
@@ -155,14 +156,14 @@ static inline char *found(const lane *n, char *blocks, const wg_loop_reference *
 static void ask_ahead(const lane *n, const wg_loop_step *s, int64_t first, int64_t row, int64_t byte, int64_t bytes,
                       bool same_row, bool last_row) {
     const wg_loop_plan *l = n->run->plan;
-    for (uint32_t k = 0; k < 4; k++) {
-        const wg_loop_reference *r = k == 3 ? &s->out : &s->in[k];
+    for (uint32_t k = 0; k <= WG_STEP_OPERANDS; k++) {
+        const wg_loop_reference *r = k == WG_STEP_OPERANDS ? &s->out : &s->in[k];
         if (!(s->ahead >> k & 1))
             continue;
         const wg_loop_slot *t = &l->slots[r->slot];
         const char *next = n->at[r->slot] + (same_row ? row * t->row + byte + bytes : last_row ? first * t->row + t->step : (row + 1) * t->row);
         for (int64_t at = 0; at < bytes; at += 64)
-            k == 3 ? __builtin_prefetch(next + at, 1) : __builtin_prefetch(next + at);
+            k == WG_STEP_OPERANDS ? __builtin_prefetch(next + at, 1) : __builtin_prefetch(next + at);
     }
 }
 
@@ -179,7 +180,7 @@ static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int
         for (int64_t from = start; from < columns; from += WG_REGION_BLOCK) {
             int64_t count = wg__min(WG_REGION_BLOCK, columns - from), byte = from * (int64_t)size;
             for (const wg_loop_step *s = l->steps + g->first, *last = s + g->count; s < last; s++) {
-                const void *in[3];
+                const void *in[WG_STEP_OPERANDS];
                 if (s->ahead)
                     ask_ahead(n, s, first, row, byte, count * (int64_t)size, from + WG_REGION_BLOCK < columns, row + 1 == rows);
                 for (uint32_t k = 0; k < s->n; k++)

@@ -5,4 +5,5 @@
 #define ISA baseline
 #define VECTOR 16
 #include "pointwise_maps.h"
+#include "pairs_maps.h"
 #include "sums_kernels.h"

@@ -7,5 +7,6 @@
 #define ISA haswell
 #define VECTOR 32
 #include "pointwise_maps.h"
+#include "pairs_maps.h"
 #include "sums_kernels.h"
 #endif

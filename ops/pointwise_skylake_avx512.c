@@ -7,5 +7,6 @@
 #define ISA skylake_avx512
 #define VECTOR 64
 #include "pointwise_maps.h"
+#include "pairs_maps.h"
 #include "sums_kernels.h"
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "beside.h"
+#include "loop_plan.h"
 #include "ops.h"
 #include "print_structure.h"
 
@@ -218,4 +219,26 @@ Test(tiles, of_failures_in_several_tiles_the_first_rows_is_told_on_any_number_of
     wg_plan_free(plan);
     wg_tape_free(tape);
     wg_foreign_free(foreign);
+}
+
+/* Of an LSTM's gradient: 22 pointwise instructions in one region; where gates' gradients lie over the gates, what reads a gate has to run
+ * before its gradient is there, and so has a step of its own. */
+Test(tiles, results_that_one_other_instruction_reads_are_made_in_its_step) {
+    wg_var y[MOST];
+    wg_error error = {0};
+    unrolled u = unrolled_new("lstm", &(unrolled_sizes){.steps = 8, .batch = 16, .input = 3, .hidden = 20});
+    int n = all_gradients(&u, y), pairs = 0, instructions = 0;
+    int64_t steps = 0;
+    wg_plan *plan = wg_compile(n, y, NULL, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    for (int64_t k = 0; k < plan->program->loop_count; k++)
+        for (int64_t s = 0; plan->loops[k] && s < plan->loops[k]->step_count; s++)
+            pairs += plan->loops[k]->steps[s].pair.kind != WG__PAIR_PLAIN, steps++;
+    for (uint32_t id = 1; id < plan->program->count; id++)
+        instructions += plan->program->list[id].region != 0;
+    cr_expect_geq(pairs, 8);
+    cr_expect_leq(steps, instructions - pairs);
+    wg_plan_free(plan);
+    all_agree("lstm", &(unrolled_sizes){.steps = 8, .batch = 16, .input = 3, .hidden = 20});
+    unrolled_free(&u);
 }
