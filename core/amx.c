@@ -21,7 +21,8 @@ enum { LEFT = PARTS * REGISTER, RIGHT = ACROSS * PARTS * REGISTER };
 /* The pieces of k, of whole products and of those with a packed B; and the rows of A that are in parts at once, of either. */
 enum { DEEP = 256, ROWS = 256, PACKED_DEEP = 512, PACKED_ROWS = ROWS * DEEP / PACKED_DEEP };
 enum { LEFT_BYTES = ROWS / SIDE * (DEEP / CHUNK) * LEFT, RIGHT_BYTES = DEEP / CHUNK * RIGHT };
-_Static_assert(LEFT_BYTES + RIGHT_BYTES + 16 * 1024 <= WG_AMX_STACK, "panels");
+/* Beside them lie the sums of two times SIDE rows, twice, and a chunk of a block. */
+_Static_assert(LEFT_BYTES + RIGHT_BYTES + (4 * SIDE + CHUNK) * WG_AMX_BLOCK * 4 + 4096 <= WG_AMX_STACK, "panels");
 
 /* ---- whether it is there ---- */
 
@@ -29,11 +30,12 @@ bool wg__amx_runs(void) {
     enum { UNKNOWN, NO, YES };
     enum { ASK = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, for the registers' contents */
     static _Atomic int known;
-    int is = atomic_load_explicit(&known, memory_order_relaxed);
+    int is = atomic_load_explicit(&known, memory_order_relaxed), before = UNKNOWN;
     if (is == UNKNOWN) {
         bool has = __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && wg__isa_best() == WG__ISA_skylake_avx512;
         is = has && syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0 ? YES : NO;
-        atomic_store_explicit(&known, is, memory_order_relaxed);
+        if (!atomic_compare_exchange_strong(&known, &before, is)) /* another thread asked too: one answer, for good */
+            is = before;
     }
     return is == YES;
 }
@@ -323,22 +325,37 @@ typedef struct left {
     wg_matrix all;
 } left;
 
-/* Rows of A by a block of B as chains of multiply-adds in f32: those of 2 SIDE from `row` on that `which` has a bit for. */
-static __attribute__((noinline)) void sums_in_full(unsigned which, int64_t row, const left *a, const right *b, float *s) {
+/* Neighbours among the rows that `which` has a bit for, from *row on: how many, and *row the first; 0 if there are none. */
+static int64_t next_run(unsigned which, int64_t *row) {
+    int64_t n = 0;
+    while (*row < 2 * SIDE && !(which >> *row & 1))
+        ++*row;
+    while (*row + n < 2 * SIDE && which >> (*row + n) & 1)
+        n++;
+    return n;
+}
+
+/* Rows of A by terms [q, q + k) of a block of B as they are, as chains of multiply-adds in f32: those of 2 SIDE from `row` on that `which`
+ * has a bit for. */
+static void sums_of_terms(unsigned which, int64_t row, const left *a, int64_t q, int64_t k, const void *b, float *s) {
     wg__panel_kernel *multiply = wg__panel_kernel_of(WG_F32, WG_ISA_AUTO);
-    wg_panel p = {.m = 1, .columns = WG_AMX_BLOCK, .a_row = a->all.row, .a_column = a->all.column, .b_row = WG_AMX_BLOCK,
-                  .c_row = WG_AMX_BLOCK};
+    int64_t at = 0;
+    for (int64_t rows; (rows = next_run(which, &at)) > 0; at += rows) {
+        const wg_panel p = {.m = rows, .columns = WG_AMX_BLOCK, .k = k, .a_row = a->all.row, .a_column = a->all.column, .b_row = WG_AMX_BLOCK,
+                            .c_row = WG_AMX_BLOCK, .add = q > 0};
+        multiply(&p, wg__corner(WG_F32, &a->all, row + at, q).data, b, s + at * WG_AMX_BLOCK);
+    }
+}
+
+static __attribute__((noinline)) void sums_in_full(unsigned which, int64_t row, const left *a, const right *b, float *s) {
+    if (b->large) {
+        sums_of_terms(which, row, a, 0, b->k, b->data, s);
+        return;
+    }
     for (int64_t q = 0; q < b->k; q += CHUNK) {
         float y[CHUNK][WG_AMX_BLOCK];
-        if (b->large)
-            memcpy(y, b->data + q * (int64_t)sizeof y[0], (size_t)wg__min(CHUNK, b->k - q) * sizeof y[0]);
-        else
-            restore(b->data + q / CHUNK * RIGHT, y);
-        p.k = wg__min(CHUNK, b->k - q);
-        p.add = q > 0;
-        for (int64_t r = 0; r < 2 * SIDE; r++)
-            if (which >> r & 1)
-                multiply(&p, wg__corner(WG_F32, &a->all, row + r, q).data, y, s + r * WG_AMX_BLOCK);
+        restore(b->data + q / CHUNK * RIGHT, y);
+        sums_of_terms(which, row, a, q, wg__min(CHUNK, b->k - q), y, s);
     }
 }
 
@@ -356,20 +373,20 @@ static inline __attribute__((always_inline)) void put(float *c, __mmask16 mask, 
 
 /* C = before C + factor s, of rows x columns. full: by bits, the rows that are no sums of scaled numbers. */
 static __attribute__((noinline)) void add_sums(const target *t, int64_t rows, int64_t columns, unsigned full, const float *s) {
-    const float scaled = t->factor * UNSCALE;
+    const __m512 factor = _mm512_set1_ps(t->factor); /* apart from UNSCALE: their product may be no normal number */
     float *c = t->c.data;
     if (t->c.column == 1) {
         for (int64_t i = 0; i < rows; i++)
             for (int64_t j = 0; j < columns; j += SIDE)
                 put(c + i * t->c.row + j, first(columns - j),
-                    _mm512_mul_ps(_mm512_set1_ps(full >> i & 1 ? t->factor : scaled), _mm512_load_ps(s + i * WG_AMX_BLOCK + j)), t->before);
+                    _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(full >> i & 1 ? 1 : UNSCALE), _mm512_load_ps(s + i * WG_AMX_BLOCK + j)), factor), t->before);
         return;
     }
     for (int64_t i = 0; i < rows; i += SIDE)
         for (int64_t j = 0; j < columns; j += SIDE) {
             __m512 x[SIDE];
             for (int r = 0; r < SIDE; r++)
-                x[r] = _mm512_mul_ps(_mm512_set1_ps(full >> (i + r) & 1 ? t->factor : scaled), _mm512_load_ps(s + (i + r) * WG_AMX_BLOCK + j));
+                x[r] = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(full >> (i + r) & 1 ? 1 : UNSCALE), _mm512_load_ps(s + (i + r) * WG_AMX_BLOCK + j)), factor);
             turn(x);
             for (int r = 0; r < SIDE && j + r < columns; r++)
                 put(c + i + (j + r) * t->c.column, first(rows - i), x[r], t->before);
@@ -437,7 +454,7 @@ void wg__amx_multiply(const wg_amx_product *p, const float *a, const void *packe
     _Alignas(64) char parts[LEFT_BYTES];
     unsigned large[PACKED_ROWS / SIDE];
     const int64_t size = chunks_of(p->k) * RIGHT;
-    const char *is_large = (const char *)packed + blocks_of(p->n) * size;
+    const char *whole = (const char *)packed + blocks_of(p->n) * size; /* by block: it is not in parts */
     enter(wg__min(p->m, SIDE));
     for (int64_t i = 0; i < p->m; i += PACKED_ROWS)
         for (int64_t q = 0; q < p->k || q == 0; q += PACKED_DEEP) {
@@ -447,7 +464,7 @@ void wg__amx_multiply(const wg_amx_product *p, const float *a, const void *packe
             for (int64_t n = from; n < to; n++) {
                 int64_t j = turned ? from + to - 1 - n : n, column = j * WG_AMX_BLOCK;
                 const char *block = (const char *)packed + j * size;
-                const right y = {block + (is_large[j] ? q * WG_AMX_BLOCK * 4 : q / CHUNK * RIGHT), is_large[j],
+                const right y = {block + (whole[j] ? q * WG_AMX_BLOCK * 4 : q / CHUNK * RIGHT), whole[j],
                                  wg__min(WG_AMX_BLOCK, p->n - column), k};
                 multiply(rows, &x, &y, &(target){{c + i * p->c_row + column, p->c_row, 1}, 1, p->add || q > 0}, &(soon){0});
             }

@@ -11,9 +11,6 @@
  * in. */
 enum { TINY = 96, SIDE = 64 };
 
-/* Splitting an operand in parts pays where each of its elements is multiplied as often as this. */
-enum { PARTS_SIDE = 64 };
-
 /* A tile's sides are 256, halved while there are fewer than FEW tiles to hand out: columns first, for a tall tile reuses more of
  * what is copied of B; but rows alone where only A is copied. The last tile of a row or column is smaller. */
 enum { TILE_SIDE = 256, FEW_TILES = 4, MANY_TILES = 8 };
@@ -23,10 +20,11 @@ typedef struct tiling {
     int64_t down, across;  /* tiles */
 } tiling;
 
+static bool is_amx(wg_isa isa) { return isa == WG_ISA_AUTO || isa >= WG_ISA_AMX; }
+
 /* Whether it is made in parts. */
 static bool in_parts(const wg_gemm *g) {
-    return g->dtype == WG_F32 && wg__min(g->m, g->n) >= PARTS_SIDE && g->k >= PARTS_SIDE && (g->isa == WG_ISA_AUTO || g->isa >= WG_ISA_AMX) &&
-           wg__amx_runs();
+    return g->dtype == WG_F32 && wg__min(g->m, g->n) >= WG_PARTS_SIDE && g->k >= WG_PARTS_SIDE && is_amx(g->isa) && wg__amx_runs();
 }
 
 /* In parts, what is copied of A serves all columns of a tile: it may have more of them, while there are many tiles. */
@@ -168,13 +166,15 @@ static void by_cblas(const wg_gemm *g) {
 
 /* ---- tiles: column blocks are the outer loop, so that a block of B stays in cache over the rows ---- */
 
-bool wg__parts_serve(const wg_team *team) {
-    return !team->keep_subnormals && (team->isa == WG_ISA_AUTO || team->isa >= WG_ISA_AMX) && wg__amx_runs();
-}
+bool wg__parts_allowed(const wg_team *team) { return !team->keep_subnormals && is_amx(team->isa); }
 
-/* The most that a team's products use. */
-static wg_isa isa_of(const wg_team *team) {
-    return wg__parts_serve(team) || !wg__amx_runs() ? team->isa : (wg_isa)wg__min(team->isa ? team->isa : WG_ISA_AVX512, WG_ISA_AVX512);
+bool wg__parts_serve(const wg_team *team) { return wg__parts_allowed(team) && wg__amx_runs(); }
+
+/* The most that a product of a team uses: the unit only where it may. */
+static wg_isa isa_of(const wg_team *team, const wg_gemm *g) {
+    wg_gemm free = *g;
+    free.isa = WG_ISA_AUTO;
+    return wg__parts_allowed(team) || !is_amx(team->isa) || !in_parts(&free) ? team->isa : WG_ISA_AVX512;
 }
 
 /* The kernels compiled for a set above the baseline ask memory for what comes next, which LIBXSMM's do not. */
@@ -229,7 +229,7 @@ static void work(void *user, int64_t from, int64_t to) {
 
 void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g) {
     wg_gemm own = *g;
-    own.isa = isa_of(team);
+    own.isa = isa_of(team, g);
     int64_t tiles = wg__gemm_tiles(&own);
     if (team->threads <= 1 || tiles == 1 || wg__gemm_work(&own) < WG_GEMM_SHARE)
         run_tiles(engine, &own, 0, tiles);

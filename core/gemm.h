@@ -1,6 +1,6 @@
 /* gemm.h: the seam to matrix products: one contract, several engines behind it. Core only.
  *
- * The unit of arithmetic is a tile of the result whose shape follows from the sizes alone; threads are handed whole
+ * The unit of arithmetic is a tile of the result whose shape follows from the product and the set alone; threads are handed whole
  * tiles, so the bits of a result never depend on their number.
  *
  * A right operand that is read again and again (a weight, until its tensor's version changes) is packed once; products with
@@ -47,9 +47,11 @@ void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g);
 int64_t wg__gemm_tiles(const wg_gemm *g);
 void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to);
 
-/* Whether products of f32 may be made in parts (amx.h) in a run of this team: this machine does, its set allows it, and
- * subnormals need not be kept. */
+/* Whether a run of this team may make products of f32 in parts (amx.h): its set allows it, and subnormals need not be kept. And whether the
+ * machine does, too: that asks the system to let it. WG_PARTS_SIDE: products of fewer rows or columns or terms are not made so. */
+bool wg__parts_allowed(const wg_team *team);
 bool wg__parts_serve(const wg_team *team);
+enum { WG_PARTS_SIDE = 64 };
 
 /* Multiply-add pairs, as an amount of work; saturates. */
 int64_t wg__gemm_work(const wg_gemm *g);
@@ -88,7 +90,8 @@ typedef struct wg_packed_product {
 } wg_packed_product;
 
 /* C = A B, or C = C + A B if `add`: A is m x k and C m x n, their rows a_row and c_row elements apart and columns adjacent; m
- * 1 or more. Kernels use at most the instruction set `most`. parts: B is packed in parts. */
+ * 1 or more. Kernels use at most the instruction set `most`. parts: B is packed in parts,
+ * where wg__parts_serve. */
 void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
                              int64_t c_row, bool add, bool parts);
 

@@ -24,7 +24,7 @@ enum {
         WG__ISAS
 };
 
-/* Numbered as in wg_isa, from WG_ISA_BASELINE on. Whether this machine runs it; the best one that it does; the best of those
+/* Numbered as in wg_isa, from WG_ISA_BASELINE on; WG_ISA_AMX, which is of products alone (amx.h), is none of them. Whether this machine runs it; the best one that it does; the best of those
  * up to `most`; and the name. */
 bool wg__isa_runs(int isa);
 int wg__isa_best(void);

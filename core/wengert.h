@@ -463,14 +463,15 @@ typedef enum wg_isa {
     WG_ISA_BASELINE, /* what every processor of the family has */
     WG_ISA_AVX2,     /* with FMA */
     WG_ISA_AVX512,
-    WG_ISA_AMX       /* with AVX-512: large products of f32 are made of bf16, three for a number, and are as exact as the others.
-                        Not where subnormals are kept, which the unit cannot read */
+    WG_ISA_AMX       /* with AVX-512: large products of f32 are made of bf16, three for a number: sums of many terms are more exact than
+                        the others', of few at worst some 5 times 2^-24 off. Not where subnormals are kept: the unit does not read them */
 } wg_isa;
-/* Whether this machine and this build run it. WG_ISA_AMX: asks Linux to let this process use the unit's registers, as does the first
- * product that may. */
+/* Whether this machine and this build run it. WG_ISA_AMX: asks Linux to let this process use the unit's registers, for good, as does the
+ * first product large enough that may use them, and compiling one: signal stacks (sigaltstack) must have room for them then, 8 KB more.
+ * Where one has not, Linux refuses, and so does this from then on. A lower set never asks. */
 WG_API bool wg_isa_runs(wg_isa isa);
 
-/* How to run. A zeroed struct is the default. */
+/* How to run. A zeroed struct is the default. Threads need 1 MB of stack, the caller's too. */
 typedef struct wg_run_options {
     int threads;          /* 0: as many as OpenMP would use */
     bool keep_subnormals; /* false: numbers below the normal range count as zero, here and in the workers: as operands and as results

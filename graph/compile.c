@@ -58,7 +58,7 @@ wg_status wg__run_passes(wg_program *p, const wg_compile_options *options, const
     wg_status status = read_without(options ? options->without : NULL, left_out, error);
     const wg_team team = wg__team_of(options ? &options->run : NULL);
     p->threads = team.threads;
-    p->parts = wg__parts_serve(&team);
+    p->parts = wg__parts_allowed(&team);
     if (status == WG_OK && check)
         status = wg__validate(p, error);
     for (int i = 0; i < wg__pass_count && status == WG_OK; i++) {

@@ -3,6 +3,7 @@
 #include "loop.h"
 #include "make.h"
 
+#include "amx.h"
 #include "gemm.h"
 
 #include <stdio.h>
@@ -11,9 +12,9 @@
 /* Rows times iterations from which packing gains. */
 enum { FEW_ROWS = 24 };
 
-/* From how many rows of a loop, and terms and columns, products are made in parts: of fewer, moving the matrix takes longest, and in
+/* From how many rows of a loop products are made in parts: of fewer, moving the matrix takes longest, and in
  * parts there is half as much again to move. */
-enum { PARTS_ROWS = 16, PARTS_SIDE = 64 };
+enum { PARTS_ROWS = 16 };
 
 typedef struct pack_attr {
     int64_t k, n;
@@ -55,6 +56,9 @@ static wg_status product_shape(wg_infer *q) {
     if (q->in[0]->rank != 2 || q->in[0]->dim[1] != a->k)
         return wg_infer_fail(q, WG_SHAPE, "%s by a packed (%lld,%lld)", WG_SHAPE_TEXT(q->in[0]), (long long)a->k, (long long)a->n);
     q->dtype = q->in_dtype[0];
+    size_t bytes = wg__packed_bytes(q->dtype, a->k, a->n, a->parts);
+    if (q->in[1]->rank != 1 || q->in[1]->dim[0] != (int64_t)(bytes / wg_dtype_size(q->dtype)))
+        return wg_infer_fail(q, WG_SHAPE, "a (%lld,%lld) packed otherwise", (long long)a->k, (long long)a->n);
     return wg__shape_set(&q->out, 2, (const int64_t[]){q->in[0]->dim[0], a->n});
 }
 
@@ -145,7 +149,7 @@ static pack_attr attr_of(const packer *m, uint32_t id) {
     const wg_instruction *i = &m->p->list[id];
     const int64_t rows = i->shape->dim[0], n = i->shape->dim[1], k = m->p->list[i->in[0]].shape->dim[1];
     return (pack_attr){k, n, ((const wg_matmul_attr *)i->attr)->b,
-                       m->p->parts && i->dtype == WG_F32 && rows >= PARTS_ROWS && wg__min(k, n) >= PARTS_SIDE};
+                       m->p->parts && i->dtype == WG_F32 && rows >= PARTS_ROWS && wg__min(k, n) >= WG_PARTS_SIDE && wg__amx_runs()};
 }
 
 static uint32_t packed_of(packer *m, uint32_t id) {

@@ -100,7 +100,7 @@ typedef struct wg_program {
     size_t scratch_at;   /* where in the arena the kernels' scratch is */
     size_t constant_bytes;
     const char *after;   /* the last pass that ran, or "record" */
-    bool parts;          /* products of f32 may be made in parts (gemm.h) */
+    bool parts;          /* products of f32 may be made in parts (gemm.h), if the machine makes such */
     int threads;         /* that runs are thought to have, and the most that share a loop's rows; from the passes on */
 } wg_program;
 

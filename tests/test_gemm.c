@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "amx.h"
 #include "gemm.h"
 
 /* A matrix of either type with elements far enough apart that no engine may touch what lies between. */
@@ -32,7 +33,7 @@ static double get(wg_dtype dtype, const void *block, int64_t at) {
 }
 
 /* layout 0: rows; 1: rows apart; 2: columns adjacent (a transpose); 3: gaps both ways; 4: one row repeated. */
-static filled fill(wg_dtype dtype, int64_t rows, int64_t columns, int layout, uint64_t seed) {
+static filled fill_between(wg_dtype dtype, int64_t rows, int64_t columns, int layout, uint64_t seed, double between) {
     filled f = {.matrix.row = columns, .matrix.column = 1};
     if (layout == 1)
         f.matrix.row = columns + 3;
@@ -46,6 +47,8 @@ static filled fill(wg_dtype dtype, int64_t rows, int64_t columns, int layout, ui
     f.block = calloc((size_t)f.span, 8);
     f.exact = calloc((size_t)(rows * columns) + 1, sizeof *f.exact);
     f.matrix.data = f.block;
+    for (int64_t at = 0; at < f.span && between != 0; at++)
+        put(dtype, f.block, at, between);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++) {
             int64_t at = i * f.matrix.row + j * f.matrix.column;
@@ -54,6 +57,10 @@ static filled fill(wg_dtype dtype, int64_t rows, int64_t columns, int layout, ui
             f.exact[i * columns + j] = get(dtype, f.block, at);
         }
     return f;
+}
+
+static filled fill(wg_dtype dtype, int64_t rows, int64_t columns, int layout, uint64_t seed) {
+    return fill_between(dtype, rows, columns, layout, seed, 0);
 }
 
 static void drop(filled *f) {
@@ -66,7 +73,7 @@ static wg_isa most_isa = WG_ISA_AUTO; /* of what `worst` runs */
 /* The largest |C - exact| over the rounding that sum may have made; and whether the gaps of C are untouched. */
 static double worst(wg_engine engine, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int la, int lb, int lc,
                     double alpha, double beta, int threads) {
-    filled a = fill(dtype, m, k, la, 1), b = fill(dtype, k, n, lb, 2), c = fill(dtype, m, n, lc, 3);
+    filled a = fill_between(dtype, m, k, la, 1, NAN), b = fill_between(dtype, k, n, lb, 2, NAN), c = fill(dtype, m, n, lc, 3); /* what lies between is not read */
     wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, alpha, beta, WG_ISA_AUTO};
     wg_team team = {.threads = threads, .keep_subnormals = true, .isa = most_isa};
     double eps = dtype == WG_F32 ? 0x1p-24 : 0x1p-53, most = 0, touched = 0;
@@ -413,6 +420,68 @@ Test(gemm, parts_add_up_to_every_normal_number) {
     free(packed);
 }
 
+/* alpha is no power of two, nor near one; rows and blocks in parts and whole, either way round. */
+Test(gemm, alpha_scales_products_in_parts_however_small_it_is) {
+    enum { M = 70, N = 130, K = 80 };
+    static const double alphas[] = {0.7, -3, 1e-30, 1e25};
+    if (!wg_isa_runs(WG_ISA_AMX))
+        return;
+    for (int which = 0; which < WG_LEN(alphas); which++)
+        for (int form = 0; form < 6; form++) {
+            int64_t m = form % 2 ? N : M, n = form % 2 ? M : N;
+            filled a = fill(WG_F32, m, K, form / 2 == 1 ? 2 : 0, 1), b = fill(WG_F32, K, n, form / 2 == 2 ? 2 : 0, 2), c = fill(WG_F32, m, n, 0, 3), d = fill(WG_F32, m, n, 0, 3);
+            ((float *)a.block)[5] = 0x1p31f;
+            ((float *)b.block)[n + 3] = -0x1p32f;
+            wg_gemm g = {WG_F32, m, n, K, a.matrix, b.matrix, c.matrix, alphas[which], 0, WG_ISA_AUTO};
+            wg__gemm_by(WG_ENGINE_AMX, &(wg_team){.threads = 1}, &g);
+            g.c = d.matrix;
+            wg__gemm_by(WG_ENGINE_PACKED, &(wg_team){.threads = 1}, &g);
+            for (int64_t i = 0; i < m * n; i++) {
+                double x = ((float *)d.block)[i], y = ((float *)c.block)[i];
+                cr_assert_leq(fabs(x - y), 1e-5 * (fabs(x) + fabs(alphas[which]) * K), "alpha %g, form %d, element %lld: %g, not %g", alphas[which], form, (long long)i, y, x);
+            }
+            drop(&a), drop(&b), drop(&c), drop(&d);
+        }
+}
+
+/* Beyond the first piece of k, which a block that is not in parts has elsewhere; and of more rows than are split at once. */
+Test(gemm, long_products_in_parts_read_large_blocks_where_they_are) {
+    enum { M = 300, N = 70, K = 1100 };
+    if (!wg_isa_runs(WG_ISA_AMX))
+        return;
+    filled a = fill(WG_F32, M, K, 0, 1), b = fill(WG_F32, K, N, 0, 2), c = fill(WG_F32, M, N, 0, 3), d = fill(WG_F32, M, N, 0, 3);
+    ((float *)b.block)[900 * N + 7] = 0x1p31f;
+    ((float *)a.block)[200 * K + 1050] = 0x1p31f;
+    wg_gemm g = {WG_F32, M, N, K, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
+    wg__gemm_by(WG_ENGINE_PACKED, &(wg_team){.threads = 1}, &g);
+    for (int way = 0; way < 2; way++) {
+        wg_packed_product p;
+        void *packed = pack_as(true, WG_F32, K, N, &b.matrix, 1);
+        wg__packed_product_init(&p, WG_ISA_AUTO, WG_F32, M, N, K, K, N, false, true);
+        g.c = d.matrix;
+        if (way)
+            wg__amx_gemm(&g);
+        else
+            wg__packed_multiply(&p, a.block, packed, d.block, false);
+        for (int64_t i = 0; i < M; i++)
+            for (int64_t j = 0; j < N; j++) {
+                double x = ((float *)c.block)[i * N + j], y = ((float *)d.block)[i * N + j], large = j < 64 || i == 200 ? 0x1p33 : 1e3;
+                cr_assert_leq(fabs(x - y), 1e-6 * large, "way %d, (%lld,%lld): %g, not %g", way, (long long)i, (long long)j, y, x);
+            }
+        free(packed);
+    }
+    drop(&a), drop(&b), drop(&c), drop(&d);
+}
+
+Test(gemm, sizes_of_packed_matrices_that_overflow_are_told) {
+    for (int parts = 0; parts < 2; parts++)
+        if (!parts || wg_isa_runs(WG_ISA_AMX)) {
+            cr_expect_eq(wg__packed_bytes(WG_F32, INT64_MAX / 2, INT64_MAX / 2, parts), SIZE_MAX);
+            cr_expect_eq(wg__packed_bytes(WG_F32, INT64_MAX / 64, 65, parts), SIZE_MAX);
+            cr_expect_neq(wg__packed_bytes(WG_F32, 1000, 1000, parts), SIZE_MAX);
+        }
+}
+
 /* What parts cannot hold (2^30 and more, infinity, NaN) is multiplied as it is, row by row and block by block; nothing else changes. */
 Test(gemm, large_numbers_leave_other_rows_and_blocks_of_a_product_in_parts_alone) {
     enum { M = 50, N = 150, K = 100 };
@@ -506,6 +575,14 @@ Test(gemm, parts_serve_large_products_of_f32_alone) {
         wg__gemm(&teams[t], &g);
         cr_expect_eq(wg__parts_serve(&teams[t]), t < 2, "team %d", t);
         cr_expect_eq(memcmp(c.block, (t < 2 ? parts : packed).block, sizeof(float) * S * S), 0, "team %d", t);
+    }
+    for (int side = 0; side < 3; side++) { /* of too few rows, columns or terms */
+        const int64_t few = WG_PARTS_SIDE - 1, m = side == 0 ? few : S, n = side == 1 ? few : S, k = side == 2 ? few : S;
+        g = (wg_gemm){WG_F32, m, n, k, {a.block, S, 1}, {b.block, S, 1}, {c.block, S, 1}, 1, 0, WG_ISA_AUTO};
+        wg__gemm(&teams[0], &g);
+        g.c.data = packed.block;
+        wg__gemm_by(WG_ENGINE_PACKED, &teams[0], &g);
+        cr_expect_eq(memcmp(c.block, packed.block, sizeof(float) * (size_t)((m - 1) * S + n)), 0, "side %d", side);
     }
     drop(&a), drop(&b), drop(&c), drop(&parts), drop(&packed);
 }

@@ -174,3 +174,35 @@ Test(parts, few_rows_small_matrices_and_f64_are_multiplied_whole) {
         unrolled_free(&p.single);
     }
 }
+
+/* Two loops that multiply by one matrix, one of so few rows that it wants it whole. */
+Test(parts, a_matrix_can_be_packed_both_ways_in_one_plan) {
+    unrolled_sizes of = sizes;
+    pair p = pair_of("rnn", of, NULL);
+    wg_unroll *few[2] = {0};
+    for (int k = 0; k < 2; k++) { /* the weights are those of the first unroll */
+        unrolled *u = k ? &p.single : &p.exact;
+        wg_named given[UNROLLED_NAMES];
+        for (int i = 0; i < u->n; i++) {
+            given[i] = u->given[i];
+            if (strcmp(given[i].name, "x") == 0)
+                given[i].var = wg_slice(given[i].var, 1, 0, 9);
+            if (strcmp(given[i].name, "h") == 0)
+                given[i].var = wg_slice(given[i].var, 0, 0, 9);
+        }
+        few[k] = wg_unroll_new(u->tape, u->cell, of.input, of.hidden, u->n, given, NULL);
+        cr_assert_not_null(few[k], "%s", wg_tape_message(u->tape));
+        (k ? p.y : p.z)[p.n] = wg_unroll_output(few[k]);
+    }
+    p.n++;
+    right_and_the_same("both", &p);
+    wg_plan *plan = plan_of(&p, (wg_run_options){.threads = 2});
+    char *text = printed_plan(plan);
+    if (wg_isa_runs(WG_ISA_AMX))
+        cr_expect(count(text, " = packed_product ") > count(text, "parts\"  tile") && strstr(text, "transpose\"") && strstr(text, "transpose parts\""), "%s", text);
+    free(text);
+    wg_plan_free(plan);
+    wg_unroll_free(few[0]);
+    wg_unroll_free(few[1]);
+    pair_free(&p);
+}
