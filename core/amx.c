@@ -147,7 +147,8 @@ static __attribute__((noinline)) unsigned split_rows(const wg_matrix *a, int64_t
         const float *row = (const float *)a->data + (i + r) * a->row;
         for (int64_t q = 0; q < k; q += CHUNK) {
             __mmask16 left = i + r < rows ? first(k - q) : 0, right = i + r < rows ? first(k - q - SIDE) : 0;
-            split(_mm512_maskz_loadu_ps(left, row + q), _mm512_maskz_loadu_ps(right, row + q + SIDE), &most[r], out + q / CHUNK * LEFT + r * ROW, REGISTER);
+            split(_mm512_maskz_loadu_ps(left, row + q), _mm512_maskz_loadu_ps(right, row + q + SIDE), &most[r],
+                  out + q / CHUNK * LEFT + r * ROW, REGISTER);
         }
     }
     for (int64_t q = 0; q < k && a->column != 1; q += CHUNK) {
@@ -163,7 +164,8 @@ static __attribute__((noinline)) unsigned split_rows(const wg_matrix *a, int64_t
 }
 
 /* A chunk of a block of B, of `wide` columns, from its row q on. */
-static inline __attribute__((always_inline)) void split_chunk(const wg_matrix *b, int64_t q, int64_t j, int64_t wide, int64_t k, __m512i *most, char *out) {
+static inline __attribute__((always_inline)) void split_chunk(const wg_matrix *b, int64_t q, int64_t j, int64_t wide, int64_t k,
+                                                              __m512i *most, char *out) {
     if (b->column == 1) {
         for (int r = 0; r < SIDE; r++) {
             const float *upper = (const float *)b->data + (q + r) * b->row + j, *lower = upper + SIDE * b->row;
@@ -371,22 +373,25 @@ static inline __attribute__((always_inline)) void put(float *c, __mmask16 mask, 
     _mm512_mask_storeu_ps(c, mask, sum);
 }
 
+/* factor times 16 sums of a row, which are of scaled numbers unless they are `full`. The factor times UNSCALE may be no normal number. */
+static inline __attribute__((always_inline)) __m512 scaled(const target *t, bool full, const float *s) {
+    return _mm512_mul_ps(_mm512_mul_ps(_mm512_load_ps(s), _mm512_set1_ps(full ? 1 : UNSCALE)), _mm512_set1_ps(t->factor));
+}
+
 /* C = before C + factor s, of rows x columns. full: by bits, the rows that are no sums of scaled numbers. */
 static __attribute__((noinline)) void add_sums(const target *t, int64_t rows, int64_t columns, unsigned full, const float *s) {
-    const __m512 factor = _mm512_set1_ps(t->factor); /* apart from UNSCALE: their product may be no normal number */
     float *c = t->c.data;
     if (t->c.column == 1) {
         for (int64_t i = 0; i < rows; i++)
             for (int64_t j = 0; j < columns; j += SIDE)
-                put(c + i * t->c.row + j, first(columns - j),
-                    _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(full >> i & 1 ? 1 : UNSCALE), _mm512_load_ps(s + i * WG_AMX_BLOCK + j)), factor), t->before);
+                put(c + i * t->c.row + j, first(columns - j), scaled(t, full >> i & 1, s + i * WG_AMX_BLOCK + j), t->before);
         return;
     }
     for (int64_t i = 0; i < rows; i += SIDE)
         for (int64_t j = 0; j < columns; j += SIDE) {
             __m512 x[SIDE];
             for (int r = 0; r < SIDE; r++)
-                x[r] = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(full >> (i + r) & 1 ? 1 : UNSCALE), _mm512_load_ps(s + (i + r) * WG_AMX_BLOCK + j)), factor);
+                x[r] = scaled(t, full >> (i + r) & 1, s + (i + r) * WG_AMX_BLOCK + j);
             turn(x);
             for (int r = 0; r < SIDE && j + r < columns; r++)
                 put(c + i + (j + r) * t->c.column, first(rows - i), x[r], t->before);

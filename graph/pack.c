@@ -66,7 +66,8 @@ void wg__packed_call_init(wg_packed_product *p, const wg_call *call) {
     const pack_attr *a = call->attr;
     const wg_array *x = &call->in[0];
     wg__packed_product_init(p, call->team->isa, call->out.dtype, call->out.shape->dim[0], a->n, a->k,
-                            x->stride ? x->stride[0] : a->k, call->out.stride ? call->out.stride[0] : a->n, false, a->parts && wg__parts_serve(call->team));
+                            x->stride ? x->stride[0] : a->k, call->out.stride ? call->out.stride[0] : a->n, false,
+                            a->parts && wg__parts_serve(call->team));
 }
 
 typedef struct multiplying {
