@@ -191,31 +191,31 @@ typedef struct steps {
     blocks blocks;
 } steps;
 
-/* The buffer that a value lies in, as the first that has it; 0: one or another. */
+enum { MOST_WRITERS = 16, MOST_OWNERS = 16 };
+
+/* The buffer that a value lies in, as the first that has it; 0: one or another, or it has had too many owners to look for. */
 static uint32_t buffer_of(const wg_program *p, uint32_t id) {
-    uint32_t base = p->values[id].base;
+    uint32_t base = p->values[id].base, owners = 0;
     if (p->values[base].space == WG_CARRIED)
         return 0;
     base = p->values[base].space == WG_IN_STACK ? p->values[p->values[base].index].base : base;
-    while (p->values[base].over)
+    while (p->values[base].over && owners++ < MOST_OWNERS)
         base = p->values[base].over;
-    return base;
+    return p->values[base].over ? 0 : base;
 }
 
 /* Whether one's memory may be the other's, both being of one shape and row by row. */
 static bool may_share(const wg_program *p, uint32_t a, uint32_t b) {
     const wg_value *v = &p->values[a], *w = &p->values[b];
-    uint32_t at = buffer_of(p, a);
-    if (at && at != buffer_of(p, b))
+    uint32_t at = buffer_of(p, a), with = buffer_of(p, b);
+    if (at && with && at != with)
         return false;
     int64_t row = row_stride(p, a) / size_of(p, a), width = p->list[a].shape->count / p->list[a].shape->dim[0];
-    if (!at || row <= width || row != row_stride(p, b) / size_of(p, b))
+    if (!at || !with || row <= width || row != row_stride(p, b) / size_of(p, b))
         return true;
     int64_t from = v->shift % row, other = w->shift % row; /* columns of what lies side by side */
     return from < 0 || other < 0 || from + width > row || other + width > row || (from < other + width && other < from + width);
 }
-
-enum { MOST_WRITERS = 16 };
 
 /* Whether what `id` reads in memory is still there when `later` runs. */
 static bool outlasts(const maker *m, const steps *q, uint32_t id, uint32_t later) {
@@ -342,6 +342,7 @@ static uint32_t add_region(maker *m, uint32_t from, steps *q) {
         if (!q->into[id - l->loop->from])
             add_step(m, q, id, &g);
     g.count = (uint32_t)l->step_count - g.first;
+    g.instructions = to - from;
     g.flat = g.flat && !g.spreads;
     l->blocks = q->blocks.most > l->blocks ? q->blocks.most : l->blocks;
     l->regions[l->region_count++] = g;

@@ -63,6 +63,7 @@ typedef struct wg_loop_step {
 /* Pointwise instructions that are run block by block. */
 typedef struct wg_loop_region {
     uint32_t first, count; /* of the plan's steps */
+    uint32_t instructions; /* that those make */
     wg_dtype dtype;
     int64_t columns;  /* elements of a row */
     bool flat;        /* rows lie one after the other in every operand: they are walked as one */

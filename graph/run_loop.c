@@ -229,7 +229,7 @@ static void region_share(void *user, int64_t from, int64_t to) {
 static void pointwise(const lane *n, const wg_loop_region *g, int64_t rows) {
     const run *r = n->run;
     const int64_t each = (rows + r->shares - 1) / r->shares;
-    if (r->shares > 1 && rows > 1 && rows * g->columns * g->count >= REGION_SHARE)
+    if (r->shares > 1 && rows > 1 && rows * g->columns * g->instructions >= REGION_SHARE)
         wg__rows(&n->team, rows, each, region_share, &(shared_region){n, g, each});
     else
         run_region(n, n->blocks, g, 0, rows);

@@ -1,5 +1,5 @@
 /* pairs.h: kernels of two or three sums, differences and products of pointwise operands in one, so that what is between them stays in
- * registers. Their bits are those of the ops one after the other: no multiply-add is fused. Includes core only. */
+ * registers. Their bits are those of the ops one after the other, but for the sign of a NaN: no multiply-add is fused. Includes core only. */
 #ifndef WG_PAIRS_H
 #define WG_PAIRS_H
 

@@ -242,3 +242,17 @@ Test(tiles, results_that_one_other_instruction_reads_are_made_in_its_step) {
     all_agree("lstm", &(unrolled_sizes){.steps = 8, .batch = 16, .input = 3, .hidden = 20});
     unrolled_free(&u);
 }
+
+/* What was carried here has one place, which the next is made in before the end of the step: what reads it cannot wait for its reader. */
+Test(tiles, what_reads_a_carried_value_runs_before_the_next_takes_its_place) {
+    static const char *const texts[] = {"cell c\ninput x\nstate h\nparam b[hidden]\nparam W[hidden,input]\np = h*b\n"
+                                        "h' = tanh(W @ x + b) + 0.5*h\ny = h' - p\noutput y\n",
+                                        "cell c\ninput x\nstate h\nparam W[hidden,input]\np = h - 0.25\n"
+                                        "h' = sin(W @ x + h)\ny = p*sin(h')\noutput y\n"};
+    for (int k = 0; k < WG_LEN(texts); k++) {
+        unrolled u = unrolled_new(texts[k], &(unrolled_sizes){.steps = 6, .batch = 5, .input = 3, .hidden = 300});
+        const wg_var y[2] = {wg_unroll_output(u.unroll), wg_unroll_final(u.unroll, "h")};
+        agrees(texts[k], 2, y); /* with no gradients, which would keep every h */
+        unrolled_free(&u);
+    }
+}
