@@ -11,7 +11,7 @@
  * in. */
 enum { TINY = 96, SIDE = 64 };
 
-/* A tile's sides are 256, halved while there are fewer than FEW tiles to hand out: columns first, for a tall tile reuses more of
+/* A tile's sides are 256, halved while there are fewer than FEW tiles to hand out that are worth it: columns first, for a tall tile reuses more of
  * what is copied of B; but rows alone where only A is copied. The last tile of a row or column is smaller. */
 enum { TILE_SIDE = 256, FEW_TILES = 4, MANY_TILES = 8 };
 
@@ -24,7 +24,7 @@ static bool is_amx(wg_isa isa) { return isa == WG_ISA_AUTO || isa >= WG_ISA_AMX;
 
 /* Whether it is made in parts. */
 static bool in_parts(const wg_gemm *g) {
-    return g->dtype == WG_F32 && wg__min(g->m, g->n) >= WG_PARTS_SIDE && g->k >= WG_PARTS_SIDE && is_amx(g->isa) && wg__amx_runs();
+    return g->dtype == WG_F32 && wg__min(g->m, g->n) >= WG_PARTS_SIDE && g->k >= WG_PARTS_DEEP && is_amx(g->isa) && wg__amx_runs();
 }
 
 /* In parts, what is copied of A serves all columns of a tile: it may have more of them, while there are many tiles. */
@@ -40,11 +40,12 @@ static tiling longer(const wg_gemm *g, tiling t) {
 
 static tiling tiling_of(const wg_gemm *g) {
     tiling t = {.rows = TILE_SIDE, .columns = TILE_SIDE};
+    int64_t few = wg__min(FEW_TILES, wg__gemm_work(g) / WG_GEMM_SHARE);
     bool a_alone = g->a.column != 1 && g->b.column == 1 && g->alpha == 1 && !in_parts(g);
     for (int halved = 0;; halved++) {
         t.down = (g->m + t.rows - 1) / t.rows;
         t.across = (g->n + t.columns - 1) / t.columns;
-        if (t.down * t.across >= FEW_TILES || halved == 2)
+        if (t.down * t.across >= few || halved == 2)
             return in_parts(g) && halved == 0 ? longer(g, t) : t;
         if (halved == 0 && !a_alone)
             t.columns /= 2;

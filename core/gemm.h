@@ -48,10 +48,11 @@ int64_t wg__gemm_tiles(const wg_gemm *g);
 void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to);
 
 /* Whether a run of this team may make products of f32 in parts (amx.h): its set allows it, and subnormals need not be kept. And whether the
- * machine does, too: that asks the system to let it. WG_PARTS_SIDE: products of fewer rows or columns or terms are not made so. */
+ * machine does, too: that asks the system to let it. Products of fewer rows or columns than
+ * WG_PARTS_SIDE, or fewer terms than WG_PARTS_DEEP, are not made so: splitting the numbers takes what it gains. */
 bool wg__parts_allowed(const wg_team *team);
 bool wg__parts_serve(const wg_team *team);
-enum { WG_PARTS_SIDE = 64 };
+enum { WG_PARTS_SIDE = 80, WG_PARTS_DEEP = 128 };
 
 /* Multiply-add pairs, as an amount of work; saturates. */
 int64_t wg__gemm_work(const wg_gemm *g);
@@ -74,9 +75,8 @@ void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const w
 void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed, int64_t from, int64_t to);
 enum { WG_PACK_SHARE = 1 << 17 }; /* bytes: less gains nothing from a second thread */
 
-/* C = A B, or C = C + A B where `add`, of a row by two strips of columns. */
-typedef void wg__pair_kernel(int64_t k, int64_t b_row, bool add, const void *a, const void *left, const void *right, void *to_left,
-                             void *to_right);
+/* C = A B, or C = C + A B where `add`, of a row by one whole block. */
+typedef void wg__lone_kernel(int64_t k, bool add, bool turned, const void *a, const void *block, void *c);
 
 /* What the products of one form have in common: made once, read by any threads at once. Owns nothing. */
 typedef struct wg_packed_product {
@@ -85,8 +85,7 @@ typedef struct wg_packed_product {
     int64_t m, n, k, a_row, c_row, blocks;
     void (*whole)(const void *b, const void *a, void *c); /* LIBXSMM's kernel for blocks of full width, or NULL */
     void (*any)(const struct wg_panel *p, const void *a, const void *b, void *c);
-    wg__pair_kernel *pair; /* for one row; NULL for more */
-    int64_t strip;         /* of that, in columns */
+    wg__lone_kernel *lone; /* for whole blocks and a row that has no others, or NULL */
 } wg_packed_product;
 
 /* C = A B, or C = C + A B if `add`: A is m x k and C m x n, their rows a_row and c_row elements apart and columns adjacent; m
@@ -94,6 +93,10 @@ typedef struct wg_packed_product {
  * where wg__parts_serve. */
 void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
                              int64_t c_row, bool add, bool parts);
+
+/* For a row that has no others, in any call: its sums may be made in several chains, quicker than those of a row among others, and with
+ * other bits. m: 1. */
+void wg__packed_product_alone(wg_packed_product *p, wg_isa most);
 
 /* The product, or its columns of blocks [from, to), on this thread alone. turned: the last blocks first; by turns, a matrix that is read
  * again and again begins with what is still in the cache. C lies apart from A. The bits of a row of C depend on

@@ -75,13 +75,13 @@ int64_t wg__packed_blocks(wg_dtype dtype, int64_t n) {
     return n / width + (n % width != 0);
 }
 
-/* The columns of block j, and the elements from one of its rows to the next. */
+/* The columns of block j. */
 static int64_t columns_of(wg_dtype dtype, int64_t n, int64_t block) {
     int64_t width = wg__packed_width(dtype);
     return wg__min(width, n - block * width);
 }
 
-static int64_t row_of(wg_dtype dtype, int64_t columns) {
+int64_t wg__packed_row(wg_dtype dtype, int64_t columns) {
     int64_t line = WG_LINE_BYTES / (int64_t)wg_dtype_size(dtype);
     return (columns + line - 1) / line * line;
 }
@@ -91,7 +91,7 @@ _Static_assert((int)WG_AMX_BLOCK * 4 == (int)WG_BLOCK_BYTES, "parts have the sam
 size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n, bool parts) {
     if (parts)
         return wg__amx_bytes(k, n);
-    size_t row = wg__size((size_t)row_of(dtype, n), wg_dtype_size(dtype), 0);
+    size_t row = wg__size((size_t)wg__packed_row(dtype, n), wg_dtype_size(dtype), 0);
     return wg__size(row, (size_t)k, 0);
 }
 
@@ -102,7 +102,7 @@ void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, b
     }
     int64_t size = (int64_t)wg_dtype_size(dtype), width = wg__packed_width(dtype);
     for (int64_t j = from; j < to; j++) {
-        int64_t columns = columns_of(dtype, n, j), row = row_of(dtype, columns);
+        int64_t columns = columns_of(dtype, n, j), row = wg__packed_row(dtype, columns);
         wg_matrix part = wg__corner(dtype, b, 0, j * width);
         wg__panel_copy(dtype, &part, k, columns, row, row, (char *)packed + j * width * k * size);
     }
@@ -133,7 +133,7 @@ void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const w
 
 static wg_panel panel_of(const wg_packed_product *p, int64_t columns) {
     return (wg_panel){.m = p->m, .columns = columns, .k = p->k, .a_row = p->a_row, .a_column = 1,
-                      .b_row = row_of(p->dtype, columns), .c_row = p->c_row, .add = p->add};
+                      .b_row = wg__packed_row(p->dtype, columns), .c_row = p->c_row, .add = p->add};
 }
 
 void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
@@ -142,38 +142,25 @@ void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, 
                              .blocks = wg__packed_blocks(dtype, n), .any = wg__panel_kernel_of(dtype, most)};
     if (parts)
         return;
-    const wg__panel_kernels *kernels = wg__panel_kernels_of(most);
     /* With one row, LIBXSMM gains nothing; but its sums are fused where a compiler without the sets fuses none. */
     if (n >= wg__packed_width(dtype) && (m > 1 || WG__ISAS == 1)) {
         wg_panel whole = panel_of(p, wg__packed_width(dtype));
         p->whole = wg__xsmm_kernel_of(dtype, most, &whole);
     }
-    if (m == 1 && !p->whole)
-        p->pair = kernels->pair[dtype == WG_F64], p->strip = kernels->strip / (int64_t)wg_dtype_size(dtype);
 }
 
-/* Where strip s of the whole blocks begins in B, in elements. */
-static int64_t strip_at(const wg_packed_product *p, int64_t s) {
-    int64_t width = wg__packed_width(p->dtype), column = s * p->strip, block = column / width;
-    return block * width * p->k + column - block * width;
+void wg__packed_product_alone(wg_packed_product *p, wg_isa most) {
+    if (!p->whole)
+        p->lone = wg__panel_kernels_of(most)->lone[p->dtype == WG_F64];
 }
 
-/* One row by whole blocks [from, to), two strips at a time. */
-static void multiply_row(const wg_packed_product *p, const void *a, const char *packed, char *c, int64_t from, int64_t to, bool turned) {
-    int64_t size = (int64_t)wg_dtype_size(p->dtype), width = wg__packed_width(p->dtype), each = width / p->strip;
-    int64_t pairs = (to - from) * each / 2;
-    for (int64_t n = 0; n < pairs; n++) {
-        int64_t s = from * each + 2 * (turned ? pairs - 1 - n : n);
-        p->pair(p->k, width, p->add, a, packed + strip_at(p, s) * size, packed + strip_at(p, s + 1) * size, c + s * p->strip * size,
-                c + (s + 1) * p->strip * size);
-    }
-}
-
-static void multiply_block(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t j) {
-    int64_t size = (int64_t)wg_dtype_size(p->dtype), width = wg__packed_width(p->dtype), columns = columns_of(p->dtype, p->n, j);
-    const void *block = (const char *)packed + j * width * p->k * size;
-    void *out = (char *)c + j * width * size;
-    if (columns == width && p->whole) {
+static void multiply_block(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t j, bool turned) {
+    int64_t width = WG_BLOCK_BYTES / (p->dtype == WG_F32 ? 4 : 8), columns = wg__min(width, p->n - j * width);
+    const void *block = (const char *)packed + j * WG_BLOCK_BYTES * p->k;
+    void *out = (char *)c + j * WG_BLOCK_BYTES;
+    if (columns == width && p->lone) {
+        p->lone(p->k, p->add, turned, a, block, out);
+    } else if (columns == width && p->whole) {
         p->whole(block, a, out);
     } else {
         wg_panel panel = panel_of(p, columns);
@@ -186,14 +173,8 @@ static void multiply_blocks(const wg_packed_product *p, const void *a, const voi
         wg__amx_multiply(&(wg_amx_product){p->m, p->n, p->k, p->a_row, p->c_row, p->add}, a, packed, c, from, to, turned);
         return;
     }
-    int64_t full = wg__min(to, p->n / wg__packed_width(p->dtype));
-    if (p->pair && full > from) {
-        full -= (full - from) * (wg__packed_width(p->dtype) / p->strip) % 2; /* an odd strip is a block's */
-        multiply_row(p, a, packed, c, from, full, turned);
-        from = full;
-    }
     for (int64_t n = 0; n < to - from; n++)
-        multiply_block(p, a, packed, c, turned ? to - 1 - n : from + n);
+        multiply_block(p, a, packed, c, turned ? to - 1 - n : from + n, turned);
 }
 
 void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to) {

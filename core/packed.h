@@ -3,7 +3,7 @@
  *
  * Every kernel adds an element's terms in one chain, from the first to the last of k, starting from 0 or from C. So the bits of
  * an element of C depend on its row of A and its column of B alone: not on the other rows and columns in the call, nor on
- * where k is cut; and all kernels that fuse multiply-adds agree. */
+ * where k is cut; and all kernels that fuse multiply-adds agree. But `lone`: a row that has no others. */
 #ifndef WG_PACKED_H
 #define WG_PACKED_H
 
@@ -35,17 +35,19 @@ typedef struct wg_panel {
 } wg_panel;
 typedef void wg__panel_kernel(const wg_panel *p, const void *a, const void *b, void *c);
 
-/* One set's kernels, for f32 and f64. pair: one row of A, its elements adjacent, by two strips of B of `strip` bytes of columns. */
+/* One set's kernels, for f32 and f64. */
 typedef struct wg__panel_kernels {
     wg__panel_kernel *multiply[2];
-    wg__pair_kernel *pair[2];
-    int64_t strip;
+    wg__lone_kernel *lone[2];
 } wg__panel_kernels;
 #define WG__PANEL_TABLE(name, needs) extern const wg__panel_kernels wg__panel_kernels_##name;
 WG__ISA_MAP(WG__PANEL_TABLE)
 #undef WG__PANEL_TABLE
 const wg__panel_kernels *wg__panel_kernels_of(wg_isa most);
 wg__panel_kernel *wg__panel_kernel_of(wg_dtype dtype, wg_isa most);
+
+/* The elements from one row of a block of so many columns to the next: whole lines. */
+int64_t wg__packed_row(wg_dtype dtype, int64_t columns);
 
 /* out[i*width + j] = x(i,j), for i < rows and j < columns; then zeros up to out[i*width + filled]. */
 void wg__panel_copy(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64_t columns, int64_t filled, int64_t width,

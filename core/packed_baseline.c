@@ -12,4 +12,4 @@
 #include "packed_kernel.h"
 
 const wg__panel_kernels wg__panel_kernels_baseline = {{multiply_baseline_float, multiply_baseline_double},
-    {pair_baseline_float, pair_baseline_double}, 32};
+    {lone_baseline_float, lone_baseline_double}};

@@ -39,7 +39,7 @@ static void begin(const wg_gemm *g) {
 /* A piece of A as kernels read it: its rows as they are, or a copy in the order that it has. */
 static wg_matrix panel_of_a(const wg_gemm *g, int64_t q, int64_t k, char *copy) {
     wg_matrix a = wg__corner(g->dtype, &g->a, 0, q);
-    if (a.column == 1)
+    if (a.column == 1 || (a.row == 1 && a.column == g->m))
         return a;
     if (a.row == 1) {
         wg__panel_copy(g->dtype, &(wg_matrix){a.data, a.column, 1}, k, g->m, g->m, g->m, copy);
@@ -55,6 +55,7 @@ static wg_matrix panel_of_b(const wg_gemm *g, int64_t q, int64_t j, int64_t k, i
     wg_matrix b = wg__corner(g->dtype, &g->b, q, j);
     if (b.column == 1 && g->alpha == 1 && columns == width)
         return b;
+    width = wg__packed_row(g->dtype, columns);
     wg__panel_copy(g->dtype, &b, k, columns, width, width, copy);
     if (g->alpha != 1)
         scale(g->dtype, k * width, g->alpha, copy);

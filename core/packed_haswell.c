@@ -16,5 +16,5 @@
 #include "packed_kernel.h"
 
 const wg__panel_kernels wg__panel_kernels_haswell = {{multiply_haswell_float, multiply_haswell_double},
-    {pair_haswell_float, pair_haswell_double}, 64};
+    {lone_haswell_float, lone_haswell_double}};
 #endif

@@ -100,59 +100,76 @@ static __attribute__((noinline)) void NAME(whole)(const wg_panel *p, const ELEME
     STRIP(ACROSS, false)
 }
 
-/* The last columns, fewer than a strip. */
+/* The last columns, fewer than a strip; whole vectors of them, or not. */
+#define EDGE(partly)                                                                                                           \
+    switch ((columns + LANES - 1) / LANES) {                                                                                   \
+    case 1: STRIP(1, partly) break;                                                                                            \
+    case 2: STRIP(2, partly) break;                                                                                            \
+    case 3: STRIP(VECTOR == 64 ? 3 : 2, partly) break;                                                                         \
+    default: STRIP(ACROSS, partly) break;                                                                                      \
+    }
+
+static __attribute__((noinline)) void NAME(vectors)(const wg_panel *p, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
+    const int64_t a_column = p->a_column;
+    EDGE(false)
+}
+
 static __attribute__((noinline)) void NAME(edge)(const wg_panel *p, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
     const int64_t a_column = p->a_column;
-    switch ((columns + LANES - 1) / LANES) {
-    case 1:
-        STRIP(1, true)
-        break;
-    case 2:
-        STRIP(2, true)
-        break;
-#if VECTOR == 64
-    case 3:
-        STRIP(3, true)
-        break;
-    case 4:
-        STRIP(4, true)
-        break;
-#endif
-    }
+    EDGE(true)
 }
 
 static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void *c) {
     int64_t j = 0;
     for (; j + ACROSS * LANES <= p->columns; j += ACROSS * LANES)
         NAME(whole)(p, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
-    if (j < p->columns)
+    if (j == p->columns)
+        return;
+    if ((p->columns - j) % LANES == 0)
+        NAME(vectors)(p, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
+    else
         NAME(edge)(p, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
 }
 
-/* One row of A by two strips of B: as many chains of sums as keep the multipliers busy, which one strip has not. */
-static void NAME(pair)(int64_t k, int64_t b_row, bool add, const void *row, const void *left, const void *right, void *to_left, void *to_right) {
-    const ELEMENT *a = row, *b[2] = {left, right};
-    ELEMENT *c[2] = {to_left, to_right};
-    NAME(vector) sum[2][ACROSS];
-    for (int h = 0; h < 2; h++)
-#pragma GCC unroll 4
-        for (int j = 0; j < ACROSS; j++)
-            sum[h][j] = add ? *(const NAME(loose) *)(c[h] + j * LANES) : (NAME(vector)){0};
-    for (int64_t q = 0; q < k; q++) {
-        NAME(vector) x = a[q] - (NAME(vector)){0};
+/* The only row by a whole block. k goes in pieces, each with sums of its own, so that the bits are the same from either end; a piece in
+ * two chains of sums, which keep the multipliers busy where one does not. */
+static void NAME(lone)(int64_t k, bool add, bool turned, const void *row, const void *block, void *to) {
+    enum { WIDTH = WG_BLOCK_BYTES / sizeof(ELEMENT), PIECES = 16, PIECE = 64 };
+    _Alignas(64) ELEMENT sums[PIECES][WIDTH];
+    const int64_t pieces = wg__max(1, wg__min(PIECES, k / PIECE));
+    for (int64_t n = 0; n < pieces; n++) {
+        const int64_t piece = turned ? pieces - 1 - n : n, first = k * piece / pieces, rows = k * (piece + 1) / pieces - first, half = rows / 2;
+        const ELEMENT *a = (const ELEMENT *)row + first;
+        for (int64_t j = 0; j < WIDTH; j += 4 * LANES) {
+            const ELEMENT *b = (const ELEMENT *)block + first * WIDTH + j;
+            NAME(vector) sum[2][4] = {0};
+            for (int64_t q = 0; q < half; q++)
 #pragma GCC unroll 2
-        for (int h = 0; h < 2; h++)
+                for (int64_t h = 0; h < 2; h++) {
+                    NAME(vector) x = a[q + h * half] - (NAME(vector)){0};
 #pragma GCC unroll 4
-            for (int j = 0; j < ACROSS; j++)
-                sum[h][j] += x * *(const NAME(loose) *)(b[h] + q * b_row + j * LANES);
+                    for (int u = 0; u < 4; u++)
+                        sum[h][u] += x * *(const NAME(vector) *)(b + (q + h * half) * WIDTH + u * LANES);
+                }
+            for (int64_t q = 2 * half; q < rows; q++)
+#pragma GCC unroll 4
+                for (int u = 0; u < 4; u++)
+                    sum[1][u] += (a[q] - (NAME(vector)){0}) * *(const NAME(vector) *)(b + q * WIDTH + u * LANES);
+#pragma GCC unroll 4
+            for (int u = 0; u < 4; u++)
+                *(NAME(vector) *)(sums[piece] + j + u * LANES) = sum[0][u] + sum[1][u];
+        }
     }
-    for (int h = 0; h < 2; h++)
-#pragma GCC unroll 4
-        for (int j = 0; j < ACROSS; j++)
-            *(NAME(loose) *)(c[h] + j * LANES) = sum[h][j];
+    for (int64_t j = 0; j < WIDTH; j += LANES) {
+        NAME(loose) *c = (NAME(loose) *)((ELEMENT *)to + j);
+        NAME(vector) sum = add ? *c : (NAME(vector)){0};
+        for (int64_t piece = 0; piece < pieces; piece++)
+            sum += *(const NAME(vector) *)(sums[piece] + j);
+        *c = sum;
+    }
 }
 
-#undef TERM
+#undef EDGE
 #undef STRIP
 #undef ACROSS
 #undef ROWS

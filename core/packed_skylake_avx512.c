@@ -16,5 +16,5 @@
 #include "packed_kernel.h"
 
 const wg__panel_kernels wg__panel_kernels_skylake_avx512 = {{multiply_skylake_avx512_float, multiply_skylake_avx512_double},
-    {pair_skylake_avx512_float, pair_skylake_avx512_double}, 256};
+    {lone_skylake_avx512_float, lone_skylake_avx512_double}};
 #endif

@@ -29,10 +29,10 @@ typedef struct wg_stacked_attr {
 extern const wg_op wg__op_stacked, wg__op_last;
 
 /* In a loop: the first operand times the second, which is packed (pack.c); and the product of a call of it, as its kernel
- * would make it at each call. */
+ * would make it at each call. alone: of a loop of one row in all. */
 extern const wg_op wg__op_packed_product;
 struct wg_packed_product;
-void wg__packed_call_init(struct wg_packed_product *product, const wg_call *call);
+void wg__packed_call_init(struct wg_packed_product *product, const wg_call *call, bool alone);
 
 static inline bool wg__is_edge(const wg_instruction *i) { return i->op == &wg__op_stacked || i->op == &wg__op_last; }
 /* In a loop, one of its operands, by iteration. */

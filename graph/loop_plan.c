@@ -154,22 +154,23 @@ static wg_loop_reference reference_to(maker *m, blocks *b, uint32_t id, const ui
     const wg_program *p = m->program;
     const wg_loop *loop = m->plan->loop;
     if (id >= loop->from && id < loop->to && p->values[id].local)
-        return (wg_loop_reference){.block = block_of[id - loop->from]};
-    wg_loop_reference r = {.is_slot = true, .slot = slot_for(m, id, true)};
+        return (wg_loop_reference){.in_block = true, .block = block_of[id - loop->from]};
+    wg_loop_reference r = {.slot = slot_for(m, id, true)};
     if (m->failed)
         return r;
-    r.spread = wg__column_stride(p, id) == 0 && g->columns > 1;
+    r.row = m->plan->slots[r.slot].row;
+    r.in_block = r.spread = wg__column_stride(p, id) == 0 && g->columns > 1;
     if (r.spread)
         r.block = spread_block(m, b, r.slot, g);
     else
-        g->flat = g->flat && m->plan->slots[r.slot].row == g->columns * size_of(p, id);
+        g->flat = g->flat && r.row == g->columns * size_of(p, id);
     return r;
 }
 
 /* Whether a region's operand comes from far away, and no step before this one has asked for it. */
 static bool is_far(const wg_loop_plan *l, const wg_loop_region *g, const wg_loop_reference *r) {
     const wg_loop_slot *t = &l->slots[r->slot];
-    if (!r->is_slot || r->spread || t->kind != WG_SLOT_OUTSIDE || t->row == 0 || llabs(t->step) < FAR / l->loop->times)
+    if (r->in_block || t->kind != WG_SLOT_OUTSIDE || t->row == 0 || llabs(t->step) < FAR / l->loop->times)
         return false;
     for (const wg_loop_step *s = l->steps + g->first; s < l->steps + l->step_count; s++)
         for (uint32_t k = 0; k <= WG_STEP_OPERANDS; k++)
@@ -313,7 +314,7 @@ static void add_step(maker *m, steps *q, uint32_t id, wg_loop_region *g) {
         bool once = true;
         for (uint32_t j = 0; j < k; j++)
             once = once && operand[j] != operand[k];
-        if (!s->in[k].is_slot && q->ends[operand[k] - first] == id && once)
+        if (s->in[k].in_block && !s->in[k].spread && q->ends[operand[k] - first] == id && once)
             b->free[b->free_count++] = s->in[k].block;
     }
     if (p->values[id].local)
@@ -401,6 +402,25 @@ static bool make_room(maker *m) {
     return l->regions && l->steps && l->spreads && l->kernels && l->operands && l->results;
 }
 
+static wg_move move_of(const wg_loop_slot *s) {
+    if (s->kind == WG_SLOT_CARRIED)
+        return WG_MOVE_CARRIED;
+    if (s->kind == WG_SLOT_ENDING)
+        return WG_MOVE_ENDING;
+    return s->twice ? WG_MOVE_TWICE : s->step ? WG_MOVE_STEP : WG_MOVES;
+}
+
+static void sort_moves(maker *m) {
+    wg_loop_plan *l = m->plan;
+    int64_t count = 0;
+    l->moved = wg__take(m->program->memory, wg__size((size_t)l->slot_count, sizeof *l->moved, 1));
+    m->failed = !l->moved;
+    for (wg_move how = 0; how < WG_MOVES && l->moved; l->moved_until[how++] = count)
+        for (uint32_t s = 0; s < l->slot_count; s++)
+            if (move_of(&l->slots[s]) == how)
+                l->moved[count++] = s;
+}
+
 wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *memo) {
     wg_loop_plan *l = wg__take0(p->memory, sizeof *l);
     maker m = {.program = p, .plan = l, .slot_of = memo};
@@ -413,6 +433,8 @@ wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *me
         add_kernels(&m);
     if (!m.failed)
         add_results(&m);
+    if (!m.failed)
+        sort_moves(&m);
     for (int64_t s = 0; s < l->slot_count; s++)
         memo[l->slots[s].memo] = 0;
     if (!m.failed)
@@ -425,6 +447,7 @@ void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
     if (!l)
         return;
     wg__give(memory, l->slots);
+    wg__give(memory, l->moved);
     wg__give(memory, l->kernels);
     wg__give(memory, l->operands);
     wg__give(memory, l->results);

@@ -15,6 +15,9 @@ typedef enum wg_slot_kind {
     WG_SLOT_ENDING   /* where slot `next` is; in iteration `when`, where slot `first` is */
 } wg_slot_kind;
 
+/* How a slot's address changes. */
+typedef enum wg_move { WG_MOVE_STEP, WG_MOVE_TWICE, WG_MOVE_CARRIED, WG_MOVE_ENDING, WG_MOVES } wg_move;
+
 typedef struct wg_loop_slot {
     wg_slot_kind kind;
     uint32_t value;      /* WG_SLOT_OUTSIDE: its address is that of this value */
@@ -40,9 +43,10 @@ typedef struct wg_loop_kernel {
 
 /* What an instruction of a region reads or writes for a block: a block of the lane's, or a slot, a row and a column further on. */
 typedef struct wg_loop_reference {
-    bool is_slot;
-    bool spread; /* a slot's one element of the row, repeated in a block of the lane's: `block` */
+    bool in_block;
+    bool spread; /* in a block, where a slot's one element of the row is repeated */
     uint32_t slot, block;
+    int64_t row; /* the slot's */
 } wg_loop_reference;
 
 /* A slot's one element of the row and the block that it is repeated in. */
@@ -86,6 +90,8 @@ struct wg_loop_plan {
     const wg_loop *loop;
     wg_loop_slot *slots;
     int64_t slot_count;
+    uint32_t *moved; /* slots whose addresses change from one iteration to the next, by how */
+    int64_t moved_until[WG_MOVES];
     wg_loop_kernel *kernels;
     int64_t kernel_count;
     wg_loop_operand *operands;

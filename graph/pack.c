@@ -12,9 +12,9 @@
 /* Rows times iterations from which packing gains. */
 enum { FEW_ROWS = 24 };
 
-/* From how many rows of a loop products are made in parts: of fewer, moving the matrix takes longest, and in
- * parts there is half as much again to move. */
-enum { PARTS_ROWS = 16 };
+/* From how many rows of a loop, and which matrices, products are made in parts: of fewer rows, moving the matrix takes longest,
+ * and in parts there is half as much again to move. */
+enum { PARTS_ROWS = 16, PARTS_SIDE = 64 };
 
 typedef struct pack_attr {
     int64_t k, n;
@@ -62,12 +62,14 @@ static wg_status product_shape(wg_infer *q) {
     return wg__shape_set(&q->out, 2, (const int64_t[]){q->in[0]->dim[0], a->n});
 }
 
-void wg__packed_call_init(wg_packed_product *p, const wg_call *call) {
+void wg__packed_call_init(wg_packed_product *p, const wg_call *call, bool alone) {
     const pack_attr *a = call->attr;
     const wg_array *x = &call->in[0];
     wg__packed_product_init(p, call->team->isa, call->out.dtype, call->out.shape->dim[0], a->n, a->k,
                             x->stride ? x->stride[0] : a->k, call->out.stride ? call->out.stride[0] : a->n, false,
                             a->parts && wg__parts_serve(call->team));
+    if (alone)
+        wg__packed_product_alone(p, call->team->isa);
 }
 
 typedef struct multiplying {
@@ -85,7 +87,7 @@ static wg_status product_run(wg_call *call) {
     wg_packed_product p;
     if (call->out.shape->count == 0)
         return WG_OK;
-    wg__packed_call_init(&p, call);
+    wg__packed_call_init(&p, call, call->out.shape->dim[0] == 1);
     if (call->team->threads > 1 && wg__gemm_work(&(wg_gemm){.m = p.m, .n = p.n, .k = p.k}) >= WG_GEMM_SHARE) {
         wg__rows(call->team, p.blocks, 1, multiply_some, &(multiplying){&p, call});
         return WG_OK;
@@ -150,7 +152,7 @@ static pack_attr attr_of(const packer *m, uint32_t id) {
     const wg_instruction *i = &m->p->list[id];
     const int64_t rows = i->shape->dim[0], n = i->shape->dim[1], k = m->p->list[i->in[0]].shape->dim[1];
     return (pack_attr){k, n, ((const wg_matmul_attr *)i->attr)->b,
-                       m->p->parts && i->dtype == WG_F32 && rows >= PARTS_ROWS && wg__min(k, n) >= WG_PARTS_SIDE && wg__amx_runs()};
+                       m->p->parts && i->dtype == WG_F32 && rows >= PARTS_ROWS && wg__min(k, n) >= PARTS_SIDE && wg__amx_runs()};
 }
 
 static uint32_t packed_of(packer *m, uint32_t id) {

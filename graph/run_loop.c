@@ -101,20 +101,20 @@ static void first_iteration(lane *n, int64_t row) {
 
 static void next_iteration(lane *n, int64_t t) {
     const wg_loop_plan *l = n->run->plan;
-    char **before = n->start; /* what carried slots become: they have no start */
-    for (int64_t s = 0; s < l->slot_count; s++)
-        if (l->slots[s].kind == WG_SLOT_CARRIED)
-            before[s] = n->at[l->slots[s].next] + l->slots[s].shift;
-    for (int64_t s = 0; s < l->slot_count; s++) {
-        const wg_loop_slot *o = &l->slots[s];
-        if (o->kind == WG_SLOT_CARRIED)
-            n->at[s] = before[s];
-        else if (o->kind == WG_SLOT_ENDING) /* after those that it chooses from */
-            n->at[s] = n->at[t == o->when ? o->first : o->next] + o->shift;
-        else if (o->twice)
-            n->at[s] = n->start[s] + (t & 1) * o->twice;
-        else
-            n->at[s] += o->step;
+    const uint32_t *s = l->moved, *end = s + l->moved_until[WG_MOVE_STEP], *twice = s + l->moved_until[WG_MOVE_TWICE],
+                   *carried = s + l->moved_until[WG_MOVE_CARRIED], *ending = s + l->moved_until[WG_MOVE_ENDING];
+    char **at = n->at, **before = n->start; /* what carried slots become: they have no start */
+    for (const uint32_t *c = twice; c < carried; c++)
+        before[*c] = at[l->slots[*c].next] + l->slots[*c].shift;
+    for (; s < end; s++)
+        at[*s] += l->slots[*s].step;
+    for (; s < twice; s++)
+        at[*s] = n->start[*s] + (t & 1) * l->slots[*s].twice;
+    for (; s < carried; s++)
+        at[*s] = before[*s];
+    for (; s < ending; s++) { /* after those that they choose from */
+        const wg_loop_slot *o = &l->slots[*s];
+        at[*s] = at[t == o->when ? o->first : o->next] + o->shift;
     }
 }
 
@@ -148,8 +148,8 @@ static void spread_row(const lane *n, char *blocks, const wg_loop_region *g, int
             spread(block_at(blocks, r->block), n->at[r->slot] + row * l->slots[r->slot].row, size, wg__min(WG_REGION_BLOCK, g->columns));
 }
 
-static inline char *found(const lane *n, char *blocks, const wg_loop_reference *r, const wg_loop_slot *slots, int64_t row, int64_t byte) {
-    return r->is_slot && !r->spread ? n->at[r->slot] + row * slots[r->slot].row + byte : block_at(blocks, r->block);
+static inline char *found(char *const *at, char *blocks, const wg_loop_reference *r, int64_t row, int64_t byte) {
+    return r->in_block ? block_at(blocks, r->block) : at[r->slot] + row * r->row + byte;
 }
 
 /* Asks memory for what a step will read and write in the next block: further on in the row, in the next row, or in the next iteration. */
@@ -170,7 +170,8 @@ static void ask_ahead(const lane *n, const wg_loop_step *s, int64_t first, int64
 /* Rows [first, end) of the tile, in these blocks. */
 static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int64_t first, int64_t end) {
     const wg_loop_plan *l = n->run->plan;
-    const wg_loop_slot *slots = l->slots;
+    char *const *at = n->at;
+    wg__map *const *maps = n->maps;
     const size_t size = wg_dtype_size(g->dtype);
     int64_t start = g->flat ? first * g->columns : 0, columns = g->flat ? end * g->columns : g->columns;
     int64_t rows = g->flat ? 1 : end;
@@ -184,8 +185,8 @@ static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int
                 if (s->ahead)
                     ask_ahead(n, s, first, row, byte, count * (int64_t)size, from + WG_REGION_BLOCK < columns, row + 1 == rows);
                 for (uint32_t k = 0; k < s->n; k++)
-                    in[k] = found(n, blocks, &s->in[k], slots, row, byte);
-                n->maps[s->map](count, in, found(n, blocks, &s->out, slots, row, byte));
+                    in[k] = found(at, blocks, &s->in[k], row, byte);
+                maps[s->map](count, in, found(at, blocks, &s->out, row, byte));
             }
         }
     }
@@ -268,7 +269,7 @@ static void prepare_products(lane *n) {
             const wg_instruction *i = &l->program->list[of->id];
             wg_array in = array_of(n, &l->operands[of->in], i->in[0], size);
             wg_call call = {.op = i->op, .attr = i->attr, .in = &in, .out = array_of(n, &l->operands[of->out], of->id, size), .team = &n->team};
-            wg__packed_call_init(&n->products[of->product - 1 + (uint32_t)size], &call);
+            wg__packed_call_init(&n->products[of->product - 1 + (uint32_t)size], &call, l->loop->rows == 1);
         }
 }
 

@@ -251,8 +251,8 @@ static void *pack_as(bool parts, wg_dtype dtype, int64_t k, int64_t n, const wg_
 
 static void *pack(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) { return pack_as(false, dtype, k, n, b, threads); }
 
-/* As `worst`, of a packed product; C holds NaN where it is only written. */
-static double packed_worst(wg_isa isa, bool parts, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int lb, bool add) {
+/* As `worst`, of a packed product; C holds NaN where it is only written. alone: of a row that has no others. */
+static double packed_worst(wg_isa isa, bool parts, bool alone, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int lb, bool add) {
     filled a = fill(dtype, m, k, 1, 1), b = fill(dtype, k, n, lb, 2), c = fill(dtype, m, n, 1, 3);
     void *packed = pack_as(parts, dtype, k, n, &b.matrix, 1);
     wg_packed_product p;
@@ -261,6 +261,8 @@ static double packed_worst(wg_isa isa, bool parts, wg_dtype dtype, int64_t m, in
         for (int64_t j = 0; j < n; j++)
             put(dtype, c.block, i * c.matrix.row + j, NAN);
     wg__packed_product_init(&p, isa, dtype, m, n, k, a.matrix.row, c.matrix.row, add, parts);
+    if (alone)
+        wg__packed_product_alone(&p, isa);
     wg__packed_multiply(&p, a.block, packed, c.block, false);
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++) {
@@ -290,10 +292,36 @@ Test(gemm, packed_products_agree_with_exact_sums_at_every_size) {
             for (int i = 0; i < WG_LEN(rows); i++)
                 for (int s = 0; s < WG_LEN(odd) * WG_LEN(odd); s++) {
                     int64_t n = odd[s % WG_LEN(odd)], k = odd[s / WG_LEN(odd)];
-                    double error = packed_worst(sets[set], false, dtype, rows[i], n, k, (i + s) % 4, s % 2);
+                    double error = packed_worst(sets[set], false, false, dtype, rows[i], n, k, (i + s) % 4, s % 2);
                     cr_assert_leq(error, 1, "set %d, %s, %lldx%lldx%lld: %g times the bound", set, wg_dtype_name(dtype),
                                   (long long)rows[i], (long long)n, (long long)k, error);
                 }
+}
+
+Test(gemm, a_row_that_has_no_others_agrees_with_exact_sums_from_either_end) {
+    const int64_t terms[] = {0, 1, 2, 63, 64, 127, 128, 129, 1000, 1024, 1100}, columns[] = {1, 32, 64, 65, 200};
+    for (int s = 0; s < WG_LEN(sets) * WG_LEN(terms) * WG_LEN(columns) * 4; s++) {
+        const wg_isa set = sets[s / 4 % WG_LEN(sets)];
+        const wg_dtype dtype = s % 2 ? WG_F64 : WG_F32;
+        const bool add = s / 2 % 2;
+        const int64_t k = terms[s / 4 / WG_LEN(sets) % WG_LEN(terms)], n = columns[s / 4 / WG_LEN(sets) / WG_LEN(terms)];
+        double error = packed_worst(set, false, true, dtype, 1, n, k, s % 4, add);
+        cr_assert_leq(error, 1, "%s, %lldx%lld: %g times the bound", wg_dtype_name(dtype), (long long)k, (long long)n, error);
+        filled a = fill(dtype, 1, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, 1, n, 0, 3), d = fill(dtype, 1, n, 0, 3), e = fill(dtype, 1, n, 0, 3);
+        void *packed = pack(dtype, k, n, &b.matrix, 1);
+        wg_packed_product p;
+        wg__packed_product_init(&p, set, dtype, 1, n, k, k, n, add, false);
+        wg__packed_product_alone(&p, set);
+        wg__packed_multiply(&p, a.block, packed, c.block, false);
+        wg__packed_multiply(&p, a.block, packed, d.block, true);
+        for (int64_t j = p.blocks - 1; j >= 0; j--)
+            wg__packed_multiply_blocks(&p, a.block, packed, e.block, j, j + 1);
+        const size_t bytes = (size_t)n * wg_dtype_size(dtype);
+        cr_assert(memcmp(c.block, d.block, bytes) == 0, "%s, %lldx%lld turned", wg_dtype_name(dtype), (long long)k, (long long)n);
+        cr_assert(memcmp(c.block, e.block, bytes) == 0, "%s, %lldx%lld by blocks", wg_dtype_name(dtype), (long long)k, (long long)n);
+        free(packed);
+        drop(&a), drop(&b), drop(&c), drop(&d), drop(&e);
+    }
 }
 
 Test(gemm, bits_of_a_row_do_not_depend_on_the_rows_in_the_call) {
@@ -386,7 +414,7 @@ Test(gemm, products_in_parts_agree_with_exact_sums_at_every_size) {
     for (int i = 0; i < WG_LEN(rows); i++)
         for (int s = 0; s < WG_LEN(odd) * WG_LEN(odd); s++) {
             int64_t n = odd[s % WG_LEN(odd)], k = odd[s / WG_LEN(odd)];
-            double error = packed_worst(WG_ISA_AUTO, true, WG_F32, rows[i], n, k, (i + s) % 4, s % 2);
+            double error = packed_worst(WG_ISA_AUTO, true, false, WG_F32, rows[i], n, k, (i + s) % 4, s % 2);
             cr_assert_leq(error, 1, "packed %lldx%lldx%lld: %g times the bound", (long long)rows[i], (long long)n, (long long)k, error);
             error = worst(WG_ENGINE_AMX, WG_F32, rows[i], n, k, s % 5, (i + s) % 5, i % 2, 0.5, s % 3 - 1, 1 + s % 2);
             cr_assert_leq(error, 1, "whole %lldx%lldx%lld: %g times the bound", (long long)rows[i], (long long)n, (long long)k, error);
@@ -577,7 +605,7 @@ Test(gemm, parts_serve_large_products_of_f32_alone) {
         cr_expect_eq(memcmp(c.block, (t < 2 ? parts : packed).block, sizeof(float) * S * S), 0, "team %d", t);
     }
     for (int side = 0; side < 3; side++) { /* of too few rows, columns or terms */
-        const int64_t few = WG_PARTS_SIDE - 1, m = side == 0 ? few : S, n = side == 1 ? few : S, k = side == 2 ? few : S;
+        const int64_t few = WG_PARTS_SIDE - 1, m = side == 0 ? few : S, n = side == 1 ? few : S, k = side == 2 ? WG_PARTS_DEEP - 1 : S;
         g = (wg_gemm){WG_F32, m, n, k, {a.block, S, 1}, {b.block, S, 1}, {c.block, S, 1}, 1, 0, WG_ISA_AUTO};
         wg__gemm(&teams[0], &g);
         g.c.data = packed.block;
