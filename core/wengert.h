@@ -304,6 +304,7 @@ typedef struct wg_call {
     int n;
     const wg_array *in;
     wg_array out;
+    wg_array beside; /* the result of op->beside, if that is wanted too; data NULL: it is not */
     void *scratch; /* op->scratch bytes, aligned to 64, contents undefined */
     wg_team *team;
     char *text; /* set by wg_call_fail */
@@ -381,6 +382,9 @@ struct wg_op {
     wg_var (*collect)(wg_var x, int n, const wg_rule *readers);
     /* Products: the op that adds this one's result to a further, last operand. Recorded by passes only. */
     const wg_op *accumulate;
+    /* The op whose result, of the same operands and attributes, `run` makes too where call->beside asks for it, with the same bits;
+     * NULL: none. */
+    const wg_op *beside;
     /* Examples, ended by one whose call is NULL. Pointwise ops use `range` instead. */
     const wg_example *examples;
     double range[2];

@@ -107,6 +107,26 @@ static wg_loop_operand operand_for(maker *m, uint32_t id, bool cut) {
     return o;
 }
 
+/* Whether `a` makes the result of b beside its own. */
+static bool makes_beside(const wg_instruction *a, const wg_instruction *b) {
+    if (a->op->beside != b->op || a->n != b->n || (a->op->attr_size && memcmp(a->attr, b->attr, a->op->attr_size) != 0))
+        return false;
+    return memcmp(wg__reads_const(a), wg__reads_const(b), a->n * sizeof *a->in) == 0;
+}
+
+/* Lets one of the last kernel and this one make both results, if it can: what they read and write is live at both. */
+static bool join_last(wg_loop_plan *l, wg_loop_kernel k) {
+    wg_loop_kernel *last = l->kernels + l->kernel_count - 1;
+    const wg_instruction *list = l->program->list;
+    if (l->kernel_count == 0 || last->region || last->beside_id)
+        return false;
+    if (makes_beside(&list[k.id], &list[last->id]))
+        k.beside_id = last->id, k.beside = last->out, *last = k;
+    else if (makes_beside(&list[last->id], &list[k.id]))
+        last->beside_id = k.id, last->beside = k.out;
+    return last->beside_id;
+}
+
 static void add_kernel(maker *m, uint32_t id) {
     wg_program *p = m->program;
     wg_loop_plan *l = m->plan;
@@ -124,7 +144,8 @@ static void add_kernel(maker *m, uint32_t id) {
     size_t scratch = wg__program_scratch(p, i);
     m->failed = m->failed || scratch == SIZE_MAX;
     l->scratch = scratch > l->scratch ? scratch : l->scratch;
-    l->kernels[l->kernel_count++] = k;
+    if (!join_last(l, k))
+        l->kernels[l->kernel_count++] = k;
 }
 
 /* ---- regions ---- */

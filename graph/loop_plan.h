@@ -39,6 +39,7 @@ typedef struct wg_loop_kernel {
     uint32_t n;
     uint32_t in; /* its operands begin at this index of `operands` */
     uint32_t out;
+    uint32_t beside_id, beside; /* the instruction whose result it makes too (wg_op.beside), and where; 0: none */
 } wg_loop_kernel;
 
 /* What an instruction of a region reads or writes for a block: a block of the lane's, or a slot, a row and a column further on. */

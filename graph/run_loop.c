@@ -257,6 +257,8 @@ static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, int siz
     wg_call call = {.op = i->op, .attr = i->attr, .n = (int)k->n, .in = n->arrays,
                     .out = array_of(n, &l->operands[k->out], k->id, size), .scratch = n->scratch, .team = &n->team,
                     .text = n->text, .text_size = sizeof n->text};
+    if (k->beside_id)
+        call.beside = array_of(n, &l->operands[k->beside], k->beside_id, size);
     return wg__kernel(i->op)(&call);
 }
 

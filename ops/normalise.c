@@ -53,8 +53,15 @@ typedef struct rows {
     int type; /* 0: f32, 1: f64 */
     int64_t width, size;
     const char *x, *y; /* y: of a projection */
-    char *out;
+    char *out, *scales; /* scales: where a norm's are wanted too, or NULL */
 } rows;
+
+static void put_scale(const rows *q, char *to, int64_t row, double scale) {
+    if (q->type == 0)
+        ((float *)to)[row] = (float)scale;
+    else
+        ((double *)to)[row] = scale;
+}
 
 static void norm_rows(void *user, int64_t from, int64_t to) {
     const rows *q = user;
@@ -62,6 +69,8 @@ static void norm_rows(void *user, int64_t from, int64_t to) {
     for (int64_t row = from; row < to; row++) {
         const char *x = q->x + row * q->width * q->size;
         double m, scale = q->sums->scale[q->type](q->width, x, attr->eps, attr->centred, &m);
+        if (q->scales)
+            put_scale(q, q->scales, row, scale);
         q->sums->apply[q->type](q->width, x, m, scale, q->out + row * q->width * q->size);
     }
 }
@@ -71,10 +80,7 @@ static void scale_rows(void *user, int64_t from, int64_t to) {
     const norm_attr *attr = q->attr;
     for (int64_t row = from; row < to; row++) {
         double m, scale = q->sums->scale[q->type](q->width, q->x + row * q->width * q->size, attr->eps, attr->centred, &m);
-        if (q->type == 0)
-            ((float *)q->out)[row] = (float)scale;
-        else
-            ((double *)q->out)[row] = scale;
+        put_scale(q, q->out, row, scale);
     }
 }
 
@@ -92,7 +98,7 @@ static wg_status run_rows(wg_call *call, void (*work)(void *, int64_t, int64_t))
     for (int k = 0; k < shape->rank - 1; k++)
         count *= shape->dim[k];
     rows q = {call->attr, wg__sums_of(call->team->isa), call->out.dtype == WG_F64, width, (int64_t)wg_dtype_size(call->out.dtype),
-              call->in[0].data, call->n > 1 ? call->in[1].data : NULL, call->out.data};
+              call->in[0].data, call->n > 1 ? call->in[1].data : NULL, call->out.data, call->beside.data};
     wg__rows(call->team, call->out.shape->count ? count : 0, wg__max(1, GRAIN / wg__max(1, width)), work, &q);
     return WG_OK;
 }
@@ -160,17 +166,17 @@ static const wg_example scale_examples[] = {{"3,5", -2, 2, centred_example}, {"2
 static const wg_example project_examples[] = {{"3,5 3,5", -2, 2, centred_projection}, {"2,3,4 2,3,4", -2, 2, plain_projection},
                                               {"4 4", -2, 2, centred_projection}, {"3,1 3,1", -2, 2, centred_projection}, {0}};
 
-const wg_op wg__op_layer_norm = {.name = "layer_norm", .arity = 1, .kind = WG_REDUCTION,
-    .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .rows = wg__rows_before_last, .vjp = norm_vjp,
-    .jvp = norm_jvp, .examples = layer_examples};
-
-const wg_op wg__op_rms_norm = {.name = "rms_norm", .arity = 1, .kind = WG_REDUCTION,
-    .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .rows = wg__rows_before_last, .vjp = norm_vjp,
-    .jvp = norm_jvp, .examples = rms_examples};
-
 const wg_op wg__op_norm_scale = {.name = "norm_scale", .arity = 1, .kind = WG_REDUCTION,
     .attr_size = sizeof(norm_attr), .shape = scale_shape, .run = scale_run, .rows = wg__rows_before_last, .vjp = scale_vjp,
     .examples = scale_examples};
+
+const wg_op wg__op_layer_norm = {.name = "layer_norm", .arity = 1, .kind = WG_REDUCTION,
+    .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .rows = wg__rows_before_last, .vjp = norm_vjp,
+    .jvp = norm_jvp, .beside = &wg__op_norm_scale, .examples = layer_examples};
+
+const wg_op wg__op_rms_norm = {.name = "rms_norm", .arity = 1, .kind = WG_REDUCTION,
+    .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .rows = wg__rows_before_last, .vjp = norm_vjp,
+    .jvp = norm_jvp, .beside = &wg__op_norm_scale, .examples = rms_examples};
 
 const wg_op wg__op_norm_project = {.name = "norm_project", .arity = 2, .kind = WG_REDUCTION,
     .attr_size = sizeof(bool), .shape = project_shape, .run = project_run, .rows = wg__rows_before_last, .vjp = project_vjp,

@@ -13,6 +13,9 @@ static void sum_join(int64_t n, const double *restrict b, double *restrict a) {
         a[i] += b[i];
 }
 
+/* Half way to the largest f32, by its exponent. */
+#define FAR 0x1p64
+
 #define ROWS(T)                                                                                                                \
     static double squares_##T(int64_t n, const T *x, double m) {                                                               \
         double lane[WG_FOLD_LANES] = {0}, sum = 0;                                                                             \
@@ -62,9 +65,16 @@ static void sum_join(int64_t n, const double *restrict b, double *restrict a) {
         *m = first + rest;                                                                                                     \
         return 1 / sqrt((variance < 0 ? 0 : variance) + eps);                                                                  \
     }                                                                                                                          \
+    /* Of f32 in f32, but where a number on the way might leave it: the mean is taken off in two parts. */                   \
     static void apply_##T(int64_t n, const void *from, double m, double scale, void *to) {                                     \
         const T *x = from;                                                                                                     \
         T *y = to;                                                                                                             \
+        if (sizeof(T) == sizeof(float) && fabs(m) < FAR && scale < FAR && scale > 1 / FAR) {                                   \
+            const T large = (T)m, small = (T)(m - (double)large), by = (T)scale;                                               \
+            for (int64_t i = 0; i < n; i++)                                                                                    \
+                y[i] = ((x[i] - large) - small) * by;                                                                          \
+            return;                                                                                                            \
+        }                                                                                                                      \
         for (int64_t i = 0; i < n; i++)                                                                                        \
             y[i] = (T)(((double)x[i] - m) * scale);                                                                            \
     }
