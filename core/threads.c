@@ -4,6 +4,7 @@
 
 #include <omp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
 #if defined(__SSE__)
@@ -80,6 +81,7 @@ enum { PATIENCE = 4000 };
 typedef struct wg_pool {
     atomic_uint number;
     atomic_bool open, done;
+    atomic_int processor; /* the owner's, when it began the job */
     atomic_int inside;
     atomic_llong next;
     int64_t n, grain;
@@ -108,7 +110,25 @@ static void take_chunks(wg_pool *p) {
     }
 }
 
+/* Off the owner's processor, if this thread was woken there though it may use others: Linux queues the two on one while a neighbour has
+ * another to itself. Which processors the thread may use is the same after. */
+static void step_aside(const wg_pool *p) {
+#if defined(__linux__)
+    cpu_set_t may, others;
+    int here = sched_getcpu();
+    if (here < 0 || here != atomic_load(&p->processor) || sched_getaffinity(0, sizeof may, &may) != 0 || CPU_COUNT(&may) < 2)
+        return;
+    others = may;
+    CPU_CLR(here, &others);
+    if (sched_setaffinity(0, sizeof others, &others) == 0)
+        sched_setaffinity(0, sizeof may, &may);
+#else
+    (void)p;
+#endif
+}
+
 static void help(wg_pool *p) {
+    step_aside(p);
     atomic_fetch_add(&p->inside, 1);
     if (atomic_load(&p->open)) {
         double begun = p->meter ? wg__seconds() : 0;
@@ -173,6 +193,9 @@ static void share(wg_pool *p, int64_t n, int64_t grain, void (*work)(void *user,
     p->work = work;
     p->user = user;
     atomic_store(&p->next, 0);
+#if defined(__linux__)
+    atomic_store(&p->processor, sched_getcpu());
+#endif
     atomic_store(&p->open, true);
     atomic_fetch_add(&p->number, 1);
     wake(p);
