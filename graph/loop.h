@@ -34,6 +34,11 @@ extern const wg_op wg__op_packed_product;
 struct wg_packed_product;
 void wg__packed_call_init(struct wg_packed_product *product, const wg_call *call, bool alone);
 
+/* Whether a loop over rows adds up groups of WG_FOLD_ROWS rows: a tile has whole groups, of which it keeps the sums alone. That a loop
+ * does so must not depend on its tiles, which follow from the threads. */
+enum { WG_FOLD_SHIFT = 2, WG_FOLD_ROWS = 1 << WG_FOLD_SHIFT };
+bool wg__folds_rows(const wg_loop *loop, const wg_instruction *i);
+
 static inline bool wg__is_edge(const wg_instruction *i) { return i->op == &wg__op_stacked || i->op == &wg__op_last; }
 /* In a loop, one of its operands, by iteration. */
 static inline bool wg__is_choice(const wg_instruction *i) { return i->op == &wg__op_carry || i->op == &wg__op_ending; }

@@ -319,6 +319,13 @@ static uint32_t operands_of(const maker *m, const steps *q, uint32_t id, wg__pai
     return n;
 }
 
+/* What it adds to is its first operand, the last of a pair's (operands_of). */
+static void fold_rows(wg_loop_step *s, wg_loop_region *g) {
+    s->sum = (uint16_t)(s->pair.kind ? s->n : 1);
+    s->in[s->sum - 1].fold = s->out.fold = WG_FOLD_SHIFT;
+    g->flat = false;
+}
+
 static void add_step(maker *m, steps *q, uint32_t id, wg_loop_region *g) {
     wg_program *p = m->program;
     wg_loop_plan *l = m->plan;
@@ -341,6 +348,8 @@ static void add_step(maker *m, steps *q, uint32_t id, wg_loop_region *g) {
     if (p->values[id].local)
         q->block_of[id - first] = take_block(b);
     s->out = reference_to(m, b, id, q->block_of, g);
+    if (wg__folds_rows(l->loop, &p->list[id]))
+        fold_rows(s, g);
     if (p->values[id].local && q->ends[id - first] == id) /* never read */
         b->free[b->free_count++] = s->out.block;
     for (uint32_t k = 0; k <= WG_STEP_OPERANDS && !m->failed; k++)
@@ -401,7 +410,8 @@ static void add_results(maker *m) {
         const wg_instruction *i = &p->list[id];
         if (i->op != &wg__op_last)
             continue;
-        l->results[l->result_count++] = (wg_loop_result){slot_for(m, i->in[0], l->loop->rows), slot_for(m, id, l->loop->rows), id};
+        l->results[l->result_count++] = (wg_loop_result){slot_for(m, i->in[0], l->loop->rows), slot_for(m, id, l->loop->rows), id,
+                                                         wg__folds_rows(l->loop, &p->list[i->in[0]])};
     }
 }
 

@@ -46,6 +46,7 @@ typedef struct wg_loop_kernel {
 typedef struct wg_loop_reference {
     bool in_block;
     bool spread; /* in a block, where a slot's one element of the row is repeated */
+    uint8_t fold; /* as a power of 2: so many rows have one place */
     uint32_t slot, block;
     int64_t row; /* the slot's */
 } wg_loop_reference;
@@ -60,6 +61,7 @@ enum { WG_STEP_OPERANDS = 4 };
 typedef struct wg_loop_step {
     const wg_op *op;
     wg__pair pair;
+    uint16_t sum; /* of rows in groups (wg__folds_rows): 1 + the operand that it adds to; else 0 */
     uint16_t n, ahead; /* ahead: bit k: operand k is asked of memory a block before it is read (WG_STEP_OPERANDS: the result) */
     uint32_t map;      /* index into the lane's maps */
     wg_loop_reference in[WG_STEP_OPERANDS], out;
@@ -84,6 +86,7 @@ typedef struct wg_loop_operand {
 /* Copied out of the loop after the last iteration. */
 typedef struct wg_loop_result {
     uint32_t slot, to, id; /* from slot to slot; the instruction */
+    bool folded; /* of the tile's rows there are the sums of groups; the others are zero */
 } wg_loop_result;
 
 struct wg_loop_plan {

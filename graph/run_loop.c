@@ -149,7 +149,7 @@ static void spread_row(const lane *n, char *blocks, const wg_loop_region *g, int
 }
 
 static inline char *found(char *const *at, char *blocks, const wg_loop_reference *r, int64_t row, int64_t byte) {
-    return r->in_block ? block_at(blocks, r->block) : at[r->slot] + row * r->row + byte;
+    return r->in_block ? block_at(blocks, r->block) : at[r->slot] + (row >> r->fold) * r->row + byte;
 }
 
 /* Asks memory for what a step will read and write in the next block: further on in the row, in the next row, or in the next iteration. */
@@ -186,7 +186,10 @@ static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int
                     ask_ahead(n, s, first, row, byte, count * (int64_t)size, from + WG_REGION_BLOCK < columns, row + 1 == rows);
                 for (uint32_t k = 0; k < s->n; k++)
                     in[k] = found(at, blocks, &s->in[k], row, byte);
-                maps[s->map](count, in, found(at, blocks, &s->out, row, byte));
+                char *out = found(at, blocks, &s->out, row, byte);
+                if (s->sum && row % WG_FOLD_ROWS) /* what the rows before have come to */
+                    in[s->sum - 1] = out;
+                maps[s->map](count, in, out);
             }
         }
     }
@@ -302,12 +305,26 @@ static void tell_times(const lane *n) {
     pthread_mutex_unlock(&n->run->lock);
 }
 
+/* Rows of which every group's sum stands for the first, and zeros for the others. */
+static void unfold(char *to, const char *from, size_t bytes, int64_t rows) {
+    for (int64_t row = 0; row < rows; row++, to += bytes) {
+        if (row % WG_FOLD_ROWS)
+            memset(to, 0, bytes);
+        else
+            memcpy(to, from + (size_t)(row >> WG_FOLD_SHIFT) * bytes, bytes);
+    }
+}
+
 /* What is read after the loop, for the rows of this tile. */
 static void take_results(const lane *n, int64_t rows) {
     const wg_loop_plan *l = n->run->plan;
     for (int64_t k = 0; k < l->result_count; k++) {
         const wg_loop_result *r = &l->results[k];
         size_t bytes = wg__instruction_bytes(&l->program->list[r->id]);
+        if (r->folded) {
+            unfold(n->at[r->to], n->at[r->slot], bytes / (size_t)l->loop->rows, rows);
+            continue;
+        }
         bytes = l->loop->rows ? bytes / (size_t)l->loop->rows * (size_t)rows : bytes;
         if (bytes)
             memcpy(n->at[r->to], n->at[r->slot], bytes);

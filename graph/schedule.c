@@ -4,6 +4,7 @@
  * keeps to itself is placed in its scratch. */
 #include "blocks.h"
 #include "loop.h"
+#include "ops.h"
 
 #include <math.h>
 
@@ -78,13 +79,29 @@ static bool is_made_row_by_row(const wg_program *p, const wg_loop *loop) {
     return true;
 }
 
+/* Rows that common numbers of threads cut into groups; a row's bytes from which walking them one by one costs nothing. */
+enum { FOLDED_ROWS = 32, FOLDED_BYTES = 512 };
+
+bool wg__folds_rows(const wg_loop *loop, const wg_instruction *i) {
+    return i->op == &wg__op_add_rows && i->region && loop->rows > 0 && loop->rows % FOLDED_ROWS == 0 &&
+           i->shape->count / loop->rows * (int64_t)wg_dtype_size((wg_dtype)i->dtype) >= FOLDED_BYTES;
+}
+
+static bool folds(const wg_program *p, const wg_loop *loop) {
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        if (wg__folds_rows(loop, &p->list[id]))
+            return true;
+    return false;
+}
+
 /* As many tiles for each thread, and of a few rows at least while each has one; no more than need be for one thread, which reads every
  * matrix for each. Where bits depend on the tile, two: they must not depend on threads. most: rows of a tile. */
 static int64_t tile_of(const wg_program *p, const wg_loop *loop, int64_t most) {
     int64_t rows = loop->rows, lanes = p->threads == 1 ? 1 : wg__max(FEW_TILES, wg__min(p->threads, rows / LEAST_TILE));
     if (!is_made_row_by_row(p, loop))
         lanes = FEW_TILES;
-    return part_of(rows, lanes * part_of(rows, lanes * most));
+    const int64_t tile = part_of(rows, lanes * part_of(rows, lanes * most));
+    return folds(p, loop) ? part_of(tile, WG_FOLD_ROWS) * WG_FOLD_ROWS : tile;
 }
 
 /* Of the matrices that an iteration multiplies by, as often as it does. */

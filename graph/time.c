@@ -6,6 +6,7 @@
 #include "known.h"
 #include "loop.h"
 #include "make.h"
+#include "ops.h"
 
 #include <math.h>
 #include <string.h>
@@ -373,7 +374,9 @@ static void leave_loop(mover *m, const wg_loop *loop, uint32_t number) {
         wg_instruction carry = {.op = &wg__op_carry, .shape = x->shape, .n = 2, .dtype = x->dtype, .loop = number,
                                 .origin = old(m, id)->origin, .in = {m->adder[id], 0}};
         uint32_t made = wg__rewrite_add(&m->r, &carry);
-        m->adder[id] = made ? wg__make_add(&m->r, made, m->r.to[old(m, id)->in[0]], number, carry.origin) : 0;
+        wg_instruction sum = {.op = &wg__op_add_rows, .shape = carry.shape, .n = 2, .dtype = carry.dtype, .loop = number, .origin = carry.origin,
+                              .in = {made, m->r.to[old(m, id)->in[0]]}};
+        m->adder[id] = made ? wg__rewrite_add(&m->r, &sum) : 0;
         m->r.failed = m->r.failed || !m->adder[id];
         if (!m->r.failed)
             m->r.list[made].in[1] = m->adder[id];

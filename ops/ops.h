@@ -63,6 +63,9 @@ bool wg__draws_apart(const wg_op *draw, const void *a, const void *b, int64_t *a
 /* Fills attributes of wg__op_draws (its attr_size bytes): `times` draws, of which the first has the attributes given. */
 void wg__draws_set(void *attr, const wg_op *draw, const void *first, int64_t apart, int64_t times);
 
+/* Made by a pass: a + b, of which only the sum of all rows is wanted: rows may be added up in groups on the way. */
+extern const wg_op wg__op_add_rows;
+
 /* x as an operand whose shape a builder may read: false (and the tape's failure set) if x is invalid or bare. */
 bool wg__operand(wg_var x, const char *name);
 

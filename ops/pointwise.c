@@ -463,3 +463,10 @@ wg_status wg__pointwise_run(wg_call *call) {
     wg__rows(call->team, count, GRAIN, walk_range, &w);
     return WG_OK;
 }
+
+/* ---- a sum of which only the sum of all rows is wanted ---- */
+
+static void add_rows_float(int64_t n, const void *const *in, void *out) { wg__op_add.map[0](n, in, out); }
+static void add_rows_double(int64_t n, const void *const *in, void *out) { wg__op_add.map[WG_F64 - WG_F32](n, in, out); }
+const wg_op wg__op_add_rows = {.name = "add_rows", .arity = 2, .kind = WG_POINTWISE, .traits = WG_TAKES_STRIDES,
+                                .map = {add_rows_float, add_rows_double}};

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "beside.h"
+#include "loop.h"
 #include "loop_plan.h"
 #include "ops.h"
 #include "print_structure.h"
@@ -298,6 +299,53 @@ Test(tiles, a_norm_and_its_scale_are_made_by_one_kernel_in_either_order) {
         wg_plan_free(plan);
         int n = all_gradients(&u, y);
         agrees("back", n, y);
+        unrolled_free(&u);
+    }
+}
+
+/* ---- sums over rows that a loop adds up in groups of rows ---- */
+
+/* Steps that keep sums of groups; of loops in tiles, whether all have whole groups. */
+static int folded(const wg_plan *plan, bool *whole) {
+    int steps = 0;
+    for (int64_t k = 0; k < plan->program->loop_count; k++) {
+        const wg_loop_plan *l = plan->loops[k];
+        int before = steps;
+        for (int64_t s = 0; l && s < l->step_count; s++)
+            steps += l->steps[s].sum != 0;
+        *whole = *whole && (steps == before || l->loop->tile % WG_FOLD_ROWS == 0);
+    }
+    return steps;
+}
+
+/* Peepholes and gains: of some the gradient is a product's sum (a pair), of one of what is there anyway. */
+Test(tiles, gradients_of_vectors_are_added_up_in_groups_of_rows_with_the_same_bits_for_any_tiles) {
+    static const char *const text = "cell c\ninput x\nstate h, c\ns = tanh(W @ x + U @ h + p*c + b)\nc' = 0.9*c + a*s + d\nh' = sigmoid(c')*s\n";
+    static const struct {
+        int64_t batch, hidden;
+        int folded;
+    } sizes[] = {{32, 64, 3}, {64, 70, 3}, {96, 300, 3}, {33, 64, 0}, {16, 64, 0}, {32, 63, 0}};
+    for (int k = 0; k < WG_LEN(sizes); k++) {
+        wg_var y[MOST];
+        wg_error error = {0};
+        unrolled u = unrolled_new(text, &(unrolled_sizes){.steps = 5, .batch = sizes[k].batch, .input = 3, .hidden = sizes[k].hidden});
+        int n = all_gradients(&u, y);
+        wg_tensor *want[MOST], *first[MOST] = {0};
+        cr_assert_eq(wg_eval(n, y, want, &error), WG_OK, "%s", error.text);
+        for (int made_for = 1; made_for <= 8; made_for++) {
+            bool whole = true;
+            wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.run = {.threads = made_for}}, &error);
+            cr_assert_not_null(plan, "%s", error.text);
+            int steps = folded(plan, &whole);
+            cr_expect_eq(steps, sizes[k].folded, "B%lld H%lld: %d", (long long)sizes[k].batch, (long long)sizes[k].hidden, steps);
+            cr_expect(whole, "B%lld on %d threads", (long long)sizes[k].batch, made_for);
+            wg_plan_free(plan);
+            plan_agrees(text, n, y, made_for, want, first);
+        }
+        for (int i = 0; i < n; i++) {
+            wg_tensor_free(want[i]);
+            wg_tensor_free(first[i]);
+        }
         unrolled_free(&u);
     }
 }
