@@ -356,12 +356,18 @@ static void find_adders(mover *m) {
     }
 }
 
+/* What sums begin from, one for those of one shape that stand next to each other. */
 static void begin_sums(mover *m, const wg_loop *loop) {
+    uint32_t made = 0;
     for (uint32_t id = loop->from; id < loop->to && !m->r.failed; id++) {
-        const wg_instruction *x = m->adder[id] ? old(m, old(m, id)->in[0]) : NULL;
-        wg_instruction none = x ? (wg_instruction){.op = &wg__op_constant, .shape = x->shape, .dtype = x->dtype, .value = -0.0} : (wg_instruction){0};
-        if (x)
-            m->r.failed = !(m->adder[id] = wg__rewrite_add(&m->r, &none));
+        if (!m->adder[id])
+            continue;
+        const wg_instruction *x = old(m, old(m, id)->in[0]);
+        const wg_instruction none = {.op = &wg__op_constant, .shape = x->shape, .dtype = x->dtype, .value = -0.0};
+        if (!made || m->r.list[made].shape != x->shape || m->r.list[made].dtype != x->dtype)
+            made = wg__rewrite_add(&m->r, &none);
+        m->adder[id] = made;
+        m->r.failed = !made;
     }
 }
 
