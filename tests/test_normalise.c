@@ -80,6 +80,25 @@ Test(normalise, equal_elements_give_zeros_and_nan_stays_in_its_row) {
     wg_tape_free(tape);
 }
 
+/* Wherever it stands among those that are added up side by side, or left over. */
+Test(normalise, what_is_not_a_number_fills_its_row_and_no_other) {
+    enum { N = 37 };
+    static const int at[] = {0, 1, 15, 16, 31, 32, 36};
+    for (int k = 0; k < WG_LEN(at) * 4; k++) {
+        const wg_dtype dtype = k & 1 ? WG_F64 : WG_F32;
+        wg_tape *tape = wg_tape_new(NULL);
+        wg_tensor *t = taped_random(NULL, dtype, 2, (const int64_t[]){3, N}, 1);
+        wg_tensor_set(t, N + at[k / 4], k & 2 ? INFINITY : NAN);
+        wg_tensor *y = taped_value(wg_layer_norm(wg_leaf(tape, t), 1e-5)), *p = taped_value(wg_norm_project(wg_leaf(tape, t), wg_leaf(tape, t), true));
+        for (int i = 0; i < 3 * N; i++) {
+            cr_expect_eq(isnan(wg_tensor_get(y, i)) != 0, i / N == 1, "norm %d, NaN at %d", i, at[k / 4]);
+            cr_expect_eq(!isfinite(wg_tensor_get(p, i)), i / N == 1, "projection %d, NaN at %d", i, at[k / 4]);
+        }
+        wg_tensor_free(t), wg_tensor_free(y), wg_tensor_free(p);
+        wg_tape_free(tape);
+    }
+}
+
 Test(normalise, operand_may_be_strided) {
     wg_tape *tape = wg_tape_new(NULL);
     wg_tensor *t = taped_random(NULL, WG_F64, 2, (const int64_t[]){5, 4}, 3);
@@ -117,17 +136,19 @@ Test(normalise, forward_and_reverse_modes_agree_to_the_third_order) {
 /* f32 goes by one sweep about the first element. */
 Test(normalise, rows_far_from_zero_or_whose_first_lies_far_off_lose_nothing) {
     enum { N = 200 };
-    for (int kind = 0; kind < 4; kind++) {
+    static const double units[] = {1e30, 1e15, 1e18, 1e21, 1e-17, 1e-25};
+    for (int kind = 0; kind < 3 + WG_LEN(units); kind++) {
+        const double eps = kind < 3 ? 1e-5 : 0;
         wg_tape *tape = wg_tape_new(NULL);
         wg_tensor *t = wg_tensor_new(NULL, WG_F32, 1, (const int64_t[]){N});
         double row[N];
         for (int i = 0; i < N; i++) {
-            row[i] = kind == 0 ? 1e6 + (i * 7 % 13) * 0.0625 : kind == 1 ? (i ? (i * 7 % 13) * 0.0625 : 1e6) : kind == 2 ? 3e4 : 1e30 * (1 + i % 3);
+            row[i] = kind == 0 ? 1e6 + (i * 7 % 13) * 0.0625 : kind == 1 ? (i ? (i * 7 % 13) * 0.0625 : 1e6) : kind == 2 ? 3e4 : units[kind - 3] * (1 + i % 3);
             wg_tensor_set(t, i, row[i]);
             row[i] = wg_tensor_get(t, i);
         }
-        long double exact[N], factor = exact_row(N, row, 1e-5, true, exact);
-        wg_tensor *y = taped_value(wg_layer_norm(wg_leaf(tape, t), 1e-5)), *r = taped_value(wg_norm_scale(wg_leaf(tape, t), 1e-5, true));
+        long double exact[N], factor = exact_row(N, row, eps, true, exact);
+        wg_tensor *y = taped_value(wg_layer_norm(wg_leaf(tape, t), eps)), *r = taped_value(wg_norm_scale(wg_leaf(tape, t), eps, true));
         cr_expect_float_eq(wg_tensor_get(r, 0) / (double)factor, 1, 1e-6, "kind %d: %g", kind, wg_tensor_get(r, 0));
         for (int i = 0; i < N; i++)
             cr_expect_float_eq(wg_tensor_get(y, i), (double)exact[i], 1e-6 * (1 + (double)fabsl(exact[i])), "kind %d", kind);
