@@ -80,4 +80,9 @@ static inline double taped_distance(wg_var a, wg_var b) {
     return worst / scale;
 }
 
+static inline void taped_free(int n, wg_tensor **tensors) {
+    for (int i = 0; i < n; i++)
+        wg_tensor_free(tensors[i]);
+}
+
 #endif

@@ -70,11 +70,6 @@ static int parts_in(const wg_plan *plan) {
     return n;
 }
 
-static void free_all(int n, wg_tensor **t) {
-    for (int i = 0; i < n; i++)
-        wg_tensor_free(t[i]);
-}
-
 /* By the rule of random_graph.h, and the same bits on any number of threads, whatever number the plan was made for. */
 static void right_and_the_same(const char *what, const pair *p) {
     wg_tensor *exact[MOST], *plain[MOST], *first[MOST] = {0};
@@ -96,7 +91,7 @@ static void right_and_the_same(const char *what, const pair *p) {
         cr_expect_eq(parts_in(plan) > 0, wg_isa_runs(WG_ISA_AMX), "%s", what);
         wg_plan_free(plan);
     }
-    free_all(p->n, exact), free_all(p->n, plain), free_all(p->n, first);
+    taped_free(p->n, exact), taped_free(p->n, plain), taped_free(p->n, first);
 }
 
 static const unrolled_sizes sizes = {.steps = 5, .batch = 37, .input = 70, .hidden = 80};
