@@ -1,4 +1,4 @@
-/* C functions as ops: what they compute, their derivatives, what is refused and why, in cells and in plans. */
+/* C functions as ops: what they compute, their derivatives, what is refused and why, in plans. */
 #include "taped.h"
 
 #include <float.h>
@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "failing.h"
 #include "bound.h"
+#include "failing.h"
 
 /* ---- functions of this file ---- */
 
