@@ -109,7 +109,8 @@ static wg_loop_operand operand_for(maker *m, uint32_t id, bool cut) {
 
 /* Whether `a` makes the result of b beside its own. */
 static bool makes_beside(const wg_instruction *a, const wg_instruction *b) {
-    if (a->op->beside != b->op || a->n != b->n || (a->op->attr_size && memcmp(a->attr, b->attr, a->op->attr_size) != 0))
+    const size_t size = b->op->attr_size;
+    if (a->op->beside != b->op || a->n != b->n || a->op->attr_size != size || (size && memcmp(a->attr, b->attr, size) != 0))
         return false;
     return memcmp(wg__reads_const(a), wg__reads_const(b), a->n * sizeof *a->in) == 0;
 }
