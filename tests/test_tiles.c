@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -348,4 +349,29 @@ Test(tiles, gradients_of_vectors_are_added_up_in_groups_of_rows_with_the_same_bi
         }
         unrolled_free(&u);
     }
+}
+
+/* Vectors that stand in sums, products, functions and norms, beside states and alone; loops of one, two and more iterations. */
+Test(tiles, vectors_in_every_place_have_gradients_that_agree) {
+    static const char *const in[] = {"p*h", "p*c", "p*h*c", "b", "p*sin(h) + b", "(p + h)*b"}, *const keep[] = {"0.9", "q", "sigmoid(q*s)", "(q - c)"},
+               *const add[] = {"a*s", "s", "a*layer_norm(s)"}, *const out[] = {"sigmoid(c')*s", "tanh(r*c')", "r*c' + s*d"};
+    static const int64_t steps[] = {1, 2, 3, 6}, hidden[] = {64, 65, 100};
+    int sums = 0;
+    for (int k = 0; k < 36; k++) {
+        char text[300];
+        wg_var y[MOST];
+        wg_error error = {0};
+        bool whole = true;
+        snprintf(text, sizeof text, "cell c\ninput x\nstate h, c\ns = tanh(W @ x + U @ h + %s)\nc' = %s*c + %s\nh' = %s\n", in[k % 6], keep[k / 6 % 4],
+                 add[k / 12], out[(k / 6 + k) % 3]);
+        unrolled u = unrolled_new(text, &(unrolled_sizes){.steps = steps[(k + k / 4) % 4], .batch = k % 5 ? 32 : 64, .input = 3, .hidden = hidden[k % 3]});
+        int n = all_gradients(&u, y);
+        wg_plan *plan = wg_compile(n, y, NULL, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        sums += folded(plan, &whole);
+        wg_plan_free(plan);
+        agrees(text, n, y);
+        unrolled_free(&u);
+    }
+    cr_expect_gt(sums, 24, "%d", sums);
 }
