@@ -100,23 +100,42 @@ static __attribute__((noinline)) void NAME(whole)(const wg_panel *p, const ELEME
     STRIP(ACROSS, false)
 }
 
-/* The last columns, fewer than a strip; whole vectors of them, or not. */
-#define EDGE(partly)                                                                                                           \
-    switch ((columns + LANES - 1) / LANES) {                                                                                   \
-    case 1: STRIP(1, partly) break;                                                                                            \
-    case 2: STRIP(2, partly) break;                                                                                            \
-    case 3: STRIP(VECTOR == 64 ? 3 : 2, partly) break;                                                                         \
-    default: STRIP(ACROSS, partly) break;                                                                                      \
-    }
-
+/* The last columns, fewer than a strip: whole vectors of them, or not. */
 static __attribute__((noinline)) void NAME(vectors)(const wg_panel *p, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
     const int64_t a_column = p->a_column;
-    EDGE(false)
+    switch (columns / LANES) {
+    case 1:
+        STRIP(1, false)
+        break;
+#if VECTOR == 64
+    case 2:
+        STRIP(2, false)
+        break;
+    case 3:
+        STRIP(3, false)
+        break;
+#endif
+    }
 }
 
 static __attribute__((noinline)) void NAME(edge)(const wg_panel *p, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
     const int64_t a_column = p->a_column;
-    EDGE(true)
+    switch ((columns + LANES - 1) / LANES) {
+    case 1:
+        STRIP(1, true)
+        break;
+    case 2:
+        STRIP(2, true)
+        break;
+#if VECTOR == 64
+    case 3:
+        STRIP(3, true)
+        break;
+    case 4:
+        STRIP(4, true)
+        break;
+#endif
+    }
 }
 
 static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void *c) {
@@ -169,7 +188,6 @@ static void NAME(lone)(int64_t k, bool add, bool turned, const void *row, const 
     }
 }
 
-#undef EDGE
 #undef STRIP
 #undef ACROSS
 #undef ROWS
