@@ -11,8 +11,8 @@
  * in. */
 enum { TINY = 96, SIDE = 64 };
 
-/* A tile's sides are 256, halved while there are fewer than FEW tiles to hand out that are worth it: columns first, for a tall tile reuses more of
- * what is copied of B; but rows alone where only A is copied. The last tile of a row or column is smaller. */
+/* A tile's sides are 256, halved while there are fewer than FEW tiles to hand out that are worth it: columns first, for a tall tile
+ * reuses more of what is copied of B; but rows alone where only A is copied. The last tile of a row or column is smaller. */
 enum { TILE_SIDE = 256, FEW_TILES = 4, MANY_TILES = 8 };
 
 typedef struct tiling {

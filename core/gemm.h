@@ -49,7 +49,8 @@ void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to);
 
 /* Whether a run of this team may make products of f32 in parts (amx.h): its set allows it, and subnormals need not be kept. And whether the
  * machine does, too: that asks the system to let it. Products of fewer rows or columns than
- * WG_PARTS_SIDE, or fewer terms than WG_PARTS_DEEP, are not made so: splitting the numbers takes what it gains. */
+ * WG_PARTS_SIDE, or fewer terms than WG_PARTS_DEEP, are not made so, but with a packed operand: splitting the numbers takes what it
+ * gains. */
 bool wg__parts_allowed(const wg_team *team);
 bool wg__parts_serve(const wg_team *team);
 enum { WG_PARTS_SIDE = 80, WG_PARTS_DEEP = 128 };

@@ -111,7 +111,7 @@ static void take_chunks(wg_pool *p) {
 }
 
 /* Off the owner's processor, if this thread was woken there though it may use others: Linux queues the two on one while a neighbour has
- * another to itself. Which processors the thread may use is the same after. */
+ * another to itself. Which processors the thread may use is set again to what it was. */
 static void step_aside(const wg_pool *p) {
 #if defined(__linux__)
     cpu_set_t may, others;
@@ -128,7 +128,6 @@ static void step_aside(const wg_pool *p) {
 }
 
 static void help(wg_pool *p) {
-    step_aside(p);
     atomic_fetch_add(&p->inside, 1);
     if (atomic_load(&p->open)) {
         double begun = p->meter ? wg__seconds() : 0;
@@ -158,6 +157,8 @@ static void helper(wg_pool *p) {
                 pthread_cond_wait(&p->news, &p->lock);
             atomic_fetch_sub(&p->sleepers, 1);
             pthread_mutex_unlock(&p->lock);
+            if (atomic_load(&p->open))
+                step_aside(p);
         }
         seen = atomic_load(&p->number);
         help(p);

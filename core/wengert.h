@@ -297,8 +297,8 @@ typedef struct wg_team wg_team; /* the threads of a run */
  * is true and omp_get_num_threads() that of the run, though most kernels are called on one of its threads alone, and those in the
  * tiles of a loop on several at once, each on its own rows. With one thread, and by wg_eval, they are called outside of any region.
  * So a kernel must not take for granted that it can open a team of its own: a parallel region of its own has one thread, unless
- * nested ones are allowed. A thread that is woken on the processor of the one that called wg_run moves off it, and may be moved anywhere
- * after: its affinity stays as it was. */
+ * nested ones are allowed. A thread that is woken on the processor of the one that called wg_run moves off it: its affinity is set to its
+ * other processors, and again to what it was. */
 typedef struct wg_call {
     const wg_op *op;
     const void *attr;

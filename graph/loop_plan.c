@@ -117,9 +117,9 @@ static bool makes_beside(const wg_instruction *a, const wg_instruction *b) {
 
 /* Lets one of the last kernel and this one make both results, if it can: what they read and write is live at both. */
 static bool join_last(wg_loop_plan *l, wg_loop_kernel k) {
-    wg_loop_kernel *last = l->kernels + l->kernel_count - 1;
     const wg_instruction *list = l->program->list;
-    if (l->kernel_count == 0 || last->region || last->beside_id)
+    wg_loop_kernel *last = l->kernel_count ? &l->kernels[l->kernel_count - 1] : NULL;
+    if (!last || last->region || last->beside_id)
         return false;
     if (makes_beside(&list[k.id], &list[last->id]))
         k.beside_id = last->id, k.beside = last->out, *last = k;

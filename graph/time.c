@@ -32,7 +32,7 @@ typedef struct mover {
     int64_t *begin;    /* and the column where it begins */
     uint32_t *whole_of; /* by old id of a product: 1 + its whole */
     bool *kept;        /* by old id: it is stacked anyway */
-    uint32_t *adder;   /* by old id of a sum over rows that a loop adds up row by row: not 0; then, new ids: before the loop what it
+    uint32_t *adder;   /* by old id of a sum over rows that a loop adds up (add_rows): not 0; then, new ids: before the loop what it
                           begins from, after it the sum over steps */
     bool *stacked;     /* by old id of a joint: its stack is wanted: some product of it is made after the loop */
     uint32_t *made[2]; /* by old id: the new stack of a loop's value, made or kept here; forward, backward */
@@ -263,7 +263,7 @@ static uint32_t part_of_sum(mover *m, uint32_t id) {
     return wg__make_slice(&m->r, m->sums[joint], 0, m->begin[i->in[0]], i->shape->dim[0], 0);
 }
 
-/* The sum over rows of what the loop has added up over the steps, row by row. */
+/* The sum over rows of what the loop has added up over the steps. */
 static uint32_t sum_of_rows(mover *m, uint32_t id) {
     const wg_instruction *i = old(m, id);
     uint32_t all = wg__make(&m->r, &wg__op_last, NULL, 1, &m->adder[id], 0, i->origin);
@@ -380,8 +380,8 @@ static void leave_loop(mover *m, const wg_loop *loop, uint32_t number) {
         wg_instruction carry = {.op = &wg__op_carry, .shape = x->shape, .n = 2, .dtype = x->dtype, .loop = number,
                                 .origin = old(m, id)->origin, .in = {m->adder[id], 0}};
         uint32_t made = wg__rewrite_add(&m->r, &carry);
-        wg_instruction sum = {.op = &wg__op_add_rows, .shape = carry.shape, .n = 2, .dtype = carry.dtype, .loop = number, .origin = carry.origin,
-                              .in = {made, m->r.to[old(m, id)->in[0]]}};
+        wg_instruction sum = {.op = &wg__op_add_rows, .shape = carry.shape, .n = 2, .dtype = carry.dtype, .loop = number,
+                              .origin = carry.origin, .in = {made, m->r.to[old(m, id)->in[0]]}};
         m->adder[id] = made ? wg__rewrite_add(&m->r, &sum) : 0;
         m->r.failed = m->r.failed || !m->adder[id];
         if (!m->r.failed)

@@ -5,7 +5,9 @@
 extern const wg_op wg__op_add, wg__op_sub, wg__op_mul, wg__op_square;
 
 wg__pair_op wg__pair_op_of(const wg_op *op) {
-    return op == &wg__op_add || op == &wg__op_add_rows ? WG__PAIR_ADD : op == &wg__op_sub ? WG__PAIR_SUB : op == &wg__op_mul || op == &wg__op_square ? WG__PAIR_MUL : WG__PAIR_NONE;
+    if (op == &wg__op_add || op == &wg__op_add_rows)
+        return WG__PAIR_ADD;
+    return op == &wg__op_sub ? WG__PAIR_SUB : op == &wg__op_mul || op == &wg__op_square ? WG__PAIR_MUL : WG__PAIR_NONE;
 }
 
 wg__map *wg__pair_map(const wg__pair *pair, int type, wg_isa most) {
