@@ -81,6 +81,7 @@ static bool is_made_row_by_row(const wg_program *p, const wg_loop *loop) {
 
 /* Rows that common numbers of threads cut into groups; a row's bytes from which walking them one by one costs nothing. */
 enum { FOLDED_ROWS = 32, FOLDED_BYTES = 512 };
+_Static_assert((int)SHARED_ROWS < (int)FOLDED_ROWS, "no threads share the rows of a group");
 
 bool wg__folds_rows(const wg_loop *loop, const wg_instruction *i) {
     return i->op == &wg__op_add_rows && i->region && loop->rows > 0 && loop->rows % FOLDED_ROWS == 0 &&
