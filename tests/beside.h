@@ -28,6 +28,22 @@ static inline wg_var weighed(wg_var x, uint64_t seed) {
     return sum_to(mul(x, c), 0, NULL);
 }
 
+/* A cell whose step a C function records of x, h, W and U, unrolled. */
+static inline unrolled unrolled_step(const unrolled_sizes *of, wg_status (*step)(wg_step *step, void *user), void *user) {
+    static const char *const text = "cell own\ninput x\nstate h\nparam W[hidden, input]\nparam U[hidden, hidden]\n";
+    wg_error error = {0};
+    unrolled u = {.of = *of, .tape = wg_tape_new(NULL)};
+    u.cell = wg_cell_new(NULL, text, step, user, &error);
+    cr_assert_not_null(u.cell, "%s", error.text);
+    unrolled_give(&u, "x", true, false);
+    unrolled_give(&u, "W", false, false);
+    unrolled_give(&u, "U", false, false);
+    unrolled_give(&u, "h", false, true);
+    u.unroll = wg_unroll_new(u.tape, u.cell, of->input, of->hidden, u.n, u.given, NULL);
+    cr_assert_not_null(u.unroll, "%s", wg_tape_message(u.tape));
+    return u;
+}
+
 /* A loss, and its gradient by everything given: y[0 .. 1 + n). */
 static inline int with_gradients(unrolled *u, wg_var loss, wg_var *y) {
     wg_var by[UNROLLED_NAMES];

@@ -261,19 +261,9 @@ static wg_status odd_step(wg_step *step, void *user) {
     return wg_step_set(step, "h", tanh(a));
 }
 
-static const char *const odd_cell = "cell odd\ninput x\nstate h\nparam W[hidden, input]\nparam U[hidden, hidden]\n";
-
 static unrolled odd_unroll(odd_one *o, wg_cell **cell, int64_t steps) {
-    wg_error error = {0};
-    unrolled u = {.of = {.steps = steps, .batch = 5, .input = 3, .hidden = 4}, .tape = wg_tape_new(NULL)};
-    u.cell = *cell = wg_cell_new(NULL, odd_cell, odd_step, o, &error);
-    cr_assert_not_null(u.cell, "%s", error.text);
-    unrolled_give(&u, "x", true, false);
-    unrolled_give(&u, "W", false, false);
-    unrolled_give(&u, "U", false, false);
-    unrolled_give(&u, "h", false, true);
-    u.unroll = wg_unroll_new(u.tape, u.cell, 3, 4, u.n, u.given, NULL);
-    cr_assert_not_null(u.unroll, "%s", wg_tape_message(u.tape));
+    unrolled u = unrolled_step(&(unrolled_sizes){.steps = steps, .batch = 5, .input = 3, .hidden = 4}, odd_step, o);
+    *cell = u.cell;
     return u;
 }
 
@@ -517,15 +507,7 @@ static wg_status centred_step(wg_step *step, void *user) {
 Test(loop, products_of_whole_iterations_have_the_same_bits_on_any_number_of_threads) {
     wg_error error = {0};
     wg_var y[MOST];
-    unrolled u = {.of = {.steps = 6, .batch = 64, .input = 3, .hidden = 150}, .tape = wg_tape_new(NULL)};
-    u.cell = wg_cell_new(NULL, odd_cell, centred_step, NULL, &error);
-    cr_assert_not_null(u.cell, "%s", error.text);
-    unrolled_give(&u, "x", true, false);
-    unrolled_give(&u, "W", false, false);
-    unrolled_give(&u, "U", false, false);
-    unrolled_give(&u, "h", false, true);
-    u.unroll = wg_unroll_new(u.tape, u.cell, 3, 150, u.n, u.given, NULL);
-    cr_assert_not_null(u.unroll, "%s", wg_tape_message(u.tape));
+    unrolled u = unrolled_step(&(unrolled_sizes){.steps = 6, .batch = 64, .input = 3, .hidden = 150}, centred_step, NULL);
     int n = all_gradients(&u, y);
     wg_plan *plan = wg_compile(n, y, NULL, &error);
     int whole = 0;

@@ -281,15 +281,7 @@ Test(tiles, a_norm_and_its_scale_are_made_by_one_kernel_in_either_order) {
     for (int kind = 0; kind < 12; kind++) {
         wg_error error = {0};
         wg_var y[MOST];
-        unrolled u = {.of = {.steps = 6, .batch = 7, .input = 3, .hidden = 40}, .tape = wg_tape_new(NULL)};
-        u.cell = wg_cell_new(NULL, "cell n\ninput x\nstate h\nparam W[hidden, input]\nparam U[hidden, hidden]\n", norm_step, &kind, &error);
-        cr_assert_not_null(u.cell, "%s", error.text);
-        unrolled_give(&u, "x", true, false);
-        unrolled_give(&u, "W", false, false);
-        unrolled_give(&u, "U", false, false);
-        unrolled_give(&u, "h", false, true);
-        u.unroll = wg_unroll_new(u.tape, u.cell, 3, 40, u.n, u.given, NULL);
-        cr_assert_not_null(u.unroll, "%s", wg_tape_message(u.tape));
+        unrolled u = unrolled_step(&(unrolled_sizes){.steps = 6, .batch = 7, .input = 3, .hidden = 40}, norm_step, &kind);
         y[0] = weighed(wg_unroll_output(u.unroll), 5);
         agrees("forward", 1, y);
         wg_plan *plan = wg_compile(1, y, NULL, &error);
@@ -376,4 +368,6 @@ Test(tiles, vectors_in_every_place_have_gradients_that_agree) {
         unrolled_free(&u);
     }
     cr_expect_gt(sums, 24, "%d", sums);
+    all_agree("cell c\ninput x\nsize N = 2*hidden\nstate h, c[N]\nparam q[N]\nc' = 0.9*c*q + tanh(V @ h)\nh' = tanh(W @ x + U @ c + p*h)\n",
+              &(unrolled_sizes){.steps = 5, .batch = 32, .input = 3, .hidden = 64}); /* sums of two shapes */
 }
