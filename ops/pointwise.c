@@ -221,6 +221,7 @@ static const wg_op *const rows[WG__ROWS] = {
 };
 
 wg__map *wg__map_for(const wg_op *op, int type, int isa) {
+    op = op == &wg__op_add_rows ? &wg__op_add : op;
     for (int row = 0; row < WG__ROWS; row++)
         if (rows[row] == op)
             return wg__kernels_of(isa)[row].map[type];

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops.h"
 #include "pointwise.h"
 #include "taped.h"
 #include "wengert/notation.h"
@@ -112,4 +113,11 @@ Test(pointwise_isa, the_best_set_is_the_last_that_runs_and_each_has_a_name) {
         cr_expect(isa <= best || !wg__isa_runs(isa), "%s runs", names[isa]);
     }
     cr_expect_eq(wg__kernels_best(), wg__kernels_of(best));
+}
+
+Test(pointwise_isa, sums_that_a_pass_makes_are_those_of_the_set) {
+    const wg_op *add = wg_op_find("add")->op;
+    for (int set = 0; set <= (int)wg__isa_best(); set++)
+        for (int type = 0; type < 2; type++)
+            cr_expect_eq(wg__map_for(&wg__op_add_rows, type, set), wg__map_for(add, type, set), "set %d", set);
 }
