@@ -1,6 +1,7 @@
 /* fuse.c: in a loop, pointwise instructions of one shape and type that can run back to back become a region: a run walks it block
  * by block, and what only the region reads never reaches memory. Instructions are reordered for that: what waits for the same
- * other computations stands together. */
+ * other computations stands together; and what is made of one array, and read by later regions alone, stands with its readers: to
+ * read the array again costs less than to keep what was made of it. */
 #include "known.h"
 #include "loop.h"
 #include "ops.h"
@@ -17,6 +18,7 @@ typedef struct fuser {
     uint32_t *sample;  /* by domain: an instruction of it */
     uint32_t *first, *last; /* by domain: of its list in this stage; first 0: none */
     uint32_t *next;    /* by old id */
+    uint32_t *reads, *until, *source; /* by old id: how often it is read; how late it may be made; the one array that it is made of, if it is */
     uint32_t regions;
 } fuser;
 
@@ -25,6 +27,11 @@ static bool joins(const wg_instruction *i) {
     return i->op->kind == WG_POINTWISE && i->n <= 3 && i->dtype != WG_I32 && i->op->map[i->dtype - WG_F32] && i->shape->rank >= 1 &&
            i->shape->count > 0 && wg__kernel(i->op) == wg__pointwise_run;
 }
+
+static bool same_domain(const wg_instruction *a, const wg_instruction *b) { return a->shape == b->shape && a->dtype == b->dtype; }
+
+/* Whether a region that makes `id` can make it of `in` at once. */
+static bool feeds(const fuser *f, uint32_t in, uint32_t id) { return joins(&f->p->list[id]) && same_domain(&f->p->list[in], &f->p->list[id]); }
 
 /* The stage of everything in a loop. A view of what a region makes can only be read once the region is done. */
 static uint32_t find_stages(fuser *f, const wg_loop *loop) {
@@ -37,15 +44,61 @@ static uint32_t find_stages(fuser *f, const wg_loop *loop) {
             if (f->p->list[in].loop != i->loop || wg__reads_back(i, k))
                 continue;
             const wg_instruction *from = &f->p->list[in];
-            bool region = joins(from);
-            bool direct = joins(i) && from->shape == i->shape && from->dtype == i->dtype;
-            uint32_t from_stage = f->stage[in] + (region && !direct);
+            uint32_t from_stage = f->stage[in] + (joins(from) && !feeds(f, in, id));
             stage = from_stage > stage ? from_stage : stage;
         }
         f->stage[id] = stage;
         most = stage > most ? stage : most;
     }
     return most;
+}
+
+/* Counts reads; what is read outside its loop, or in the next iteration, is kept anyway. */
+static void count_reads(fuser *f) {
+    for (uint32_t id = 1; id < f->p->count; id++)
+        f->until[id] = UINT32_MAX;
+    for (uint32_t id = 1; id < f->p->count; id++)
+        for (uint32_t k = 0; k < f->p->list[id].n; k++) {
+            uint32_t in = wg__reads_const(&f->p->list[id])[k];
+            f->reads[in]++;
+            if (f->p->list[in].loop != f->p->list[id].loop || wg__reads_back(&f->p->list[id], k))
+                f->until[in] = 0;
+        }
+}
+
+/* How late what an instruction reads may be made for it. */
+static void note_reads(fuser *f, uint32_t id) {
+    const wg_instruction *i = &f->p->list[id];
+    for (uint32_t k = 0; k < i->n; k++) {
+        uint32_t in = wg__reads_const(i)[k];
+        f->until[in] = feeds(f, in, id) ? (uint32_t)wg__min(f->until[in], f->stage[id]) : 0;
+    }
+}
+
+/* The array of its loop that an instruction and those that only it reads are made of; 0: of none or of several. */
+static uint32_t find_source(fuser *f, uint32_t id) {
+    const wg_instruction *i = &f->p->list[id];
+    uint32_t source = 0;
+    for (uint32_t k = 0; k < i->n; k++) {
+        uint32_t in = wg__reads_const(i)[k], of = in;
+        if (f->p->list[in].loop != i->loop)
+            continue;
+        if (joins(&f->p->list[in]) && f->reads[in] == 1 && f->source[in])
+            of = f->source[in];
+        if (source && source != of)
+            return 0;
+        source = of;
+    }
+    return source;
+}
+
+/* Moves what is made of one array to the first stage that reads it. */
+static void sink(fuser *f, const wg_loop *loop) {
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        f->source[id] = joins(&f->p->list[id]) ? find_source(f, id) : 0;
+    for (uint32_t id = loop->to; id-- > loop->from; note_reads(f, id))
+        if (f->source[id] && f->until[id] != UINT32_MAX && f->until[id] > f->stage[id])
+            f->stage[id] = f->until[id];
 }
 
 /* By stage, and in each what is no part of a region before what is: both in their old order. */
@@ -59,8 +112,6 @@ static void sort_loop(fuser *f, const wg_loop *loop, uint32_t most) {
     for (uint32_t id = loop->from; id < loop->to; id++)
         f->order[count[2 * f->stage[id] + joins(&f->p->list[id])]++] = id;
 }
-
-static bool same_domain(const wg_instruction *a, const wg_instruction *b) { return a->shape == b->shape && a->dtype == b->dtype; }
 
 /* The number of an instruction's domain; -1 when out of memory. */
 static int64_t domain_of(fuser *f, uint32_t id) {
@@ -102,6 +153,7 @@ static bool add_regions(fuser *f, uint32_t from, uint32_t to) {
 
 static bool fuse_loop(fuser *f, const wg_loop *loop) {
     uint32_t most = find_stages(f, loop), n = loop->to - loop->from;
+    sink(f, loop);
     sort_loop(f, loop, most);
     for (uint32_t k = 0; k < n;) {
         uint32_t end = k;
@@ -122,10 +174,12 @@ static bool fuse_loop(fuser *f, const wg_loop *loop) {
 wg_status wg__pass_fuse(wg_program *p, wg_error *error) {
     size_t n = (size_t)p->count;
     fuser f = {.r.program = p, .p = p, .known.memory = p->memory};
-    f.stage = wg__take0(p->memory, wg__size(n, 8 * sizeof *f.stage, 16 * sizeof *f.stage));
+    f.stage = wg__take0(p->memory, wg__size(n, 11 * sizeof *f.stage, 16 * sizeof *f.stage));
     bool good = f.stage && wg__rewrite_begin(&f.r, p);
     if (good)
-        f.order = f.stage + n, f.sample = f.order + n, f.first = f.sample + n, f.last = f.first + n, f.next = f.last + n, f.counts = f.next + n;
+        f.order = f.stage + n, f.sample = f.order + n, f.first = f.sample + n, f.last = f.first + n, f.next = f.last + n;
+    if (good)
+        f.reads = f.next + n, f.until = f.reads + n, f.source = f.until + n, f.counts = f.source + n, count_reads(&f);
     for (uint32_t id = 1; good && id < p->count;) {
         const wg_loop *loop = p->list[id].loop ? &p->loops[p->list[id].loop - 1] : NULL;
         good = loop ? fuse_loop(&f, loop) : wg__rewrite_keep(&f.r, id);

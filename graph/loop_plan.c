@@ -195,8 +195,8 @@ static bool is_far(const wg_loop_plan *l, const wg_loop_region *g, const wg_loop
     if (r->in_block || t->kind != WG_SLOT_OUTSIDE || t->row == 0 || llabs(t->step) < FAR / l->loop->times)
         return false;
     for (const wg_loop_step *s = l->steps + g->first; s < l->steps + l->step_count; s++)
-        for (uint32_t k = 0; k <= WG_STEP_OPERANDS; k++)
-            if (s->ahead >> k & 1 && (k == WG_STEP_OPERANDS ? &s->out : &s->in[k])->slot == r->slot)
+        for (uint32_t k = 0; k <= s->n; k++)
+            if (s->ahead >> k & 1 && l->references[s->refers + k].slot == r->slot)
                 return false;
     return true;
 }
@@ -321,9 +321,10 @@ static uint32_t operands_of(const maker *m, const steps *q, uint32_t id, wg__pai
 }
 
 /* What it adds to is its first operand, the last of a pair's (operands_of). */
-static void fold_rows(wg_loop_step *s, wg_loop_region *g) {
+static void fold_rows(wg_loop_plan *l, wg_loop_step *s, wg_loop_region *g) {
     s->sum = (uint16_t)(s->pair.kind ? s->n : 1);
-    s->in[s->sum - 1].fold = s->out.fold = WG_FOLD_SHIFT;
+    l->sums[l->sum_count++] = (uint32_t)(s - l->steps);
+    g->sums++;
     g->flat = false;
 }
 
@@ -334,28 +335,40 @@ static void add_step(maker *m, steps *q, uint32_t id, wg_loop_region *g) {
     uint32_t operand[WG_STEP_OPERANDS];
     blocks *b = &q->blocks;
     wg_loop_step *s = &l->steps[l->step_count];
-    *s = (wg_loop_step){.op = p->list[id].op, .map = (uint32_t)l->step_count};
+    *s = (wg_loop_step){.op = p->list[id].op, .refers = (uint32_t)l->reference_count};
     s->n = (uint16_t)operands_of(m, q, id, &s->pair, operand);
+    wg_loop_reference *r = l->references + s->refers;
     l->step_count++;
+    l->reference_count += s->n + 1;
     for (uint32_t k = 0; k < s->n; k++)
-        s->in[k] = reference_to(m, b, operand[k], q->block_of, g);
+        r[k] = reference_to(m, b, operand[k], q->block_of, g);
     for (uint32_t k = 0; k < s->n; k++) { /* a block that is read last here is free again: the result may take it */
         bool once = true;
         for (uint32_t j = 0; j < k; j++)
             once = once && operand[j] != operand[k];
-        if (s->in[k].in_block && !s->in[k].spread && q->ends[operand[k] - first] == id && once)
-            b->free[b->free_count++] = s->in[k].block;
+        if (r[k].in_block && !r[k].spread && q->ends[operand[k] - first] == id && once)
+            b->free[b->free_count++] = r[k].block;
     }
     if (p->values[id].local)
         q->block_of[id - first] = take_block(b);
-    s->out = reference_to(m, b, id, q->block_of, g);
+    r[s->n] = reference_to(m, b, id, q->block_of, g);
     if (wg__folds_rows(l->loop, &p->list[id]))
-        fold_rows(s, g);
+        fold_rows(l, s, g);
     if (p->values[id].local && q->ends[id - first] == id) /* never read */
-        b->free[b->free_count++] = s->out.block;
-    for (uint32_t k = 0; k <= WG_STEP_OPERANDS && !m->failed; k++)
-        if ((k == WG_STEP_OPERANDS || k < s->n) && is_far(l, g, k == WG_STEP_OPERANDS ? &s->out : &s->in[k]))
+        b->free[b->free_count++] = r[s->n].block;
+    for (uint32_t k = 0; k <= s->n && !m->failed; k++)
+        if (is_far(l, g, &r[k]))
             s->ahead |= (uint16_t)(1u << k);
+}
+
+/* How the addresses of a region's references move on. Those of sums are found anew in each row. */
+static void add_moves(wg_loop_plan *l, const wg_loop_region *g) {
+    const int64_t block = WG_REGION_BLOCK * (int64_t)wg_dtype_size(g->dtype), last = (g->columns - 1) / WG_REGION_BLOCK * block;
+    for (uint32_t k = g->refers; k < l->reference_count; k++) {
+        const wg_loop_reference *r = &l->references[k];
+        l->next_block[k] = r->in_block ? 0 : block;
+        l->next_row[k] = r->in_block ? 0 : r->row - last;
+    }
 }
 
 /* The region that begins at `from`; returns one past it. Blocks for operands that are repeated stay theirs. */
@@ -363,7 +376,8 @@ static uint32_t add_region(maker *m, uint32_t from, steps *q) {
     wg_program *p = m->program;
     wg_loop_plan *l = m->plan;
     const wg_shape *shape = p->list[from].shape;
-    wg_loop_region g = {.first = (uint32_t)l->step_count, .first_spread = (uint32_t)l->spread_count, .dtype = p->list[from].dtype,
+    wg_loop_region g = {.first = (uint32_t)l->step_count, .first_spread = (uint32_t)l->spread_count,
+                        .refers = (uint32_t)l->reference_count, .first_sum = (uint32_t)l->sum_count, .dtype = p->list[from].dtype,
                         .columns = shape->count / shape->dim[0], .flat = true};
     uint32_t to = from;
     while (to < l->loop->to && p->list[to].region == p->list[from].region)
@@ -376,6 +390,9 @@ static uint32_t add_region(maker *m, uint32_t from, steps *q) {
     g.count = (uint32_t)l->step_count - g.first;
     g.instructions = to - from;
     g.flat = g.flat && !g.spreads;
+    g.references = (uint32_t)l->reference_count - g.refers;
+    add_moves(l, &g);
+    l->most_references = g.references > l->most_references ? g.references : l->most_references;
     l->blocks = q->blocks.most > l->blocks ? q->blocks.most : l->blocks;
     l->regions[l->region_count++] = g;
     l->kernels[l->kernel_count++] = (wg_loop_kernel){.id = from, .region = (uint32_t)l->region_count};
@@ -430,8 +447,13 @@ static bool make_room(maker *m) {
     l->results = wg__take(p->memory, wg__size((size_t)results, sizeof *l->results, 1));
     l->regions = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->regions, 1));
     l->steps = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->steps, 1));
+    l->sums = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->sums, 1));
+    l->references = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->references, 1));
+    l->next_block = wg__take(p->memory, wg__size((size_t)operands, 2 * sizeof *l->next_block, 1));
     l->spreads = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->spreads, 1));
-    return l->regions && l->steps && l->spreads && l->kernels && l->operands && l->results;
+    if (l->next_block)
+        l->next_row = l->next_block + operands;
+    return l->regions && l->steps && l->sums && l->references && l->next_block && l->spreads && l->kernels && l->operands && l->results;
 }
 
 static wg_move move_of(const wg_loop_slot *s) {
@@ -485,6 +507,9 @@ void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
     wg__give(memory, l->results);
     wg__give(memory, l->regions);
     wg__give(memory, l->steps);
+    wg__give(memory, l->sums);
+    wg__give(memory, l->references);
+    wg__give(memory, l->next_block);
     wg__give(memory, l->spreads);
     wg__give(memory, l);
 }

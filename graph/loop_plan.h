@@ -46,7 +46,6 @@ typedef struct wg_loop_kernel {
 typedef struct wg_loop_reference {
     bool in_block;
     bool spread; /* in a block, where a slot's one element of the row is repeated */
-    uint8_t fold; /* as a power of 2: so many rows have one place */
     uint32_t slot, block;
     int64_t row; /* the slot's */
 } wg_loop_reference;
@@ -62,9 +61,8 @@ typedef struct wg_loop_step {
     const wg_op *op;
     wg__pair pair;
     uint16_t sum; /* of rows in groups (wg__folds_rows): 1 + the operand that it adds to; else 0 */
-    uint16_t n, ahead; /* ahead: bit k: operand k is asked of memory a block before it is read (WG_STEP_OPERANDS: the result) */
-    uint32_t map;      /* index into the lane's maps */
-    wg_loop_reference in[WG_STEP_OPERANDS], out;
+    uint16_t n, ahead; /* ahead: bit k: operand k is asked of memory a block before it is read (n: the result) */
+    uint32_t refers;   /* of the plan's references: its operands, then the result */
 } wg_loop_step;
 
 /* Pointwise instructions that are run block by block. */
@@ -74,6 +72,8 @@ typedef struct wg_loop_region {
     wg_dtype dtype;
     int64_t columns;  /* elements of a row */
     bool flat;        /* rows lie one after the other in every operand: they are walked as one */
+    uint32_t refers, references; /* of the plan's: its steps' */
+    uint32_t first_sum, sums;    /* of the plan's */
     uint32_t first_spread, spreads; /* of the plan's: what is repeated, for every row */
 } wg_loop_region;
 
@@ -106,9 +106,15 @@ struct wg_loop_plan {
     int64_t region_count;
     wg_loop_step *steps;
     int64_t step_count;
+    wg_loop_reference *references;
+    int64_t *next_block, *next_row; /* of every reference: bytes from one block to the next, and from a row's last to the next row's first */
+    int64_t reference_count;
+    uint32_t *sums; /* steps that add up rows in groups */
+    int64_t sum_count;
     wg_loop_repeated *spreads;
     int64_t spread_count;
     uint32_t products, blocks; /* that a lane needs */
+    uint32_t most_references;  /* of a region */
     uint32_t most_operands;
     size_t scratch; /* of the kernels */
 };

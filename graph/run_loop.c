@@ -8,18 +8,25 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <wchar.h>
 
 /* From where a second thread gains: elements that a region's instructions handle together, multiply-adds of a product. */
 enum { REGION_SHARE = 1 << 15, PRODUCT_SHARE = 1 << 16 };
 
 static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* A lane's memory: the tile's scratch, the kernels', addresses of slots (twice), a kernel's arrays, the regions' blocks and
- * maps, the products, for tiles of both sizes, and the seconds of each kernel. */
+/* What a region calls: on the addresses of n operands, which that of its result follows. */
+typedef struct step {
+    wg__map *run;
+    uint16_t n, ahead;
+} step;
+
+/* A lane's memory: the tile's scratch, the kernels', addresses of slots (twice), a kernel's arrays, the regions' blocks, addresses and
+ * steps, the products, for tiles of both sizes, and the seconds of each kernel. */
 size_t wg__loop_lane_bytes(const wg_loop_plan *l) {
     return lines(l->loop->scratch) + lines(l->scratch) + 2 * lines((size_t)l->slot_count * sizeof(char *)) +
            lines(l->most_operands * sizeof(wg_array)) + (size_t)l->blocks * WG_BLOCK_STEP +
-           lines((size_t)l->step_count * sizeof(wg__map *)) + lines(2 * l->products * sizeof(wg_packed_product)) +
+           lines(l->most_references * sizeof(char *)) + lines((size_t)l->step_count * sizeof(step)) + lines(2 * l->products * sizeof(wg_packed_product)) +
            lines((size_t)l->kernel_count * sizeof(double));
 }
 
@@ -43,13 +50,17 @@ typedef struct lane {
     char *tile, *scratch;
     char **at, **start; /* of every slot: in this iteration; in the first, of row 0 */
     wg_array *arrays;
-    char *blocks;
-    wg__map **maps;
+    char *blocks; /* and, behind them, the addresses of a region's references */
+    step *steps;
     wg_packed_product *products;
     double *spent; /* by kernel; NULL: nobody asks */
     double begun;
     char text[512];
 } lane;
+
+static step step_of(const wg_loop_step *s, int type, wg_isa isa) {
+    return (step){s->pair.kind ? wg__pair_map(&s->pair, type, isa) : wg__map_of(s->op, type, isa), s->n, s->ahead};
+}
 
 static lane lane_of(run *r, int number, wg_team team) {
     const wg_loop_plan *l = r->plan;
@@ -61,16 +72,15 @@ static lane lane_of(run *r, int number, wg_team team) {
     n.start = (void *)(at += slots);
     n.arrays = (void *)(at += slots);
     n.blocks = at += lines(l->most_operands * sizeof(wg_array));
-    n.maps = (void *)(at += (size_t)l->blocks * WG_BLOCK_STEP);
-    n.products = (void *)(at += lines((size_t)l->step_count * sizeof(wg__map *)));
+    n.steps = (void *)(at += (size_t)l->blocks * WG_BLOCK_STEP + lines(l->most_references * sizeof(char *)));
+    n.products = (void *)(at += lines((size_t)l->step_count * sizeof(step)));
     if (r->workspace->profile) {
         n.spent = (void *)(at + lines(2 * l->products * sizeof(wg_packed_product)));
         memset(n.spent, 0, (size_t)l->kernel_count * sizeof *n.spent);
     }
     for (int64_t g = 0; g < l->region_count; g++)
         for (uint32_t s = l->regions[g].first; s < l->regions[g].first + l->regions[g].count; s++)
-            n.maps[s] = l->steps[s].pair.kind ? wg__pair_map(&l->steps[s].pair, (int)l->regions[g].dtype - WG_F32, team.isa)
-                                              : wg__map_of(l->steps[s].op, (int)l->regions[g].dtype - WG_F32, team.isa);
+            n.steps[s] = step_of(&l->steps[s], (int)l->regions[g].dtype - WG_F32, team.isa);
     return n;
 }
 
@@ -127,11 +137,10 @@ static inline char *block_at(char *blocks, uint32_t block) { return blocks + (si
 
 /* One element, repeated. */
 static void spread(char *to, const char *from, size_t size, int64_t count) {
-    if (size == 4) {
-        uint32_t x;
+    if (size == sizeof(wchar_t)) {
+        wchar_t x;
         memcpy(&x, from, sizeof x);
-        for (int64_t i = 0; i < count; i++)
-            ((uint32_t *)to)[i] = x;
+        wmemset((wchar_t *)to, x, (size_t)count);
     } else {
         uint64_t x;
         memcpy(&x, from, sizeof x);
@@ -148,48 +157,68 @@ static void spread_row(const lane *n, char *blocks, const wg_loop_region *g, int
             spread(block_at(blocks, r->block), n->at[r->slot] + row * l->slots[r->slot].row, size, wg__min(WG_REGION_BLOCK, g->columns));
 }
 
-static inline char *found(char *const *at, char *blocks, const wg_loop_reference *r, int64_t row, int64_t byte) {
-    return r->in_block ? block_at(blocks, r->block) : at[r->slot] + (row >> r->fold) * r->row + byte;
-}
-
 /* Asks memory for what a step will read and write in the next block: further on in the row, in the next row, or in the next iteration. */
 static void ask_ahead(const lane *n, const wg_loop_step *s, int64_t first, int64_t row, int64_t byte, int64_t bytes,
                       bool same_row, bool last_row) {
     const wg_loop_plan *l = n->run->plan;
-    for (uint32_t k = 0; k <= WG_STEP_OPERANDS; k++) {
-        const wg_loop_reference *r = k == WG_STEP_OPERANDS ? &s->out : &s->in[k];
+    for (uint32_t k = 0; k <= s->n; k++) {
         if (!(s->ahead >> k & 1))
             continue;
-        const wg_loop_slot *t = &l->slots[r->slot];
-        const char *next = n->at[r->slot] + (same_row ? row * t->row + byte + bytes : last_row ? first * t->row + t->step : (row + 1) * t->row);
+        const uint32_t slot = l->references[s->refers + k].slot;
+        const wg_loop_slot *t = &l->slots[slot];
+        const char *next = n->at[slot] + (same_row ? row * t->row + byte + bytes : last_row ? first * t->row + t->step : (row + 1) * t->row);
         for (int64_t at = 0; at < bytes; at += 64)
-            k == WG_STEP_OPERANDS ? __builtin_prefetch(next + at, 1) : __builtin_prefetch(next + at);
+            k == s->n ? __builtin_prefetch(next + at, 1) : __builtin_prefetch(next + at, 0, 2);
     }
+}
+
+/* The addresses of a region's references in a row's first block. */
+static void find_row(const lane *n, char *blocks, const wg_loop_region *g, int64_t row, char **at) {
+    const wg_loop_reference *r = n->run->plan->references + g->refers;
+    for (uint32_t k = 0; k < g->references; k++)
+        at[k] = r[k].in_block ? block_at(blocks, r[k].block) : n->at[r[k].slot] + row * r[k].row;
+}
+
+/* Of sums of rows in groups: a group's place, to whose first row what was brought is added, and to the others what they have come to. */
+static void find_sums(const lane *n, const wg_loop_region *g, int64_t row, char **at) {
+    const wg_loop_plan *l = n->run->plan;
+    for (uint32_t k = g->first_sum; k < g->first_sum + g->sums; k++) {
+        const wg_loop_step *s = &l->steps[l->sums[k]];
+        const uint32_t in = s->refers + s->sum - 1u, out = s->refers + s->n;
+        const wg_loop_reference *from = &l->references[in], *to = &l->references[out];
+        at[out - g->refers] = n->at[to->slot] + (row >> WG_FOLD_SHIFT) * to->row;
+        at[in - g->refers] = row % WG_FOLD_ROWS ? at[out - g->refers] : n->at[from->slot] + (row >> WG_FOLD_SHIFT) * from->row;
+    }
+}
+
+static inline void move(char **at, const int64_t *by, uint32_t count) {
+    _Pragma("omp simd") for (uint32_t k = 0; k < count; k++) at[k] += by[k];
 }
 
 /* Rows [first, end) of the tile, in these blocks. */
 static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int64_t first, int64_t end) {
     const wg_loop_plan *l = n->run->plan;
-    char *const *at = n->at;
-    wg__map *const *maps = n->maps;
+    char **const at = (char **)(blocks + (size_t)l->blocks * WG_BLOCK_STEP);
     const size_t size = wg_dtype_size(g->dtype);
-    int64_t start = g->flat ? first * g->columns : 0, columns = g->flat ? end * g->columns : g->columns;
-    int64_t rows = g->flat ? 1 : end;
-    for (int64_t row = g->flat ? 0 : first; row < rows; row++) {
+    const int64_t columns = g->flat ? (end - first) * g->columns : g->columns, rows = g->flat ? first + 1 : end;
+    find_row(n, blocks, g, first, at);
+    for (int64_t row = first; row < rows; row++) {
+        if (row > first)
+            move(at, l->next_row + g->refers, g->references);
         if (g->spreads)
             spread_row(n, blocks, g, row, row == first, size);
-        for (int64_t from = start; from < columns; from += WG_REGION_BLOCK) {
-            int64_t count = wg__min(WG_REGION_BLOCK, columns - from), byte = from * (int64_t)size;
-            for (const wg_loop_step *s = l->steps + g->first, *last = s + g->count; s < last; s++) {
-                const void *in[WG_STEP_OPERANDS];
+        if (g->sums)
+            find_sums(n, g, row, at);
+        for (int64_t from = 0; from < columns; from += WG_REGION_BLOCK) {
+            const int64_t count = wg__min(WG_REGION_BLOCK, columns - from);
+            char *const *in = at;
+            if (from)
+                move(at, l->next_block + g->refers, g->references);
+            for (const step *s = n->steps + g->first, *last = s + g->count; s < last; in += s->n + 1, s++) {
                 if (s->ahead)
-                    ask_ahead(n, s, first, row, byte, count * (int64_t)size, from + WG_REGION_BLOCK < columns, row + 1 == rows);
-                for (uint32_t k = 0; k < s->n; k++)
-                    in[k] = found(at, blocks, &s->in[k], row, byte);
-                char *out = found(at, blocks, &s->out, row, byte);
-                if (s->sum && row % WG_FOLD_ROWS) /* what the rows before have come to */
-                    in[s->sum - 1] = out;
-                maps[s->map](count, in, out);
+                    ask_ahead(n, &l->steps[s - n->steps], first, row, from * (int64_t)size, count * (int64_t)size,
+                              from + WG_REGION_BLOCK < columns, row + 1 == rows);
+                s->run(count, (const void *const *)in, in[s->n]);
             }
         }
     }
