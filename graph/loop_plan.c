@@ -69,6 +69,7 @@ static uint32_t slot_for(maker *m, uint32_t id, bool cut) {
     if (base->space == WG_IN_TILE) {
         s.kind = WG_SLOT_TILE;
         s.shift += (int64_t)base->offset;
+        s.in_strip = base->in_strip;
         s.twice = base->twice ? (int64_t)wg__tile_place(p, m->plan->loop, v->base) : 0;
     } else if (base->space == WG_IN_STACK) {
         const wg_stacked_attr *a = p->list[base->index].attr;
@@ -98,12 +99,11 @@ static const wg_shape *cut_shape(maker *m, const wg_shape *whole, int64_t rows) 
 static wg_loop_operand operand_for(maker *m, uint32_t id, bool cut) {
     const wg_loop *loop = m->plan->loop;
     const wg_shape *shape = m->program->list[id].shape;
-    wg_loop_operand o = {slot_for(m, id, cut), {shape, shape}};
-    if (cut && loop->rows) {
-        int64_t rest = loop->rows % loop->tile;
-        o.shape[0] = cut_shape(m, shape, loop->tile);
-        o.shape[1] = rest ? cut_shape(m, shape, rest) : o.shape[0];
-    }
+    const int64_t last = loop->rows ? (loop->rows - 1) % loop->tile + 1 : 0, strip = loop->strip ? loop->strip : last;
+    const int64_t rows[WG_CUTS] = {loop->tile, last, strip, (loop->tile - 1) % strip + 1, (last - 1) % strip + 1};
+    wg_loop_operand o = {.slot = slot_for(m, id, cut)};
+    for (wg_cut k = 0; k < WG_CUTS; k++)
+        o.shape[k] = cut && loop->rows ? cut_shape(m, shape, rows[k]) : shape;
     return o;
 }
 
@@ -181,6 +181,7 @@ static wg_loop_reference reference_to(maker *m, blocks *b, uint32_t id, const ui
     if (m->failed)
         return r;
     r.row = m->plan->slots[r.slot].row;
+    r.in_strip = m->plan->slots[r.slot].in_strip;
     r.in_block = r.spread = wg__column_stride(p, id) == 0 && g->columns > 1;
     if (r.spread)
         r.block = spread_block(m, b, r.slot, g);
@@ -420,6 +421,14 @@ static void add_kernels(maker *m) {
     wg__give(p->memory, room);
 }
 
+/* Which kernels a strip runs through. */
+static void find_strips(wg_loop_plan *l) {
+    for (int64_t k = l->kernel_count; k-- > 0;) {
+        const bool more = l->loop->strip && k + 1 < l->kernel_count && l->kernels[k + 1].id < wg__together(l->program, l->loop, l->kernels[k].id);
+        l->kernels[k].until = more ? l->kernels[k + 1].until : (uint32_t)k + 1;
+    }
+}
+
 /* What `last` takes out of the loop. */
 static void add_results(maker *m) {
     wg_program *p = m->program;
@@ -488,7 +497,7 @@ wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *me
     if (!m.failed)
         add_results(&m);
     if (!m.failed)
-        sort_moves(&m);
+        sort_moves(&m), find_strips(l);
     for (int64_t s = 0; s < l->slot_count; s++)
         memo[l->slots[s].memo] = 0;
     if (!m.failed)

@@ -23,6 +23,7 @@ typedef struct wg_loop_slot {
     uint32_t value;      /* WG_SLOT_OUTSIDE: its address is that of this value */
     int64_t shift;       /* bytes, after that */
     int64_t row;         /* bytes from one row to the next; 0: the same for all rows */
+    bool in_strip;       /* WG_SLOT_TILE: of the rows of a strip, from its first on */
     int64_t step;        /* bytes from one iteration to the next */
     int64_t when;
     int64_t twice;       /* WG_SLOT_TILE: bytes between the places of even and odd iterations, or 0 */
@@ -39,6 +40,7 @@ typedef struct wg_loop_kernel {
     uint32_t n;
     uint32_t in; /* its operands begin at this index of `operands` */
     uint32_t out;
+    uint32_t until; /* one past the last of the kernels from this one on that a strip runs through before the next does */
     uint32_t beside_id, beside; /* the instruction whose result it makes too (wg_op.beside), and where; 0: none */
 } wg_loop_kernel;
 
@@ -48,6 +50,7 @@ typedef struct wg_loop_reference {
     bool spread; /* in a block, where a slot's one element of the row is repeated */
     uint32_t slot, block;
     int64_t row; /* the slot's */
+    bool in_strip; /* the slot is */
 } wg_loop_reference;
 
 /* A slot's one element of the row and the block that it is repeated in. */
@@ -77,10 +80,13 @@ typedef struct wg_loop_region {
     uint32_t first_spread, spreads; /* of the plan's: what is repeated, for every row */
 } wg_loop_region;
 
-/* An array of a kernel's: its slot; its shape for a whole tile and for the last, smaller one. */
+/* How many rows a kernel is called on: those of a tile, of the last one, which may be smaller, of a strip, and of either's last strip. */
+typedef enum wg_cut { WG_CUT_TILE, WG_CUT_LAST, WG_CUT_STRIP, WG_CUT_TILE_END, WG_CUT_LAST_END, WG_CUTS } wg_cut;
+
+/* An array of a kernel's: its slot, and its shape for so many rows. */
 typedef struct wg_loop_operand {
     uint32_t slot;
-    const wg_shape *shape[2];
+    const wg_shape *shape[WG_CUTS];
 } wg_loop_operand;
 
 /* Copied out of the loop after the last iteration. */

@@ -192,6 +192,8 @@ static void print_loop(printer *o, int64_t id) {
         say(o, ", %lld rows together, each time shared by threads, with %zu bytes", (long long)loop->rows, loop->scratch);
     else if (loop->rows)
         say(o, ", %lld rows in tiles of %lld with %zu bytes each", (long long)loop->rows, (long long)loop->tile, loop->scratch);
+    if (loop->strip)
+        say(o, ", in strips of %lld", (long long)loop->strip);
     say(o, ":\n");
 }
 

@@ -35,6 +35,7 @@ typedef struct wg_loop {
     int64_t rows;   /* the rows of every value, on which it runs in tiles of `tile`, all iterations of a tile together; 0: an
                        iteration runs whole, op by op */
     int64_t tile;
+    int64_t strip;  /* rows of a tile that run through all that stands between two products before the next ones do; 0: no strips */
     bool shared;    /* in one tile, of whose every iteration each thread does a share: for few rows by large matrices */
     size_t scratch; /* bytes for what a tile keeps to itself */
 } wg_loop;
@@ -65,6 +66,7 @@ typedef struct wg_value {
     bool task;             /* a kernel computes it */
     bool local;            /* read in its own region alone: it has no place */
     bool carried;          /* of a base: the next iteration reads it */
+    bool in_strip;         /* in a tile: what a strip makes of it is read in that strip alone, so that it has a place for one */
     bool twice;            /* in a tile: two places, for even and odd iterations, since the next one still reads it when it is made again */
 } wg_value;
 
@@ -160,6 +162,8 @@ wg_status wg__prune(wg_program *program, wg_error *error);
 /* The mask of wg_op.rows for an instruction (0 too when out of memory), and a bit of it. */
 uint32_t wg__instruction_rows(const wg_program *program, const wg_instruction *instruction);
 bool wg__is_cut(uint32_t mask, uint32_t operand);
+/* One past what runs together from instruction `from` of a loop on: a strip's, a region, or one instruction. */
+uint32_t wg__together(const wg_program *program, const wg_loop *loop, uint32_t from);
 /* Bytes of a value's place in a tile of its loop (or, where an iteration runs whole, of all of it): whole lines, and more
  * than the value has, so that an empty one has a place too. */
 size_t wg__tile_place(const wg_program *program, const wg_loop *loop, uint32_t id);

@@ -128,9 +128,16 @@ static void next_iteration(lane *n, int64_t t) {
     }
 }
 
-static wg_array array_of(const lane *n, const wg_loop_operand *o, uint32_t id, int size) {
+/* Where a row of a slot lies; of one that has a place for a strip alone, for the strip that begins at `strip`. */
+static char *row_at(const lane *n, uint32_t slot, int64_t row, int64_t strip) {
+    const wg_loop_slot *s = &n->run->plan->slots[slot];
+    return n->at[slot] + (row - (s->in_strip ? strip : 0)) * s->row;
+}
+
+/* The array from the first of a cut's rows on. */
+static wg_array array_of(const lane *n, const wg_loop_operand *o, uint32_t id, wg_cut cut, int64_t first) {
     const wg_program *p = n->run->plan->program;
-    return (wg_array){n->at[o->slot], o->shape[size], p->values[id].stride, (wg_dtype)p->list[id].dtype};
+    return (wg_array){row_at(n, o->slot, first, first), o->shape[cut], p->values[id].stride, (wg_dtype)p->list[id].dtype};
 }
 
 static inline char *block_at(char *blocks, uint32_t block) { return blocks + (size_t)block * WG_BLOCK_STEP; }
@@ -150,33 +157,32 @@ static void spread(char *to, const char *from, size_t size, int64_t count) {
 }
 
 /* The blocks of operands that are one element of the row; of those that are the same for all rows before the first. */
-static void spread_row(const lane *n, char *blocks, const wg_loop_region *g, int64_t row, bool first, size_t size) {
+static void spread_row(const lane *n, char *blocks, const wg_loop_region *g, int64_t row, int64_t first, size_t size) {
     const wg_loop_plan *l = n->run->plan;
     for (const wg_loop_repeated *r = l->spreads + g->first_spread, *end = r + g->spreads; r < end; r++)
-        if (first || l->slots[r->slot].row)
-            spread(block_at(blocks, r->block), n->at[r->slot] + row * l->slots[r->slot].row, size, wg__min(WG_REGION_BLOCK, g->columns));
+        if (row == first || l->slots[r->slot].row)
+            spread(block_at(blocks, r->block), row_at(n, r->slot, row, first), size, wg__min(WG_REGION_BLOCK, g->columns));
 }
 
-/* Asks memory for what a step will read and write in the next block: further on in the row, in the next row, or in the next iteration. */
-static void ask_ahead(const lane *n, const wg_loop_step *s, int64_t first, int64_t row, int64_t byte, int64_t bytes,
-                      bool same_row, bool last_row) {
+/* Asks memory for what a step will read and write next: so many bytes, from this one of a row on, in this iteration or the next. */
+static void ask_ahead(const lane *n, const wg_loop_step *s, int64_t row, int64_t byte, int64_t bytes, bool later) {
     const wg_loop_plan *l = n->run->plan;
     for (uint32_t k = 0; k <= s->n; k++) {
         if (!(s->ahead >> k & 1))
             continue;
         const uint32_t slot = l->references[s->refers + k].slot;
         const wg_loop_slot *t = &l->slots[slot];
-        const char *next = n->at[slot] + (same_row ? row * t->row + byte + bytes : last_row ? first * t->row + t->step : (row + 1) * t->row);
+        const char *next = n->at[slot] + row * t->row + byte + (later ? t->step : 0);
         for (int64_t at = 0; at < bytes; at += 64)
             k == s->n ? __builtin_prefetch(next + at, 1) : __builtin_prefetch(next + at, 0, 2);
     }
 }
 
-/* The addresses of a region's references in a row's first block. */
+/* The addresses of a region's references in the first block of the first of its rows. */
 static void find_row(const lane *n, char *blocks, const wg_loop_region *g, int64_t row, char **at) {
     const wg_loop_reference *r = n->run->plan->references + g->refers;
     for (uint32_t k = 0; k < g->references; k++)
-        at[k] = r[k].in_block ? block_at(blocks, r[k].block) : n->at[r[k].slot] + row * r[k].row;
+        at[k] = r[k].in_block ? block_at(blocks, r[k].block) : n->at[r[k].slot] + (r[k].in_strip ? 0 : row * r[k].row);
 }
 
 /* Of sums of rows in groups: a group's place, to whose first row what was brought is added, and to the others what they have come to. */
@@ -195,29 +201,30 @@ static inline void move(char **at, const int64_t *by, uint32_t count) {
     _Pragma("omp simd") for (uint32_t k = 0; k < count; k++) at[k] += by[k];
 }
 
-/* Rows [first, end) of the tile, in these blocks. */
-static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int64_t first, int64_t end) {
+/* Rows [first, end), of those that begin at `from` and end at `to`, in these blocks. */
+static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int64_t first, int64_t end, int64_t from, int64_t to) {
     const wg_loop_plan *l = n->run->plan;
     char **const at = (char **)(blocks + (size_t)l->blocks * WG_BLOCK_STEP);
-    const size_t size = wg_dtype_size(g->dtype);
-    const int64_t columns = g->flat ? (end - first) * g->columns : g->columns, rows = g->flat ? first + 1 : end;
+    const int64_t size = (int64_t)wg_dtype_size(g->dtype), walk = g->flat ? end - first : 1, columns = walk * g->columns;
     find_row(n, blocks, g, first, at);
-    for (int64_t row = first; row < rows; row++) {
+    for (int64_t row = first; row < end; row += walk) {
+        const bool last = row + walk == to;
         if (row > first)
             move(at, l->next_row + g->refers, g->references);
         if (g->spreads)
-            spread_row(n, blocks, g, row, row == first, size);
+            spread_row(n, blocks, g, row, first, (size_t)size);
         if (g->sums)
             find_sums(n, g, row, at);
-        for (int64_t from = 0; from < columns; from += WG_REGION_BLOCK) {
-            const int64_t count = wg__min(WG_REGION_BLOCK, columns - from);
+        for (int64_t column = 0; column < columns; column += WG_REGION_BLOCK) {
+            const int64_t count = wg__min(WG_REGION_BLOCK, columns - column);
+            const bool more = column + count < columns;
             char *const *in = at;
-            if (from)
+            if (column)
                 move(at, l->next_block + g->refers, g->references);
-            for (const step *s = n->steps + g->first, *last = s + g->count; s < last; in += s->n + 1, s++) {
+            for (const step *s = n->steps + g->first, *past = s + g->count; s < past; in += s->n + 1, s++) {
                 if (s->ahead)
-                    ask_ahead(n, &l->steps[s - n->steps], first, row, from * (int64_t)size, count * (int64_t)size,
-                              from + WG_REGION_BLOCK < columns, row + 1 == rows);
+                    ask_ahead(n, &l->steps[s - n->steps], more ? row : last ? from : row + walk, more ? (column + count) * size : 0, count * size,
+                              !more && last);
                 s->run(count, (const void *const *)in, in[s->n]);
             }
         }
@@ -256,41 +263,48 @@ typedef struct shared_region {
 /* In blocks of the share's own. */
 static void region_share(void *user, int64_t from, int64_t to) {
     const shared_region *s = user;
-    run_region(s->lane, s->lane->blocks + (size_t)(from / s->each) * s->lane->run->lane_bytes, s->region, from, to);
+    run_region(s->lane, s->lane->blocks + (size_t)(from / s->each) * s->lane->run->lane_bytes, s->region, from, to, from, to);
 }
 
-static void pointwise(const lane *n, const wg_loop_region *g, int64_t rows) {
+/* Rows [first, end) of so many. */
+static void pointwise(const lane *n, const wg_loop_region *g, int64_t first, int64_t end, int64_t rows) {
     const run *r = n->run;
     const int64_t each = (rows + r->shares - 1) / r->shares;
     if (r->shares > 1 && rows > 1 && rows * g->columns * g->instructions >= REGION_SHARE)
         wg__rows(&n->team, rows, each, region_share, &(shared_region){n, g, each});
     else
-        run_region(n, n->blocks, g, 0, rows);
+        run_region(n, n->blocks, g, first, end, 0, rows);
 }
 
 /* ---- iterations ---- */
 
-/* In iteration t. size: 0 for a whole tile, 1 for the last. */
-static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, int size, int64_t rows) {
+/* Rows of a tile, for whose kernels there are shapes. */
+typedef struct part {
+    int64_t first, end, rows; /* rows: of the tile */
+    wg_cut cut;
+} part;
+
+/* In iteration t. */
+static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, part p) {
     const wg_loop_plan *l = n->run->plan;
     if (k->region) {
-        pointwise(n, &l->regions[k->region - 1], rows);
+        pointwise(n, &l->regions[k->region - 1], p.first, p.end, p.rows);
         return WG_OK;
     }
     const wg_instruction *i = &l->program->list[k->id];
     if (k->product && l->loop->rows) {
         const wg_loop_operand *o = &l->operands[k->in];
-        multiply(n, &n->products[k->product - 1 + (uint32_t)size], n->at[o[0].slot], n->at[o[1].slot],
+        multiply(n, &n->products[k->product - 1 + (uint32_t)p.cut], n->at[o[0].slot], n->at[o[1].slot],
                  n->at[l->operands[k->out].slot], t % 2);
         return WG_OK;
     }
     for (uint32_t a = 0; a < k->n; a++)
-        n->arrays[a] = array_of(n, &l->operands[k->in + a], wg__reads_const(i)[a], size);
+        n->arrays[a] = array_of(n, &l->operands[k->in + a], wg__reads_const(i)[a], p.cut, p.first);
     wg_call call = {.op = i->op, .attr = i->attr, .n = (int)k->n, .in = n->arrays,
-                    .out = array_of(n, &l->operands[k->out], k->id, size), .scratch = n->scratch, .team = &n->team,
+                    .out = array_of(n, &l->operands[k->out], k->id, p.cut, p.first), .scratch = n->scratch, .team = &n->team,
                     .text = n->text, .text_size = sizeof n->text};
     if (k->beside_id)
-        call.beside = array_of(n, &l->operands[k->beside], k->beside_id, size);
+        call.beside = array_of(n, &l->operands[k->beside], k->beside_id, p.cut, p.first);
     return wg__kernel(i->op)(&call);
 }
 
@@ -298,12 +312,12 @@ static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, int siz
 static void prepare_products(lane *n) {
     const wg_loop_plan *l = n->run->plan;
     for (int64_t k = 0; k < l->kernel_count && l->loop->rows; k++)
-        for (int size = 0; l->kernels[k].product && size < 2; size++) {
+        for (wg_cut cut = WG_CUT_TILE; l->kernels[k].product && cut <= WG_CUT_LAST; cut++) {
             const wg_loop_kernel *of = &l->kernels[k];
             const wg_instruction *i = &l->program->list[of->id];
-            wg_array in = array_of(n, &l->operands[of->in], i->in[0], size);
-            wg_call call = {.op = i->op, .attr = i->attr, .in = &in, .out = array_of(n, &l->operands[of->out], of->id, size), .team = &n->team};
-            wg__packed_call_init(&n->products[of->product - 1 + (uint32_t)size], &call, l->loop->rows == 1);
+            wg_array in = array_of(n, &l->operands[of->in], i->in[0], cut, 0);
+            wg_call call = {.op = i->op, .attr = i->attr, .in = &in, .out = array_of(n, &l->operands[of->out], of->id, cut, 0), .team = &n->team};
+            wg__packed_call_init(&n->products[of->product - 1 + (uint32_t)cut], &call, l->loop->rows == 1);
         }
 }
 
@@ -360,28 +374,52 @@ static void take_results(const lane *n, int64_t rows) {
     }
 }
 
+/* Kernels [from, to) in iteration t, on rows of the tile that begins at `row`. */
+static bool run_kernels(lane *n, int64_t from, int64_t to, int64_t t, part p, int64_t row) {
+    const wg_loop_plan *l = n->run->plan;
+    for (int64_t k = from; k < to; k++) {
+        wg_status status = run_kernel(n, &l->kernels[k], t, p);
+        if (n->spent)
+            note_time(n, k);
+        if (status != WG_OK) {
+            note_failure(n, row, status, l->kernels[k].id);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The same, strip by strip. */
+static bool run_strips(lane *n, int64_t from, int64_t to, int64_t t, part p, int64_t row) {
+    const int64_t strip = n->run->plan->loop->strip;
+    const wg_cut end = p.cut == WG_CUT_LAST ? WG_CUT_LAST_END : WG_CUT_TILE_END;
+    bool good = true;
+    for (int64_t first = 0; first < p.rows && good; first += strip) {
+        const int64_t past = wg__min(first + strip, p.rows);
+        good = run_kernels(n, from, to, t, (part){first, past, p.rows, past < p.rows ? WG_CUT_STRIP : end}, row);
+    }
+    return good;
+}
+
 /* All iterations of one tile. */
 static bool run_tile(lane *n, int64_t row, int64_t rows) {
     const wg_loop_plan *l = n->run->plan;
-    int size = l->loop->rows && rows < l->loop->tile;
+    const part whole = {0, rows, rows, l->loop->rows && rows < l->loop->tile ? WG_CUT_LAST : WG_CUT_TILE};
+    bool good = true;
     first_iteration(n, row);
-    for (int64_t t = 0; t < l->loop->times; t++) {
+    for (int64_t t = 0; t < l->loop->times && good; t++) {
         if (t)
             next_iteration(n, t);
         if (n->spent)
             n->begun = wg__seconds();
-        for (int64_t k = 0; k < l->kernel_count; k++) {
-            wg_status status = run_kernel(n, &l->kernels[k], t, size, rows);
-            if (n->spent)
-                note_time(n, k);
-            if (status != WG_OK) {
-                note_failure(n, row, status, l->kernels[k].id);
-                return false;
-            }
+        for (int64_t k = 0, until; k < l->kernel_count && good; k = until) {
+            until = l->kernels[k].until;
+            good = (until > k + 1 ? run_strips : run_kernels)(n, k, until, t, whole, row);
         }
     }
-    take_results(n, rows);
-    return true;
+    if (good)
+        take_results(n, rows);
+    return good;
 }
 
 static void run_lanes(void *user, int64_t from, int64_t to) {

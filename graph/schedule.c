@@ -15,6 +15,9 @@ enum { MOST_TILE = 32, LEAST_TILE = 4, FEW_TILES = 2, LINE = 64, MOST_PARTS = 25
 enum { SHARED_ROWS = 16, SHARED_BYTES = 2 << 20, ONE_ROW_BYTES = 1 << 19 };
 /* What a loop may have of a cache next to a thread, and the rows of a tile that it is made smaller to at most for that. */
 enum { CACHE_BYTES = 3 << 19, LEAST_MOST = 8 };
+/* Rows of a strip, whole groups of those that are added up; and what a tile keeps to itself from where strips gain: as much as the nearest
+ * cache holds. */
+enum { STRIP_ROWS = WG_FOLD_ROWS, STRIP_BYTES = 1 << 15 };
 
 static bool in_loop(const wg_program *p, uint32_t value) { return p->list[p->values[value].base].loop != 0; }
 
@@ -122,7 +125,7 @@ static bool is_shared(const wg_loop *loop, double matrices) {
 
 size_t wg__tile_place(const wg_program *p, const wg_loop *loop, uint32_t id) {
     size_t bytes = wg__instruction_bytes(&p->list[id]);
-    bytes = loop->rows ? bytes / (size_t)loop->rows * (size_t)loop->tile : bytes;
+    bytes = loop->rows ? bytes / (size_t)loop->rows * (size_t)(p->values[id].in_strip ? loop->strip : loop->tile) : bytes;
     return (bytes + LINE) / LINE * LINE;
 }
 
@@ -137,16 +140,19 @@ static bool take_place(wg_program *p, const wg_loop *loop, wg_blocks *free, uint
     return wg__blocks_take(free, wg__tile_place(p, loop, id) << p->values[id].twice, &p->values[id].offset);
 }
 
-/* One past the region (or the one instruction) that begins at `from`. */
-static uint32_t region_end(const wg_program *p, const wg_loop *loop, uint32_t from) {
+uint32_t wg__together(const wg_program *p, const wg_loop *loop, uint32_t from) {
     uint32_t to = from + 1;
-    while (p->list[from].region && to < loop->to && p->list[to].region == p->list[from].region)
-        to++;
+    if (loop->strip && p->list[from].op->kind != WG_PRODUCT)
+        while (to < loop->to && p->list[to].op->kind != WG_PRODUCT)
+            to++;
+    else
+        while (p->list[from].region && to < loop->to && p->list[to].region == p->list[from].region)
+            to++;
     return to;
 }
 
-/* Places what a tile keeps to itself. What the next iteration reads stays all along; the rest in the order of one iteration, where a
- * region is one step: its blocks read and write everything in turn. */
+/* Places what a tile keeps to itself. What the next iteration reads stays all along; the rest in the order of one iteration, where what
+ * runs together is one step: its blocks, or strips, read and write everything in turn. */
 static bool place_tile(wg_program *p, wg_loop *loop) {
     size_t n = loop->to - loop->from;
     uint32_t *dies = wg__take0(p->memory, wg__size(n, 2 * sizeof *dies, 1)), *next = dies + n;
@@ -156,7 +162,7 @@ static bool place_tile(wg_program *p, wg_loop *loop) {
         if (private_buffer(p, id) && p->values[id].carried)
             good = take_place(p, loop, &free, id);
     for (uint32_t from = loop->from, to; good && from < loop->to; from = to) {
-        to = region_end(p, loop, from);
+        to = wg__together(p, loop, from);
         for (uint32_t id = from; good && id < to; id++) {
             uint32_t made = private_buffer(p, id);
             if (!made)
@@ -322,6 +328,41 @@ static bool settle_regions(wg_program *p, const wg_loop *loop) {
     return good;
 }
 
+/* ---- strips ---- */
+
+/* Whether a kernel other than products is called on rows. */
+static bool has_calls(const wg_program *p, const wg_loop *loop) {
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        if (p->values[id].task && !p->list[id].region && p->list[id].op->kind != WG_PRODUCT)
+            return true;
+    return false;
+}
+
+/* Decides on strips, and what needs a place for one alone: what is written and read between the same two products. False when out of
+ * memory. */
+static bool cut_strips(wg_program *p, wg_loop *loop) {
+    uint32_t *group = wg__take0(p->memory, wg__size(loop->to - loop->from, sizeof *group, 1)), now = 1;
+    loop->strip = STRIP_ROWS;
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        p->values[id].in_strip = private_buffer(p, id) == id && !p->values[id].carried;
+    for (uint32_t from = loop->from, to; from < loop->to && group; from = to, now++) {
+        to = wg__together(p, loop, from);
+        for (uint32_t id = from; id < to; id++)
+            for (uint32_t k = 0; k <= p->list[id].n && p->values[id].task; k++) {
+                uint32_t base = p->values[k == p->list[id].n ? id : wg__reads_const(&p->list[id])[k]].base;
+                if (base < loop->from || base >= loop->to)
+                    continue;
+                uint32_t *of = &group[base - loop->from];
+                *of = *of ? *of : now;
+                p->values[base].in_strip = p->values[base].in_strip && *of == now && p->list[id].op->kind != WG_PRODUCT;
+            }
+    }
+    for (uint32_t id = loop->edges; id; id = p->values[id].edge)
+        p->values[p->values[p->list[id].in[0]].base].in_strip = false;
+    wg__give(p->memory, group);
+    return group;
+}
+
 static void take_places_back(wg_program *p, const wg_loop *loop) {
     for (uint32_t id = loop->from; id < loop->to; id++)
         if (p->values[id].space == WG_IN_TILE)
@@ -342,6 +383,8 @@ static bool choose_tile(wg_program *p, wg_loop *loop) {
         if ((double)tile_of(p, loop, LEAST_MOST) * row <= room)
             loop->tile = tile_of(p, loop, most);
     take_places_back(p, loop);
+    if (loop->tile > STRIP_ROWS && (double)loop->tile * row > STRIP_BYTES && has_calls(p, loop) && !cut_strips(p, loop))
+        return false;
     return place_tile(p, loop);
 }
 

@@ -492,10 +492,14 @@ static wg_status check_tile_read(const tile *t, uint32_t id, uint32_t value) {
     base = carried ? p->values[p->list[base].in[1]].base : base;
     if (!in_tile(t, base))
         return WG_OK;
+    if (p->values[base].in_strip && (base < t->from || base >= t->to))
+        return wrong(t->s, WG_CONFLICT, id, "it reads %%%u, of which a strip alone has a place", base);
     const wg_ordered_node *node = holder(&t->held, tile_region(t, base));
     if (!node || node->owner != base)
         return wrong(t->s, WG_CONFLICT, id, "it reads %%%u, whose place in the tile %%%u has taken", base, node ? node->owner : 0);
-    bool together = base >= t->from && base < t->to && p->list[id].op->kind == WG_POINTWISE && wg__is_carry(&p->list[value]) && id <= base;
+    bool within = base >= t->from && base < t->to;
+    bool ended = id != base && (p->list[id].region == 0 || p->list[id].region != p->list[base].region);
+    bool together = within && (ended ? id < base : p->list[id].op->kind == WG_POINTWISE && wg__is_carry(&p->list[value]) && id <= base);
     if (carried && !p->values[base].twice && t->written[base - t->loop->from] == t->round && !together)
         return wrong(t->s, WG_CONFLICT, id, "it reads %%%u of the iteration before, which this one has written over", base);
     return WG_OK;
@@ -519,8 +523,7 @@ static wg_status check_iteration(tile *t) {
     const wg_program *p = t->s->program;
     wg_status status = WG_OK;
     for (t->from = t->loop->from; t->from < t->loop->to && status == WG_OK; t->from = t->to) {
-        for (t->to = t->from + 1; p->list[t->from].region && t->to < t->loop->to && p->list[t->to].region == p->list[t->from].region;)
-            t->to++;
+        t->to = wg__together(p, t->loop, t->from);
         status = check_tile_reads(t, false);
         for (uint32_t id = t->from; id < t->to && status == WG_OK; id++)
             if (p->values[id].task && !p->values[id].local && in_tile(t, p->values[id].base))
