@@ -130,6 +130,74 @@ Test(tiles, results_are_the_same_bits_however_rows_are_shared) {
     all_agree(norm_cell, &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 176});
 }
 
+/* ---- strips: rows that run through all that stands between two products before the next rows do ---- */
+
+/* Buffers that have a place for the rows of a strip. */
+static int in_strips(const wg_plan *plan) {
+    int count = 0;
+    for (uint32_t id = 1; id < plan->program->count; id++)
+        count += plan->program->values[id].in_strip;
+    return count;
+}
+
+Test(tiles, kernels_between_regions_run_in_strips_where_a_tile_outgrows_the_nearest_cache) {
+    static const unrolled_sizes wide = {.steps = 8, .batch = 32, .input = 3, .hidden = 176};
+    is_scheduled(norm_cell, &wide, 2, ", in strips of 4:");
+    loops_say(0, norm_cell, &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 8}, 2, ", in strips");
+    loops_say(0, norm_cell, &(unrolled_sizes){.steps = 8, .batch = 8, .input = 3, .hidden = 256}, 2, ", in strips"); /* tiles of 4 rows */
+    loops_say(0, "lstm", &wide, 2, ", in strips"); /* one region between products */
+    loops_say(0, norm_cell, &few_rows, 2, ", in strips"); /* threads share its iterations */
+    unrolled u = unrolled_new(norm_cell, &wide);
+    wg_error error = {0};
+    wg_var y[MOST];
+    int n = all_gradients(&u, y);
+    wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.run.threads = 2}, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    cr_expect_geq(in_strips(plan), 6, "%d", in_strips(plan)); /* what norms read and their gradients make, and softmax */
+    wg_plan_free(plan);
+    unrolled_free(&u);
+}
+
+/* Of tiles of 17, 11, 9 and 25 rows on two threads, of which the last is smaller, and of others: the last strips have 1 to 4 rows. */
+Test(tiles, strips_of_every_length_agree) {
+    static const char *const cells[] = {norm_cell,
+                                        "cell c\ninput x\nstate h, c\nc' = cumsum(h)*0.01 + 0.5*layer_norm(c)\nh' = tanh(W @ x + U @ softmax(c')) + 0.1*c\n",
+                                        "cell c\ninput x\nstate h\ns = softmax(U @ h + W @ x)\nh' = tanh(log_softmax(s + b))*layer_norm(s*h) + rms_norm(V @ h)\n"};
+    static const int64_t rows[] = {33, 21, 18, 50};
+    for (int k = 0; k < WG_LEN(cells); k++)
+        for (int r = 0; r < WG_LEN(rows); r++)
+            all_agree(cells[k], &(unrolled_sizes){.steps = 3, .batch = rows[r], .input = 3, .hidden = r % 2 ? 100 : 136});
+}
+
+/* ---- regions ---- */
+
+/* i*(1 - i) waits for nothing, and what reads it for the norm's derivative: it is made there, of i alone. */
+Test(tiles, what_is_made_of_one_array_stands_with_what_reads_it) {
+    wg_var y[MOST];
+    wg_error error = {0};
+    unrolled u = unrolled_new("cell c\ninput x\nstate h, c\ni = sigmoid(W @ x + U @ h)\nc' = 0.9*c + i\nh' = layer_norm(c')\n",
+                              &(unrolled_sizes){.steps = 6, .batch = 16, .input = 3, .hidden = 20});
+    int n = all_gradients(&u, y), slopes = 0;
+    wg_plan *plan = wg_compile(n, y, NULL, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    const wg_program *p = plan->program;
+    for (uint32_t id = 1; id < p->count; id++) {
+        const wg_instruction *i = &p->list[id];
+        if (strcmp(i->op->name, "sub") != 0 || !i->region)
+            continue;
+        slopes++;
+        cr_expect(p->values[id].local, "%%%u is kept for a later region", id);
+    }
+    cr_expect_gt(slopes, 0);
+    for (uint32_t id = 1; id < p->count; id++) /* no region but that which the norm's derivative waits for, and those after */
+        if (p->list[id].op->kind == WG_POINTWISE && p->list[id].loop == 2 && p->values[id].space == WG_IN_TILE && !p->values[id].carried)
+            cr_expect_str_neq(p->list[id].op->name, "mul", "%%%u", id);
+    wg_plan_free(plan);
+    unrolled_free(&u);
+    all_agree("cell c\ninput x\nstate h, c\ni = sigmoid(W @ x + U @ h)\nc' = 0.9*c + i\nh' = layer_norm(c')\n",
+              &(unrolled_sizes){.steps = 6, .batch = 16, .input = 3, .hidden = 20});
+}
+
 /* ---- what kernels see, and which failure is told ---- */
 
 static atomic_int team_seen;

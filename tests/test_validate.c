@@ -206,6 +206,7 @@ Test(validate, catches_faults_of_places_in_tiles) {
     PLANT_IN_LOOP("schedule", p->values[tiled(p, false)].offset += 1, WG_RANGE, "not aligned");
     PLANT_IN_LOOP("schedule", p->values[tiled(p, true)].offset = p->loops[p->loop_count - 1].scratch, WG_RANGE, "outside the tile");
     PLANT_IN_LOOP("schedule", p->values[tiled(p, false)].offset = p->values[tiled(p, true)].offset, WG_CONFLICT, "in the tile");
+    PLANT_IN_LOOP("schedule", p->values[tiled(p, false)].in_strip = true, WG_CONFLICT, "a strip alone");
     wg_program *p = recurrence(late, false, "schedule");
     int twice = 0;
     for (uint32_t id = 1; id < p->count; id++)
