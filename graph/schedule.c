@@ -344,7 +344,7 @@ static bool cut_strips(wg_program *p, wg_loop *loop) {
     uint32_t *group = wg__take0(p->memory, wg__size(loop->to - loop->from, sizeof *group, 1)), now = 1;
     loop->strip = STRIP_ROWS;
     for (uint32_t id = loop->from; id < loop->to; id++)
-        p->values[id].in_strip = private_buffer(p, id) == id && !p->values[id].carried;
+        p->values[id].in_strip = private_buffer(p, id) == id && !p->values[id].carried && p->list[id].op->kind != WG_PRODUCT;
     for (uint32_t from = loop->from, to; from < loop->to && group; from = to, now++) {
         to = wg__together(p, loop, from);
         for (uint32_t id = from; id < to; id++)
@@ -354,7 +354,7 @@ static bool cut_strips(wg_program *p, wg_loop *loop) {
                     continue;
                 uint32_t *of = &group[base - loop->from];
                 *of = *of ? *of : now;
-                p->values[base].in_strip = p->values[base].in_strip && *of == now && p->list[id].op->kind != WG_PRODUCT;
+                p->values[base].in_strip = p->values[base].in_strip && *of == now;
             }
     }
     for (uint32_t id = loop->edges; id; id = p->values[id].edge)
