@@ -181,7 +181,7 @@ static wg_loop_reference reference_to(maker *m, blocks *b, uint32_t id, const ui
     if (m->failed)
         return r;
     r.row = m->plan->slots[r.slot].row;
-    r.in_strip = m->plan->slots[r.slot].in_strip;
+    r.step = m->plan->slots[r.slot].step;
     r.in_block = r.spread = wg__column_stride(p, id) == 0 && g->columns > 1;
     if (r.spread)
         r.block = spread_block(m, b, r.slot, g);
@@ -362,13 +362,14 @@ static void add_step(maker *m, steps *q, uint32_t id, wg_loop_region *g) {
             s->ahead |= (uint16_t)(1u << k);
 }
 
-/* How the addresses of a region's references move on. Those of sums are found anew in each row. */
-static void add_moves(wg_loop_plan *l, const wg_loop_region *g) {
-    const int64_t block = WG_REGION_BLOCK * (int64_t)wg_dtype_size(g->dtype), last = (g->columns - 1) / WG_REGION_BLOCK * block;
+static void add_movings(wg_loop_plan *l, wg_loop_region *g) {
+    const int64_t last = (g->columns - 1) / WG_REGION_BLOCK * WG_REGION_BLOCK * (int64_t)wg_dtype_size(g->dtype);
     for (uint32_t k = g->refers; k < l->reference_count; k++) {
         const wg_loop_reference *r = &l->references[k];
-        l->next_block[k] = r->in_block ? 0 : block;
-        l->next_row[k] = r->in_block ? 0 : r->row - last;
+        if (r->in_block)
+            continue;
+        l->movings[l->moving_count++] = (wg_loop_moving){k, r->slot, l->slots[r->slot].in_strip, r->row, r->row - last};
+        g->movings++;
     }
 }
 
@@ -378,7 +379,7 @@ static uint32_t add_region(maker *m, uint32_t from, steps *q) {
     wg_loop_plan *l = m->plan;
     const wg_shape *shape = p->list[from].shape;
     wg_loop_region g = {.first = (uint32_t)l->step_count, .first_spread = (uint32_t)l->spread_count,
-                        .refers = (uint32_t)l->reference_count, .first_sum = (uint32_t)l->sum_count, .dtype = p->list[from].dtype,
+                        .refers = (uint32_t)l->reference_count, .first_moving = (uint32_t)l->moving_count, .first_sum = (uint32_t)l->sum_count, .dtype = p->list[from].dtype,
                         .columns = shape->count / shape->dim[0], .flat = true};
     uint32_t to = from;
     while (to < l->loop->to && p->list[to].region == p->list[from].region)
@@ -391,9 +392,7 @@ static uint32_t add_region(maker *m, uint32_t from, steps *q) {
     g.count = (uint32_t)l->step_count - g.first;
     g.instructions = to - from;
     g.flat = g.flat && !g.spreads;
-    g.references = (uint32_t)l->reference_count - g.refers;
-    add_moves(l, &g);
-    l->most_references = g.references > l->most_references ? g.references : l->most_references;
+    add_movings(l, &g);
     l->blocks = q->blocks.most > l->blocks ? q->blocks.most : l->blocks;
     l->regions[l->region_count++] = g;
     l->kernels[l->kernel_count++] = (wg_loop_kernel){.id = from, .region = (uint32_t)l->region_count};
@@ -458,11 +457,9 @@ static bool make_room(maker *m) {
     l->steps = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->steps, 1));
     l->sums = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->sums, 1));
     l->references = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->references, 1));
-    l->next_block = wg__take(p->memory, wg__size((size_t)operands, 2 * sizeof *l->next_block, 1));
+    l->movings = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->movings, 1));
     l->spreads = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->spreads, 1));
-    if (l->next_block)
-        l->next_row = l->next_block + operands;
-    return l->regions && l->steps && l->sums && l->references && l->next_block && l->spreads && l->kernels && l->operands && l->results;
+    return l->regions && l->steps && l->sums && l->references && l->movings && l->spreads && l->kernels && l->operands && l->results;
 }
 
 static wg_move move_of(const wg_loop_slot *s) {
@@ -518,7 +515,7 @@ void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
     wg__give(memory, l->steps);
     wg__give(memory, l->sums);
     wg__give(memory, l->references);
-    wg__give(memory, l->next_block);
+    wg__give(memory, l->movings);
     wg__give(memory, l->spreads);
     wg__give(memory, l);
 }

@@ -49,9 +49,15 @@ typedef struct wg_loop_reference {
     bool in_block;
     bool spread; /* in a block, where a slot's one element of the row is repeated */
     uint32_t slot, block;
-    int64_t row; /* the slot's */
-    bool in_strip; /* the slot is */
+    int64_t row, step; /* the slot's */
 } wg_loop_reference;
+
+/* A reference to a slot: its index, and how its address is found and moves on. That of a running sum of groups is found anew in each row. */
+typedef struct wg_loop_moving {
+    uint32_t reference, slot;
+    bool in_strip;
+    int64_t row, next_row; /* bytes from one row to the next, and from the last block of one to the first of the next */
+} wg_loop_moving;
 
 /* A slot's one element of the row and the block that it is repeated in. */
 typedef struct wg_loop_repeated {
@@ -75,7 +81,8 @@ typedef struct wg_loop_region {
     wg_dtype dtype;
     int64_t columns;  /* elements of a row */
     bool flat;        /* rows lie one after the other in every operand: they are walked as one */
-    uint32_t refers, references; /* of the plan's: its steps' */
+    uint32_t refers;             /* of the plan's references: where its steps' begin */
+    uint32_t first_moving, movings; /* of the plan's */
     uint32_t first_sum, sums;    /* of the plan's */
     uint32_t first_spread, spreads; /* of the plan's: what is repeated, for every row */
 } wg_loop_region;
@@ -113,14 +120,14 @@ struct wg_loop_plan {
     wg_loop_step *steps;
     int64_t step_count;
     wg_loop_reference *references;
-    int64_t *next_block, *next_row; /* of every reference: bytes from one block to the next, and from a row's last to the next row's first */
     int64_t reference_count;
+    wg_loop_moving *movings;
+    int64_t moving_count;
     uint32_t *sums; /* steps that add up rows in groups */
     int64_t sum_count;
     wg_loop_repeated *spreads;
     int64_t spread_count;
     uint32_t products, blocks; /* that a lane needs */
-    uint32_t most_references;  /* of a region */
     uint32_t most_operands;
     size_t scratch; /* of the kernels */
 };

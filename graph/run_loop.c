@@ -26,7 +26,7 @@ typedef struct step {
 size_t wg__loop_lane_bytes(const wg_loop_plan *l) {
     return lines(l->loop->scratch) + lines(l->scratch) + 2 * lines((size_t)l->slot_count * sizeof(char *)) +
            lines(l->most_operands * sizeof(wg_array)) + (size_t)l->blocks * WG_BLOCK_STEP +
-           lines(l->most_references * sizeof(char *)) + lines((size_t)l->step_count * sizeof(step)) + lines(2 * l->products * sizeof(wg_packed_product)) +
+           lines((size_t)l->reference_count * sizeof(char *)) + lines((size_t)l->step_count * sizeof(step)) + lines(2 * l->products * sizeof(wg_packed_product)) +
            lines((size_t)l->kernel_count * sizeof(double));
 }
 
@@ -50,13 +50,22 @@ typedef struct lane {
     char *tile, *scratch;
     char **at, **start; /* of every slot: in this iteration; in the first, of row 0 */
     wg_array *arrays;
-    char *blocks; /* and, behind them, the addresses of a region's references */
+    char *blocks; /* and, behind them, the addresses of all references of regions */
     step *steps;
     wg_packed_product *products;
     double *spent; /* by kernel; NULL: nobody asks */
     double begun;
     char text[512];
 } lane;
+
+static inline char *block_at(char *blocks, uint32_t block) { return blocks + (size_t)block * WG_BLOCK_STEP; }
+static inline char **addresses(const wg_loop_plan *l, char *blocks) { return (char **)block_at(blocks, l->blocks); }
+
+static void note_blocks(const wg_loop_plan *l, char *blocks) {
+    char **at = addresses(l, blocks);
+    for (int64_t k = 0; k < l->reference_count; k++)
+        at[k] = l->references[k].in_block ? block_at(blocks, l->references[k].block) : NULL;
+}
 
 static step step_of(const wg_loop_step *s, int type, wg_isa isa) {
     return (step){s->pair.kind ? wg__pair_map(&s->pair, type, isa) : wg__map_of(s->op, type, isa), s->n, s->ahead};
@@ -72,7 +81,7 @@ static lane lane_of(run *r, int number, wg_team team) {
     n.start = (void *)(at += slots);
     n.arrays = (void *)(at += slots);
     n.blocks = at += lines(l->most_operands * sizeof(wg_array));
-    n.steps = (void *)(at += (size_t)l->blocks * WG_BLOCK_STEP + lines(l->most_references * sizeof(char *)));
+    n.steps = (void *)(at += (size_t)l->blocks * WG_BLOCK_STEP + lines((size_t)l->reference_count * sizeof(char *)));
     n.products = (void *)(at += lines((size_t)l->step_count * sizeof(step)));
     if (r->workspace->profile) {
         n.spent = (void *)(at + lines(2 * l->products * sizeof(wg_packed_product)));
@@ -81,6 +90,8 @@ static lane lane_of(run *r, int number, wg_team team) {
     for (int64_t g = 0; g < l->region_count; g++)
         for (uint32_t s = l->regions[g].first; s < l->regions[g].first + l->regions[g].count; s++)
             n.steps[s] = step_of(&l->steps[s], (int)l->regions[g].dtype - WG_F32, team.isa);
+    for (int k = 0; k < r->shares; k++)
+        note_blocks(l, n.blocks + (size_t)k * r->lane_bytes);
     return n;
 }
 
@@ -109,7 +120,7 @@ static void first_iteration(lane *n, int64_t row) {
     }
 }
 
-static void next_iteration(lane *n, int64_t t) {
+static inline void next_iteration(lane *n, int64_t t) {
     const wg_loop_plan *l = n->run->plan;
     const uint32_t *s = l->moved, *end = s + l->moved_until[WG_MOVE_STEP], *twice = s + l->moved_until[WG_MOVE_TWICE],
                    *carried = s + l->moved_until[WG_MOVE_CARRIED], *ending = s + l->moved_until[WG_MOVE_ENDING];
@@ -140,8 +151,6 @@ static wg_array array_of(const lane *n, const wg_loop_operand *o, uint32_t id, w
     return (wg_array){row_at(n, o->slot, first, first), o->shape[cut], p->values[id].stride, (wg_dtype)p->list[id].dtype};
 }
 
-static inline char *block_at(char *blocks, uint32_t block) { return blocks + (size_t)block * WG_BLOCK_STEP; }
-
 /* One element, repeated. */
 static void spread(char *to, const char *from, size_t size, int64_t count) {
     if (size == sizeof(wchar_t)) {
@@ -164,25 +173,32 @@ static void spread_row(const lane *n, char *blocks, const wg_loop_region *g, int
             spread(block_at(blocks, r->block), row_at(n, r->slot, row, first), size, wg__min(WG_REGION_BLOCK, g->columns));
 }
 
-/* Asks memory for what a step will read and write next: so many bytes, from this one of a row on, in this iteration or the next. */
-static void ask_ahead(const lane *n, const wg_loop_step *s, int64_t row, int64_t byte, int64_t bytes, bool later) {
-    const wg_loop_plan *l = n->run->plan;
-    for (uint32_t k = 0; k <= s->n; k++) {
-        if (!(s->ahead >> k & 1))
-            continue;
-        const uint32_t slot = l->references[s->refers + k].slot;
-        const wg_loop_slot *t = &l->slots[slot];
-        const char *next = n->at[slot] + row * t->row + byte + (later ? t->step : 0);
-        for (int64_t at = 0; at < bytes; at += 64)
-            k == s->n ? __builtin_prefetch(next + at, 1) : __builtin_prefetch(next + at, 0, 2);
+/* Asks memory for what a step will read and write next, so many bytes: in the next block, else `rows` further on and after so many bytes
+ * back, in this iteration or the next. */
+static inline void ask_ahead(const step *s, const wg_loop_reference *r, char *const *at, bool more, int64_t rows, int64_t back, int64_t bytes,
+                             bool later) {
+    for (unsigned left = s->ahead; left; left &= left - 1) {
+        const int k = __builtin_ctz(left);
+        const char *next = more ? at[k] + bytes : at[k] - back + rows * r[k].row + (later ? r[k].step : 0);
+        for (int64_t line = 0; line < bytes; line += 64)
+            k == s->n ? __builtin_prefetch(next + line, 1) : __builtin_prefetch(next + line, 0, 2);
     }
 }
 
-/* The addresses of a region's references in the first block of the first of its rows. */
-static void find_row(const lane *n, char *blocks, const wg_loop_region *g, int64_t row, char **at) {
-    const wg_loop_reference *r = n->run->plan->references + g->refers;
-    for (uint32_t k = 0; k < g->references; k++)
-        at[k] = r[k].in_block ? block_at(blocks, r[k].block) : n->at[r[k].slot] + (r[k].in_strip ? 0 : row * r[k].row);
+/* The addresses of what a region refers to in the first block of the first of its rows. */
+static inline void find_row(const lane *n, const wg_loop_region *g, int64_t row, char **at) {
+    for (const wg_loop_moving *m = n->run->plan->movings + g->first_moving, *end = m + g->movings; m < end; m++)
+        at[m->reference] = n->at[m->slot] + (m->in_strip ? 0 : row * m->row);
+}
+
+static inline void next_row(const lane *n, const wg_loop_region *g, char **at) {
+    for (const wg_loop_moving *m = n->run->plan->movings + g->first_moving, *end = m + g->movings; m < end; m++)
+        at[m->reference] += m->next_row;
+}
+
+static inline void next_block(const lane *n, const wg_loop_region *g, int64_t bytes, char **at) {
+    for (const wg_loop_moving *m = n->run->plan->movings + g->first_moving, *end = m + g->movings; m < end; m++)
+        at[m->reference] += bytes;
 }
 
 /* Of sums of rows in groups: a group's place, to whose first row what was brought is added, and to the others what they have come to. */
@@ -192,25 +208,21 @@ static void find_sums(const lane *n, const wg_loop_region *g, int64_t row, char 
         const wg_loop_step *s = &l->steps[l->sums[k]];
         const uint32_t in = s->refers + s->sum - 1u, out = s->refers + s->n;
         const wg_loop_reference *from = &l->references[in], *to = &l->references[out];
-        at[out - g->refers] = n->at[to->slot] + (row >> WG_FOLD_SHIFT) * to->row;
-        at[in - g->refers] = row % WG_FOLD_ROWS ? at[out - g->refers] : n->at[from->slot] + (row >> WG_FOLD_SHIFT) * from->row;
+        at[out] = n->at[to->slot] + (row >> WG_FOLD_SHIFT) * to->row;
+        at[in] = row % WG_FOLD_ROWS ? at[out] : n->at[from->slot] + (row >> WG_FOLD_SHIFT) * from->row;
     }
-}
-
-static inline void move(char **at, const int64_t *by, uint32_t count) {
-    _Pragma("omp simd") for (uint32_t k = 0; k < count; k++) at[k] += by[k];
 }
 
 /* Rows [first, end), of those that begin at `from` and end at `to`, in these blocks. */
 static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int64_t first, int64_t end, int64_t from, int64_t to) {
     const wg_loop_plan *l = n->run->plan;
-    char **const at = (char **)(blocks + (size_t)l->blocks * WG_BLOCK_STEP);
+    char **const at = addresses(l, blocks);
     const int64_t size = (int64_t)wg_dtype_size(g->dtype), walk = g->flat ? end - first : 1, columns = walk * g->columns;
-    find_row(n, blocks, g, first, at);
+    find_row(n, g, first, at);
     for (int64_t row = first; row < end; row += walk) {
         const bool last = row + walk == to;
         if (row > first)
-            move(at, l->next_row + g->refers, g->references);
+            next_row(n, g, at);
         if (g->spreads)
             spread_row(n, blocks, g, row, first, (size_t)size);
         if (g->sums)
@@ -218,13 +230,13 @@ static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int
         for (int64_t column = 0; column < columns; column += WG_REGION_BLOCK) {
             const int64_t count = wg__min(WG_REGION_BLOCK, columns - column);
             const bool more = column + count < columns;
-            char *const *in = at;
+            const wg_loop_reference *r = l->references + g->refers;
+            char *const *in = at + g->refers;
             if (column)
-                move(at, l->next_block + g->refers, g->references);
-            for (const step *s = n->steps + g->first, *past = s + g->count; s < past; in += s->n + 1, s++) {
+                next_block(n, g, WG_REGION_BLOCK * size, at);
+            for (const step *s = n->steps + g->first, *past = s + g->count; s < past; in += s->n + 1, r += s->n + 1, s++) {
                 if (s->ahead)
-                    ask_ahead(n, &l->steps[s - n->steps], more ? row : last ? from : row + walk, more ? (column + count) * size : 0, count * size,
-                              !more && last);
+                    ask_ahead(s, r, in, more, last ? from - row : walk, column * size, count * size, last);
                 s->run(count, (const void *const *)in, in[s->n]);
             }
         }
@@ -285,26 +297,26 @@ typedef struct part {
 } part;
 
 /* In iteration t. */
-static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, part p) {
+static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, const part *p) {
     const wg_loop_plan *l = n->run->plan;
     if (k->region) {
-        pointwise(n, &l->regions[k->region - 1], p.first, p.end, p.rows);
+        pointwise(n, &l->regions[k->region - 1], p->first, p->end, p->rows);
         return WG_OK;
     }
     const wg_instruction *i = &l->program->list[k->id];
     if (k->product && l->loop->rows) {
         const wg_loop_operand *o = &l->operands[k->in];
-        multiply(n, &n->products[k->product - 1 + (uint32_t)p.cut], n->at[o[0].slot], n->at[o[1].slot],
+        multiply(n, &n->products[k->product - 1 + (uint32_t)p->cut], n->at[o[0].slot], n->at[o[1].slot],
                  n->at[l->operands[k->out].slot], t % 2);
         return WG_OK;
     }
     for (uint32_t a = 0; a < k->n; a++)
-        n->arrays[a] = array_of(n, &l->operands[k->in + a], wg__reads_const(i)[a], p.cut, p.first);
+        n->arrays[a] = array_of(n, &l->operands[k->in + a], wg__reads_const(i)[a], p->cut, p->first);
     wg_call call = {.op = i->op, .attr = i->attr, .n = (int)k->n, .in = n->arrays,
-                    .out = array_of(n, &l->operands[k->out], k->id, p.cut, p.first), .scratch = n->scratch, .team = &n->team,
+                    .out = array_of(n, &l->operands[k->out], k->id, p->cut, p->first), .scratch = n->scratch, .team = &n->team,
                     .text = n->text, .text_size = sizeof n->text};
     if (k->beside_id)
-        call.beside = array_of(n, &l->operands[k->beside], k->beside_id, p.cut, p.first);
+        call.beside = array_of(n, &l->operands[k->beside], k->beside_id, p->cut, p->first);
     return wg__kernel(i->op)(&call);
 }
 
@@ -375,7 +387,7 @@ static void take_results(const lane *n, int64_t rows) {
 }
 
 /* Kernels [from, to) in iteration t, on rows of the tile that begins at `row`. */
-static bool run_kernels(lane *n, int64_t from, int64_t to, int64_t t, part p, int64_t row) {
+static inline bool run_kernels(lane *n, int64_t from, int64_t to, int64_t t, const part *p, int64_t row) {
     const wg_loop_plan *l = n->run->plan;
     for (int64_t k = from; k < to; k++) {
         wg_status status = run_kernel(n, &l->kernels[k], t, p);
@@ -390,13 +402,13 @@ static bool run_kernels(lane *n, int64_t from, int64_t to, int64_t t, part p, in
 }
 
 /* The same, strip by strip. */
-static bool run_strips(lane *n, int64_t from, int64_t to, int64_t t, part p, int64_t row) {
+static bool run_strips(lane *n, int64_t from, int64_t to, int64_t t, const part *p, int64_t row) {
     const int64_t strip = n->run->plan->loop->strip;
-    const wg_cut end = p.cut == WG_CUT_LAST ? WG_CUT_LAST_END : WG_CUT_TILE_END;
+    const wg_cut end = p->cut == WG_CUT_LAST ? WG_CUT_LAST_END : WG_CUT_TILE_END;
     bool good = true;
-    for (int64_t first = 0; first < p.rows && good; first += strip) {
-        const int64_t past = wg__min(first + strip, p.rows);
-        good = run_kernels(n, from, to, t, (part){first, past, p.rows, past < p.rows ? WG_CUT_STRIP : end}, row);
+    for (int64_t first = 0; first < p->rows && good; first += strip) {
+        const int64_t past = wg__min(first + strip, p->rows);
+        good = run_kernels(n, from, to, t, &(part){first, past, p->rows, past < p->rows ? WG_CUT_STRIP : end}, row);
     }
     return good;
 }
@@ -414,7 +426,7 @@ static bool run_tile(lane *n, int64_t row, int64_t rows) {
             n->begun = wg__seconds();
         for (int64_t k = 0, until; k < l->kernel_count && good; k = until) {
             until = l->kernels[k].until;
-            good = (until > k + 1 ? run_strips : run_kernels)(n, k, until, t, whole, row);
+            good = until > k + 1 ? run_strips(n, k, until, t, &whole, row) : run_kernels(n, k, until, t, &whole, row);
         }
     }
     if (good)
