@@ -17,7 +17,7 @@ enum { SHARED_ROWS = 16, SHARED_BYTES = 2 << 20, ONE_ROW_BYTES = 1 << 19 };
 enum { CACHE_BYTES = 3 << 19, LEAST_MOST = 8 };
 /* Rows of a strip, whole groups of those that are added up; and what a tile keeps to itself from where strips gain: as much as the nearest
  * cache holds. */
-enum { STRIP_ROWS = WG_FOLD_ROWS, STRIP_BYTES = 1 << 15 };
+enum { STRIP_ROWS = 2 * WG_FOLD_ROWS, STRIP_BYTES = 1 << 15 };
 
 static bool in_loop(const wg_program *p, uint32_t value) { return p->list[p->values[value].base].loop != 0; }
 

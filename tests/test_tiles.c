@@ -142,7 +142,7 @@ static int in_strips(const wg_plan *plan) {
 
 Test(tiles, kernels_between_regions_run_in_strips_where_a_tile_outgrows_the_nearest_cache) {
     static const unrolled_sizes wide = {.steps = 8, .batch = 32, .input = 3, .hidden = 176};
-    is_scheduled(norm_cell, &wide, 2, ", in strips of 4:");
+    is_scheduled(norm_cell, &wide, 2, ", in strips of 8:");
     loops_say(0, norm_cell, &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 8}, 2, ", in strips");
     loops_say(0, norm_cell, &(unrolled_sizes){.steps = 8, .batch = 8, .input = 3, .hidden = 256}, 2, ", in strips"); /* tiles of 4 rows */
     loops_say(0, "lstm", &wide, 2, ", in strips"); /* one region between products */
@@ -158,7 +158,7 @@ Test(tiles, kernels_between_regions_run_in_strips_where_a_tile_outgrows_the_near
     unrolled_free(&u);
 }
 
-/* Of tiles of 17, 11, 9 and 25 rows on two threads, of which the last is smaller, and of others: the last strips have 1 to 4 rows. */
+/* Of tiles of 17, 11, 9 and 25 rows on two threads, of which the last is smaller, and of others: the last strips have 1 to 8 rows. */
 Test(tiles, strips_of_every_length_agree) {
     static const char *const cells[] = {norm_cell,
                                         "cell c\ninput x\nstate h, c\nc' = cumsum(h)*0.01 + 0.5*layer_norm(c)\nh' = tanh(W @ x + U @ softmax(c')) + 0.1*c\n",
