@@ -99,11 +99,13 @@ static const wg_shape *cut_shape(maker *m, const wg_shape *whole, int64_t rows) 
 static wg_loop_operand operand_for(maker *m, uint32_t id, bool cut) {
     const wg_loop *loop = m->plan->loop;
     const wg_shape *shape = m->program->list[id].shape;
-    const int64_t last = loop->rows ? (loop->rows - 1) % loop->tile + 1 : 0, strip = loop->strip ? loop->strip : last;
+    wg_loop_operand o = {slot_for(m, id, cut), {shape, shape, shape, shape, shape}};
+    if (!cut || !loop->rows)
+        return o;
+    const int64_t last = (loop->rows - 1) % loop->tile + 1, strip = loop->strip ? loop->strip : loop->tile;
     const int64_t rows[WG_CUTS] = {loop->tile, last, strip, (loop->tile - 1) % strip + 1, (last - 1) % strip + 1};
-    wg_loop_operand o = {.slot = slot_for(m, id, cut)};
     for (wg_cut k = 0; k < WG_CUTS; k++)
-        o.shape[k] = cut && loop->rows ? cut_shape(m, shape, rows[k]) : shape;
+        o.shape[k] = cut_shape(m, shape, rows[k]);
     return o;
 }
 
@@ -422,9 +424,12 @@ static void add_kernels(maker *m) {
 
 /* Which kernels a strip runs through. */
 static void find_strips(wg_loop_plan *l) {
-    for (int64_t k = l->kernel_count; k-- > 0;) {
-        const bool more = l->loop->strip && k + 1 < l->kernel_count && l->kernels[k + 1].id < wg__together(l->program, l->loop, l->kernels[k].id);
-        l->kernels[k].until = more ? l->kernels[k + 1].until : (uint32_t)k + 1;
+    for (int64_t k = 0, end; k < l->kernel_count; k = end) {
+        const uint32_t until = l->loop->strip ? wg__together(l->program, l->loop, l->kernels[k].id) : 0;
+        for (end = k + 1; end < l->kernel_count && l->kernels[end].id < until;)
+            end++;
+        for (int64_t of = k; of < end; of++)
+            l->kernels[of].until = (uint32_t)end;
     }
 }
 

@@ -492,7 +492,7 @@ static wg_status check_tile_read(const tile *t, uint32_t id, uint32_t value) {
     base = carried ? p->values[p->list[base].in[1]].base : base;
     if (!in_tile(t, base))
         return WG_OK;
-    if (p->values[base].in_strip && (base < t->from || base >= t->to))
+    if (p->values[base].in_strip && (carried || base < t->from || base >= t->to))
         return wrong(t->s, WG_CONFLICT, id, "it reads %%%u, of which a strip alone has a place", base);
     const wg_ordered_node *node = holder(&t->held, tile_region(t, base));
     if (!node || node->owner != base)
@@ -538,6 +538,11 @@ static wg_status check_tile(const subject *s, const wg_loop *loop) {
     const wg_program *p = s->program;
     tile t = {.s = s, .loop = loop, .held.memory = s->memory};
     wg_status status = WG_OK;
+    if (loop->strip && (loop->rows == 0 || loop->shared || loop->strip % WG_FOLD_ROWS))
+        return wrong(s, WG_RANGE, loop->from, "strips of %lld rows, in a loop that is not cut so", (long long)loop->strip);
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        if (p->values[id].in_strip && (!loop->strip || p->list[id].op->kind == WG_PRODUCT))
+            return wrong(s, WG_CONFLICT, id, "a strip alone has a place, and it is not made in strips");
     t.written = wg__take0(s->memory, wg__size(loop->to - loop->from, sizeof *t.written, 0));
     if (!t.written)
         return wrong(s, wg__refusal(s->memory), loop->from, "no memory to check it");

@@ -207,7 +207,8 @@ Test(validate, catches_faults_of_places_in_tiles) {
     PLANT_IN_LOOP("schedule", p->values[tiled(p, false)].offset += 1, WG_RANGE, "not aligned");
     PLANT_IN_LOOP("schedule", p->values[tiled(p, true)].offset = p->loops[p->loop_count - 1].scratch, WG_RANGE, "outside the tile");
     PLANT_IN_LOOP("schedule", p->values[tiled(p, false)].offset = p->values[tiled(p, true)].offset, WG_CONFLICT, "in the tile");
-    PLANT_IN_LOOP("schedule", p->values[tiled(p, false)].in_strip = true, WG_CONFLICT, "a strip alone");
+    PLANT_IN_LOOP("schedule", p->values[tiled(p, false)].in_strip = true, WG_CONFLICT, "not made in strips");
+    PLANT_IN_LOOP("schedule", p->loops[p->loop_count - 1].strip = 3, WG_RANGE, "strips of 3 rows");
     for (int k = 0; k < 2; k++) {
         wg_program *p = recurrence(k ? in_strips : late, false, "schedule");
         int twice = 0;
@@ -215,12 +216,16 @@ Test(validate, catches_faults_of_places_in_tiles) {
             if (strcmp(p->list[id].op->name, "mul") == 0)
                 p->list[id].region = 0; /* as if it were a kernel, in strips of so many rows */
         for (int64_t loop = 0; loop < p->loop_count; loop++)
-            p->loops[loop].strip = k;
+            p->loops[loop].strip = k * WG_FOLD_ROWS;
         for (uint32_t id = 1; id < p->count; id++)
             if (p->values[id].space == WG_IN_TILE && p->values[id].twice)
                 p->values[id].twice = false, twice++;
         cr_assert_gt(twice, 0);
         caught(p, WG_CONFLICT, "written over");
+        for (uint32_t id = 1; id < p->count && k; id++)
+            p->values[id].in_strip = p->values[id].space == WG_IN_TILE && p->values[id].carried;
+        if (k)
+            caught(p, WG_CONFLICT, "a strip alone");
         wg__program_free(p);
     }
 }
