@@ -178,7 +178,7 @@ Test(tiles, strips_of_every_length_agree) {
 Test(tiles, what_is_made_of_one_array_stands_with_what_reads_it) {
     wg_var y[MOST];
     wg_error error = {0};
-    unrolled u = unrolled_new("cell c\ninput x\nstate h, c\ni = sigmoid(W @ x + U @ h)\nc' = 0.9*c + i\nh' = layer_norm(c')\n",
+    unrolled u = unrolled_new("cell c\ninput x\nstate h, c\ni = sigmoid(W @ x + U @ h)\nc' = 0.9*c + i\nh' = i*layer_norm(c')\n",
                               &(unrolled_sizes){.steps = 6, .batch = 16, .input = 3, .hidden = 20});
     int n = all_gradients(&u, y), slopes = 0;
     wg_plan *plan = wg_compile(n, y, NULL, &error);
@@ -196,7 +196,7 @@ Test(tiles, what_is_made_of_one_array_stands_with_what_reads_it) {
     cr_expect_gt(slopes, 0);
     wg_plan_free(plan);
     unrolled_free(&u);
-    all_agree("cell c\ninput x\nstate h, c\ni = sigmoid(W @ x + U @ h)\nc' = 0.9*c + i\nh' = layer_norm(c')\n",
+    all_agree("cell c\ninput x\nstate h, c\ni = sigmoid(W @ x + U @ h)\nc' = 0.9*c + i\nh' = i*layer_norm(c')\n",
               &(unrolled_sizes){.steps = 6, .batch = 16, .input = 3, .hidden = 20});
 }
 
