@@ -161,7 +161,9 @@ Test(tiles, kernels_between_regions_run_in_strips_where_a_tile_outgrows_the_near
 /* Of tiles of 17, 11, 9 and 25 rows on two threads, of which the last is smaller, and of others: the last strips have 1 to 8 rows. */
 Test(tiles, strips_of_every_length_agree) {
     static const char *const cells[] = {norm_cell,
-                                        "cell c\ninput x\nstate h, c\nc' = cumsum(h)*0.01 + 0.5*layer_norm(c)\nh' = tanh(W @ x + U @ softmax(c')) + 0.1*c\n"};
+                                        "cell c\ninput x\nstate h, c\nc' = cumsum(h)*0.01 + 0.5*layer_norm(c)\nh' = tanh(W @ x + U @ softmax(c')) + 0.1*c\n",
+                                        "cell c\ninput x\nstate h\ns = softmax(0.1*(U @ h) + W @ x)\n"
+                                        "h' = 0.1*tanh(log_softmax(s + b))*layer_norm(s + 0.1*h) + 0.3*rms_norm(0.3*h + V @ x)\n"};
     static const int64_t rows[] = {33, 21, 18, 50};
     for (int k = 0; k < WG_LEN(cells); k++)
         for (int r = 0; r < WG_LEN(rows); r++) {
