@@ -308,6 +308,7 @@ typedef struct wg_call {
     wg_array beside; /* the result of op->beside, if that is wanted too; data NULL: it is not */
     void *scratch; /* op->scratch bytes, aligned to 64, contents undefined */
     wg_team *team;
+    int64_t before; /* these are some rows, along axis 0, of a whole: how many come before them. For messages */
     char *text; /* set by wg_call_fail */
     size_t text_size;
 } wg_call;

@@ -1,5 +1,6 @@
 /* outcall.c: the kernels that call a C function, element by element or row by row, and the shapes of what it takes and makes. */
 #include "foreign.h"
+#include "ops.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -28,6 +29,7 @@ const wg_bound *wg__bound_of(const wg_op *op) {
 typedef struct failure {
     pthread_mutex_t lock;
     int64_t at; /* INT64_MAX: none */
+    int64_t before; /* elements or rows of the whole that the call is for, before its own: counted in what is told */
     wg_status status;
     char text[256];
 } failure;
@@ -47,6 +49,13 @@ static void fail_at(failure *f, int64_t at, wg_status status, const char *format
         f->status = status;
     }
     pthread_mutex_unlock(&f->lock);
+}
+
+/* Of a call for so many elements or rows. */
+static failure none_of(const wg_call *call, int64_t count) {
+    failure f = NONE;
+    f.before = wg__before(call, count);
+    return f;
 }
 
 static wg_status outcome(wg_call *call, const failure *f) {
@@ -169,7 +178,8 @@ static bool call_element(const wg_bound *b, arguments *a, const double *x, int64
     for (int k = 0; k < b->operands; k++) {
         const wg_port *port = &b->operand[k];
         if (!set_number(port, a->operand[k], x[k])) {
-            fail_at(f, at, WG_RANGE, "%s is %g, no value of '%s' (element %lld)", port->name, x[k], type_name(port, text, sizeof text), (long long)at);
+            fail_at(f, at, WG_RANGE, "%s is %g, no value of '%s' (element %lld)", port->name, x[k], type_name(port, text, sizeof text),
+                    (long long)(f->before + at));
             return false;
         }
     }
@@ -196,7 +206,8 @@ static void made_nan(const wg_bound *b, const double *x, int64_t at, failure *f)
             return;
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%.9g", k ? ", " : "", x[k]);
     }
-    fail_at(f, at, WG_NONFINITE, "%s(%s) is NaN (element %lld)", b->prototype->name ? b->prototype->name : b->op.name, list, (long long)at);
+    fail_at(f, at, WG_NONFINITE, "%s(%s) is NaN (element %lld)", b->prototype->name ? b->prototype->name : b->op.name, list,
+            (long long)(f->before + at));
 }
 
 static void call_elements(void *user, int64_t from, int64_t to) {
@@ -223,7 +234,7 @@ static void call_elements(void *user, int64_t from, int64_t to) {
 
 static wg_status elements_run(wg_call *call) {
     enum { GRAIN = 1024 };
-    elements e = {call, (const wg_bound *)call->op, NONE};
+    elements e = {call, (const wg_bound *)call->op, none_of(call, call->out.shape->count)};
     call_all(e.b, call->team, call->out.shape->count, GRAIN, call_elements, &e);
     return outcome(call, &e.failure);
 }
@@ -512,7 +523,7 @@ static bool call_row(rows *r, int64_t row) {
             if (pass(r, b->argument[i].port, row, &value[i], &own, &argument[i]))
                 break;
             fail_at(&r->failure, row, WG_RANGE, "%s holds what its type does not (row %lld)", b->operand[b->argument[i].port].name,
-                    (long long)row);
+                    (long long)(r->failure.before + row));
             return false;
         }
     }
@@ -521,13 +532,14 @@ static bool call_row(rows *r, int64_t row) {
     void *result = type->kind == WG_CTYPE_STRUCT ? box(&own, type) : &small;
     ffi_call((ffi_cif *)(uintptr_t)&b->cif, b->function, result, argument);
     if (b->status && returned(type, &small) != 0) {
-        fail_at(&r->failure, row, WG_ARGUMENT, "the function returned %g (row %lld)", returned(type, &small), (long long)row);
+        fail_at(&r->failure, row, WG_ARGUMENT, "the function returned %g (row %lld)", returned(type, &small),
+                (long long)(r->failure.before + row));
         return false;
     }
     if (b->out[0].parameter < 0)
         take_result(r, row, result);
     if (nan_of_numbers(r, row)) {
-        fail_at(&r->failure, row, WG_NONFINITE, "made NaN of numbers (row %lld)", (long long)row);
+        fail_at(&r->failure, row, WG_NONFINITE, "made NaN of numbers (row %lld)", (long long)(r->failure.before + row));
         return false;
     }
     return true;
@@ -559,7 +571,7 @@ void wg__bound_counts(const wg_bound *b, const wg_var *in, int64_t *count) {
 }
 
 static wg_status rows_run(wg_call *call) {
-    rows r = {.call = call, .b = (const wg_bound *)call->op, .failure = NONE};
+    rows r = {.call = call, .b = (const wg_bound *)call->op};
     const wg_shape *shapes[WG_PORTS];
     int64_t count = 1;
     for (int k = 0; k < call->n; k++)
@@ -571,6 +583,7 @@ static wg_status rows_run(wg_call *call) {
         r.made += r.out[k] = count_of(r.b, &r.b->out[k], r.size);
     for (int a = 0; a < shapes[0]->rank - wg__port_rank(&r.b->operand[0]); a++)
         count *= shapes[0]->dim[a];
+    r.failure = none_of(call, count);
     call_all(r.b, call->team, count, 1, call_rows, &r);
     return outcome(call, &r.failure);
 }

@@ -293,6 +293,7 @@ static void pointwise(const lane *n, const wg_loop_region *g, int64_t first, int
 /* Rows of a tile, for whose kernels there are shapes. */
 typedef struct part {
     int64_t first, end, rows; /* rows: of the tile */
+    int64_t before;           /* those of the loop before the tile */
     wg_cut cut;
 } part;
 
@@ -315,6 +316,7 @@ static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, const p
     wg_call call = {.op = i->op, .attr = i->attr, .n = (int)k->n, .in = n->arrays,
                     .out = array_of(n, &l->operands[k->out], k->id, p->cut, p->first), .scratch = n->scratch, .team = &n->team,
                     .text = n->text, .text_size = sizeof n->text};
+    call.before = p->before + p->first;
     if (k->beside_id)
         call.beside = array_of(n, &l->operands[k->beside], k->beside_id, p->cut, p->first);
     return wg__kernel(i->op)(&call);
@@ -333,11 +335,11 @@ static void prepare_products(lane *n) {
         }
 }
 
-/* Of several tiles the first is told, whatever lanes they are in: those before it all succeed. */
+/* Of several tiles the first is told, whatever lanes they are in: those before it all succeed. Of one tile, the last that is noted. */
 static void note_failure(const lane *n, int64_t row, wg_status status, uint32_t id) {
     run *r = n->run;
     pthread_mutex_lock(&r->lock);
-    if (r->status == WG_OK || row < r->failed_row) {
+    if (r->status == WG_OK || row <= r->failed_row) {
         r->status = status;
         r->failed_row = row;
         r->failed = id;
@@ -386,37 +388,36 @@ static void take_results(const lane *n, int64_t rows) {
     }
 }
 
-/* Kernels [from, to) in iteration t, on rows of the tile that begins at `row`. */
-static inline bool run_kernels(lane *n, int64_t from, int64_t to, int64_t t, const part *p, int64_t row) {
+/* Kernels [from, to) in iteration t; returns the one that failed, or `to`. */
+static inline int64_t run_kernels(lane *n, int64_t from, int64_t to, int64_t t, const part *p) {
     const wg_loop_plan *l = n->run->plan;
     for (int64_t k = from; k < to; k++) {
         wg_status status = run_kernel(n, &l->kernels[k], t, p);
         if (n->spent)
             note_time(n, k);
         if (status != WG_OK) {
-            note_failure(n, row, status, l->kernels[k].id);
-            return false;
+            note_failure(n, p->before, status, l->kernels[k].id);
+            return k;
         }
     }
-    return true;
+    return to;
 }
 
-/* The same, strip by strip. */
-static bool run_strips(lane *n, int64_t from, int64_t to, int64_t t, const part *p, int64_t row) {
+/* The same, strip by strip; once a kernel has failed, those before it go on, for the first that fails is told as without strips. */
+static int64_t run_strips(lane *n, int64_t from, int64_t to, int64_t t, const part *p) {
     const int64_t strip = n->run->plan->loop->strip;
     const wg_cut end = p->cut == WG_CUT_LAST ? WG_CUT_LAST_END : WG_CUT_TILE_END;
-    bool good = true;
-    for (int64_t first = 0; first < p->rows && good; first += strip) {
+    for (int64_t first = 0; first < p->rows; first += strip) {
         const int64_t past = wg__min(first + strip, p->rows);
-        good = run_kernels(n, from, to, t, &(part){first, past, p->rows, past < p->rows ? WG_CUT_STRIP : end}, row);
+        to = run_kernels(n, from, to, t, &(part){first, past, p->rows, p->before, past < p->rows ? WG_CUT_STRIP : end});
     }
-    return good;
+    return to;
 }
 
 /* All iterations of one tile. */
 static bool run_tile(lane *n, int64_t row, int64_t rows) {
     const wg_loop_plan *l = n->run->plan;
-    const part whole = {0, rows, rows, l->loop->rows && rows < l->loop->tile ? WG_CUT_LAST : WG_CUT_TILE};
+    const part whole = {0, rows, rows, row, l->loop->rows && rows < l->loop->tile ? WG_CUT_LAST : WG_CUT_TILE};
     bool good = true;
     first_iteration(n, row);
     for (int64_t t = 0; t < l->loop->times && good; t++) {
@@ -426,7 +427,7 @@ static bool run_tile(lane *n, int64_t row, int64_t rows) {
             n->begun = wg__seconds();
         for (int64_t k = 0, until; k < l->kernel_count && good; k = until) {
             until = l->kernels[k].until;
-            good = until > k + 1 ? run_strips(n, k, until, t, &whole, row) : run_kernels(n, k, until, t, &whole, row);
+            good = (until > k + 1 ? run_strips(n, k, until, t, &whole) : run_kernels(n, k, until, t, &whole)) == until;
         }
     }
     if (good)

@@ -26,7 +26,8 @@ static int64_t product(const wg_shape *shape, int from, int to) {
     return n;
 }
 
-static wg_status check_indices(wg_call *call, const wg_array *index, int64_t size) {
+/* before: indices of the whole that come before these. */
+static wg_status check_indices(wg_call *call, const wg_array *index, int64_t before, int64_t size) {
     const int32_t *at = index->data;
     int32_t lowest = 0, highest = -1;
     for (int64_t i = 0; i < index->shape->count; i++) {
@@ -38,8 +39,8 @@ static wg_status check_indices(wg_call *call, const wg_array *index, int64_t siz
     int64_t i = 0;
     while (at[i] >= 0 && at[i] < size)
         i++;
-    return wg_call_fail(call, WG_RANGE, "index %d at position %lld lies outside [0, %lld)", at[i], (long long)i,
-                        (long long)size);
+    return wg_call_fail(call, WG_RANGE, "index %d at position %lld lies outside [0, %lld)", at[i],
+                        (long long)(before + i), (long long)size);
 }
 
 static wg_status takes_index(wg_infer *q, int i) {
@@ -92,7 +93,7 @@ static wg_status gather_run(wg_call *call) {
     places p = {product(shape, 0, axis), shape->dim[axis], product(shape, axis + 1, shape->rank),
                 call->in[1].shape->count, call->in[1].data, call->in[0].data, call->out.data,
                 wg_dtype_size(call->out.dtype)};
-    wg_status status = check_indices(call, &call->in[1], p.size);
+    wg_status status = check_indices(call, &call->in[1], axis > 0 ? 0 : wg__before(call, p.count), p.size);
     if (status == WG_OK && call->out.shape->count)
         wg__rows(call->team, p.before * p.count, wg__max(1, 16 * 1024 / p.after), gather_rows, &p);
     return status;
@@ -225,7 +226,7 @@ static wg_status scatter_run(wg_call *call) {
     int axis = wg__axis(((const index_attr *)call->attr)->axis, out->rank);
     places p = {product(out, 0, axis), out->dim[axis], product(out, axis + 1, out->rank), index->count,
                 call->in[1].data, call->in[0].data, call->out.data, wg_dtype_size(call->out.dtype)};
-    wg_status status = check_indices(call, &call->in[1], p.size);
+    wg_status status = check_indices(call, &call->in[1], 0, p.size);
     memset(call->out.data, 0, (size_t)out->count * p.width);
     if (status == WG_OK && call->in[0].shape->count) {
         int64_t chunks = (p.after + COLUMNS - 1) / COLUMNS, task = p.count * wg__min(p.after, COLUMNS);
@@ -282,7 +283,7 @@ static wg_status one_hot_shape(wg_infer *q) {
 static wg_status one_hot_run(wg_call *call) {
     const one_hot_attr *p = call->attr;
     const int32_t *at = call->in[0].data;
-    wg_status status = check_indices(call, &call->in[0], p->size);
+    wg_status status = check_indices(call, &call->in[0], wg__before(call, call->in[0].shape->count), p->size);
     memset(call->out.data, 0, (size_t)call->out.shape->count * wg_dtype_size(p->dtype));
     for (int64_t i = 0; i < call->in[0].shape->count && status == WG_OK; i++) {
         int64_t k = i * p->size + at[i];

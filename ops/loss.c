@@ -40,7 +40,7 @@ static wg_status labelled_of(wg_call *call, labelled *l) {
     for (int64_t i = 0; i < l->rows; i++)
         if (l->label[i] != l->ignore && (l->label[i] < 0 || l->label[i] >= l->width))
             return wg_call_fail(call, WG_RANGE, "label %d at position %lld lies outside [0, %lld)", l->label[i],
-                                (long long)i, (long long)l->width);
+                                (long long)(wg__before(call, l->rows) + i), (long long)l->width);
     return WG_OK;
 }
 

@@ -9,6 +9,11 @@ wg_var wg__pointwise(const wg_op *op, int n, const wg_var *in);
 /* The same of bare constants alone: a bare constant, worked out at once in double. op: one with a map for f64; n: 1 to 3. */
 wg_var wg__pointwise_number(const wg_op *op, int n, const wg_var *in);
 
+/* Of an array with so many elements or rows, cut by rows as the result is: how many come before those of the call. */
+static inline int64_t wg__before(const wg_call *call, int64_t count) {
+    return call->before ? call->before * (count / call->out.shape->dim[0]) : 0;
+}
+
 /* The kernel of every pointwise op: blocks of any strides through op->map. */
 wg_status wg__pointwise_run(wg_call *call);
 

@@ -412,6 +412,9 @@ Test(loop, a_failing_kernel_names_its_line_and_leaves_the_plan_usable) {
             cr_expect_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads}, &error), WG_RANGE, "%s", error.text);
             cr_expect_not_null(strstr(error.text, "gather"), "%s", error.text);
             cr_expect_not_null(strstr(error.text, "a.cell:7"), "%s", error.text);
+            char place[40];
+            snprintf(place, sizeof place, "position %d lies", (int)(at % rows));
+            cr_expect_not_null(strstr(error.text, place), "%s: %s", place, error.text);
             wg_tensor_set(index, at, before);
             cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads}, &error), WG_OK, "%s", error.text);
             cr_expect(taped_close(want, wg_plan_output(plan, 0)));

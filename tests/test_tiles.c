@@ -289,7 +289,44 @@ Test(tiles, of_failures_in_several_tiles_the_first_rows_is_told_on_any_number_of
         error = (wg_error){0};
         cr_assert_eq(wg_run_in(plan, plan->own, &(wg_run_options){.threads = threads}, &error), WG_NONFINITE);
         cr_expect(strstr(error.text, "at_most_100(1000."), "%d threads: %s", threads, error.text);
-        cr_expect(strstr(error.text, "element 12"), "row 28, the fourth of the second tile, %d threads: %s", threads, error.text);
+        cr_expect(strstr(error.text, "element 112"), "row 28, the fourth of the second tile, %d threads: %s", threads, error.text);
+    }
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+    wg_foreign_free(foreign);
+}
+
+static double at_least_minus_100(double x) { return x < -100 ? NAN : x; }
+
+/* h = least(most(tanh(h w) + x_t)), both of C: `most` fails in the second strip of a tile, `least` in the first, which runs before. */
+Test(tiles, of_failures_in_several_strips_the_first_kernels_is_told) {
+    enum { ROWS = 32, COLUMNS = 200 };
+    static const int64_t shape[] = {ROWS, COLUMNS};
+    wg_error error = {0};
+    wg_foreign *foreign = wg_foreign_new(NULL, NULL);
+    const wg_op *most = wg_bind(foreign, &(wg_binding){.prototype = "double at_most_100(double)", .function = (void (*)(void))at_most_100}, &error);
+    const wg_op *least = wg_bind(foreign, &(wg_binding){.prototype = "double at_least_minus_100(double)", .function = (void (*)(void))at_least_minus_100}, &error);
+    cr_assert(most && least, "%s", error.text);
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var all, w, h;
+    wg_tensor *x = leaf_of(tape, 3, (const int64_t[]){TIMES, ROWS, COLUMNS}, 1, &all);
+    leaf_of(tape, 2, (const int64_t[]){COLUMNS, COLUMNS}, 2, &w);
+    leaf_of(tape, 2, shape, 3, &h);
+    for (int t = 0; t < TIMES; t++) {
+        wg__step_mark(tape, 0, t);
+        wg_var e = add(tanh(wg_matmul(h, w, false, false)), reshape(slice(all, 0, t, 1), 2, shape));
+        e = wg_apply(most, 1, &e, NULL);
+        h = wg_apply(least, 1, &e, NULL);
+    }
+    wg_tensor_set(x, (2 * ROWS + 18) * COLUMNS, -1000);
+    wg_tensor_set(x, (2 * ROWS + 29) * COLUMNS, 1000);
+    wg_plan *plan = wg_compile(1, &h, &(wg_compile_options){.run.threads = 2}, &error);
+    cr_assert(plan && plan->program->loop_count == 1 && plan->program->loops[0].strip, "%s", error.text);
+    for (int threads = 1; threads <= 2; threads++) {
+        error = (wg_error){0};
+        cr_assert_eq(wg_run_in(plan, plan->own, &(wg_run_options){.threads = threads}, &error), WG_NONFINITE);
+        cr_expect(strstr(error.text, "at_most_100("), "%d threads: %s", threads, error.text);
+        cr_expect(strstr(error.text, "element 5800"), "row 29, the sixth of the second tile's second strip, %d threads: %s", threads, error.text);
     }
     wg_plan_free(plan);
     wg_tape_free(tape);
