@@ -16,39 +16,75 @@ static void sum_join(int64_t n, const double *restrict b, double *restrict a) {
 /* Half way to the largest f32, by its exponent. */
 #define FAR 0x1p64
 
+/* The lanes of a sum, in vectors as wide as the set has them; written so because what GCC makes of an array of lanes is joined one by
+ * one, and reads numbers of f32 that it has to move between vectors first. */
+enum { ACROSS = VECTOR / sizeof(double), VECTORS = WG_FOLD_LANES / ACROSS };
+typedef double lane_vector __attribute__((vector_size(VECTOR)));
+typedef double lane_pair __attribute__((vector_size(16)));
+typedef struct lanes {
+    lane_vector at[VECTORS];
+} lanes;
+
+#define EACH_VECTOR _Pragma("GCC unroll 8") for (int v = 0; v < VECTORS; v++)
+
+/* By halves, as WG_FOLD_LANES_OF. */
+static inline __attribute__((always_inline)) double lanes_joined(lanes l) {
+    union {
+        lane_vector all;
+        lane_pair pair[ACROSS / 2];
+    } left;
+    _Pragma("GCC unroll 4") for (int half = VECTORS / 2; half; half /= 2)
+        _Pragma("GCC unroll 4") for (int v = 0; v < half; v++)
+            l.at[v] += l.at[v + half];
+    left.all = l.at[0];
+    _Pragma("GCC unroll 4") for (int half = ACROSS / 4; half; half /= 2)
+        _Pragma("GCC unroll 4") for (int k = 0; k < half; k++)
+            left.pair[k] += left.pair[k + half];
+    return left.pair[0][0] + left.pair[0][1];
+}
+
+/* Numbers in double. GCC converts the halves of eight apart and puts them together, where one instruction does. */
+#if VECTOR == 64
+#include <immintrin.h>
+#define CONVERTED_float(x) ((lane_vector)_mm512_cvtps_pd(_mm256_loadu_ps(x)))
+#else
+#define CONVERTED_float(x) __builtin_convertvector(*(const across_float *)(x), lane_vector)
+#endif
+#define CONVERTED_double(x) ((lane_vector)*(const across_double *)(x))
+
 #define ROWS(T)                                                                                                                \
+    typedef T across_##T __attribute__((vector_size(ACROSS * sizeof(T)), aligned(sizeof(T)), may_alias));                      \
     static double squares_##T(int64_t n, const T *x, double m) {                                                               \
-        double lane[WG_FOLD_LANES] = {0}, sum = 0;                                                                             \
+        lanes all = {0};                                                                                                       \
+        double sum = 0;                                                                                                        \
         int64_t i = 0;                                                                                                         \
-        for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES) {                                                                   \
-            _Pragma("omp simd") for (int l = 0; l < WG_FOLD_LANES; l++) lane[l] +=                                             \
-                ((double)x[i + l] - m) * ((double)x[i + l] - m);                                                               \
-        }                                                                                                                      \
+        for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES)                                                                     \
+            EACH_VECTOR {                                                                                                      \
+                const lane_vector at = CONVERTED_##T(x + i + v * ACROSS) - m;                                                  \
+                all.at[v] += at * at;                                                                                          \
+            }                                                                                                                  \
         for (; i < n; i++)                                                                                                     \
             sum += ((double)x[i] - m) * ((double)x[i] - m);                                                                    \
-        WG_FOLD_LANES_OF(lane, WG_FOLD_PLUS)                                                                                   \
-        return sum + lane[0];                                                                                                  \
+        return sum + lanes_joined(all);                                                                                        \
     }                                                                                                                          \
     /* The sums of x - shift and of (x - shift) (y - shift). Inlined, so that x is read once where it is y too. */             \
     static inline __attribute__((always_inline)) void two_sums_##T(int64_t n, const T *x, const T *y, double shift, double *sum,\
                                                                    double *product) {                                          \
-        double lane[WG_FOLD_LANES] = {0}, both[WG_FOLD_LANES] = {0};                                                           \
+        lanes all = {0}, both = {0};                                                                                           \
         int64_t i = 0;                                                                                                         \
         *sum = *product = 0;                                                                                                   \
-        for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES) {                                                                   \
-            _Pragma("omp simd") for (int l = 0; l < WG_FOLD_LANES; l++) {                                                      \
-                lane[l] += (double)x[i + l] - shift;                                                                           \
-                both[l] += ((double)x[i + l] - shift) * ((double)y[i + l] - shift);                                            \
+        for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES)                                                                     \
+            EACH_VECTOR {                                                                                                      \
+                const lane_vector at = CONVERTED_##T(x + i + v * ACROSS) - shift;                                              \
+                all.at[v] += at;                                                                                               \
+                both.at[v] += at * (CONVERTED_##T(y + i + v * ACROSS) - shift);                                                \
             }                                                                                                                  \
-        }                                                                                                                      \
         for (; i < n; i++) {                                                                                                   \
             *sum += (double)x[i] - shift;                                                                                      \
             *product += ((double)x[i] - shift) * ((double)y[i] - shift);                                                       \
         }                                                                                                                      \
-        WG_FOLD_LANES_OF(lane, WG_FOLD_PLUS)                                                                                   \
-        WG_FOLD_LANES_OF(both, WG_FOLD_PLUS)                                                                                   \
-        *sum += lane[0];                                                                                                       \
-        *product += both[0];                                                                                                   \
+        *sum += lanes_joined(all);                                                                                             \
+        *product += lanes_joined(both);                                                                                        \
     }                                                                                                                          \
     /* Of f32 in one sweep, about the first: its own square is part of n times the variance, so that the difference loses no more than\
      * log2(n) of a double's bits. */                                                                                          \
