@@ -333,6 +333,53 @@ Test(tiles, of_failures_in_several_strips_the_first_kernels_is_told) {
     wg_foreign_free(foreign);
 }
 
+static double root_of_first(int n, const double *x) { return n ? sqrt(x[0] + 2) : 0; }
+
+typedef struct row_op {
+    const wg_op *op; /* NULL: the loss of a row by its label */
+    const char *told;
+} row_op;
+
+/* h = tanh(h w + x_t) + op(x_t's rows), where row 29 of the third time fails. */
+static void tells_row_29(const row_op *of) {
+    enum { ROWS = 32, COLUMNS = 6 };
+    static const int64_t shape[] = {ROWS, COLUMNS}, column[] = {ROWS, 1};
+    wg_error error = {0};
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *label = wg_tensor_new(NULL, WG_I32, 2, (const int64_t[]){TIMES, ROWS});
+    wg_var all, w, h, labels;
+    wg_tensor *x = leaf_of(tape, 3, (const int64_t[]){TIMES, ROWS, COLUMNS}, 1, &all);
+    leaf_of(tape, 2, (const int64_t[]){COLUMNS, COLUMNS}, 2, &w);
+    leaf_of(tape, 2, shape, 3, &h);
+    for (int64_t i = 0; i < TIMES * ROWS; i++)
+        wg_tensor_set(label, i, (double)(i % COLUMNS)), wg_tensor_set(x, i * COLUMNS, 0.5);
+    wg_tensor_set(of->op ? x : label, (2 * ROWS + 29) * (of->op ? COLUMNS : 1), -9);
+    labels = wg_leaf(tape, label);
+    for (int t = 0; t < TIMES; t++) {
+        wg__step_mark(tape, 0, t);
+        wg_var now = add(mul(h, 0), reshape(slice(all, 0, t, 1), 2, shape)); /* of h: it stays in the loop */
+        wg_var row = of->op ? wg_call_op(of->op, 1, &now) : wg_softmax_cross_entropy_rows(now, reshape(slice(labels, 0, t, 1), 1, shape), -1);
+        h = add(tanh(wg_matmul(h, w, false, false)), reshape(row, 2, column));
+    }
+    wg_plan *plan = wg_compile(1, &h, &(wg_compile_options){.run.threads = 2}, &error);
+    cr_assert(plan && plan->program->loop_count == 1 && plan->program->loops[0].tile == 16, "%s", error.text);
+    cr_assert_eq(wg_run(plan, &error), of->op ? WG_NONFINITE : WG_RANGE, "%s", error.text);
+    cr_expect(strstr(error.text, of->told), "%s", error.text);
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+    wg_tensor_free(label);
+}
+
+Test(tiles, rows_that_fail_are_told_by_their_place_in_the_whole) {
+    wg_foreign *foreign = wg_foreign_new(NULL, NULL);
+    wg_error error = {0};
+    const wg_op *op = wg_bind(foreign, &(wg_binding){.prototype = "double root_of_first(int n, const double x[n])", .function = (void (*)(void))root_of_first}, &error);
+    cr_assert_not_null(op, "%s", error.text);
+    tells_row_29(&(row_op){op, "(row 29)"});
+    tells_row_29(&(row_op){NULL, "label -9 at position 29 lies"});
+    wg_foreign_free(foreign);
+}
+
 /* Of an LSTM's gradient: 22 pointwise instructions in one region; where gates' gradients lie over the gates, what reads a gate has to run
  * before its gradient is there, and so has a step of its own. */
 Test(tiles, results_that_one_other_instruction_reads_are_made_in_its_step) {
