@@ -612,8 +612,8 @@ WG_API void wg_foreign_free(wg_foreign *foreign);
  *   derivative, there is none of that then.
  * Without either, differentiating is an error that names the op. A function must give the same for the same operands, and may be called
  * any number of times, at any time, on any thread; also for rows that padding makes of zeros (wg_unroll_options.lengths). An error names
- * a row or element by its number in what the kernel was called on, which in a loop is a tile of rows; of several that fail it is the
- * first tile's, whatever the number of threads of the run. */
+ * a row or element by its number in the op's whole result, in a loop in that of its step; of several that fail a plan tells one of its
+ * first tile of rows, whatever the number of threads of the run. */
 typedef struct wg_binding {
     const char *prototype;
     const char *library; /* as for dlopen: "libgsl.so.27"; NULL: this program, and what it is linked to */

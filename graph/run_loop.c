@@ -403,7 +403,7 @@ static inline int64_t run_kernels(lane *n, int64_t from, int64_t to, int64_t t, 
     return to;
 }
 
-/* The same, strip by strip; once a kernel has failed, those before it go on, for the first that fails is told as without strips. */
+/* The same, strip by strip; once a kernel has failed, those before it go on, so that of a tile's failures the same is told as without strips. */
 static int64_t run_strips(lane *n, int64_t from, int64_t to, int64_t t, const part *p) {
     const int64_t strip = n->run->plan->loop->strip;
     const wg_cut end = p->cut == WG_CUT_LAST ? WG_CUT_LAST_END : WG_CUT_TILE_END;

@@ -52,7 +52,7 @@ Test(normalise, rows_have_the_values_of_the_definition) {
     const struct {
         int rank;
         int64_t dim[4];
-    } shapes[] = {{1, {7}}, {2, {3, 5}}, {3, {2, 3, 4}}, {2, {4, 1}}, {2, {3, 1000}}, {2, {0, 3}}, {2, {3, 0}}, {1, {0}}};
+    } shapes[] = {{1, {7}}, {2, {3, 5}}, {3, {2, 3, 4}}, {2, {4, 1}}, {2, {3, 1000}}, {2, {4, 15}}, {2, {4, 16}}, {2, {3, 31}}, {2, {0, 3}}, {2, {3, 0}}, {1, {0}}};
     const double eps[] = {1e-5, 0.5, 1e-3};
     for (int s = 0; s < WG_LEN(shapes); s++)
         for (int e = 0; e < WG_LEN(eps); e++)
@@ -158,18 +158,19 @@ Test(normalise, rows_far_from_zero_or_whose_first_lies_far_off_lose_nothing) {
 }
 
 Test(normalise, projection_is_what_its_definition_says) {
-    enum { N = 37 };
-    for (int k = 0; k < 4; k++) {
+    static const int64_t widths[] = {37, 15, 32, 47};
+    for (int k = 0; k < 16; k++) {
+        const int64_t width = widths[k / 4];
         wg_tape *tape = wg_tape_new(NULL);
-        wg_tensor *g = taped_random(NULL, k & 1 ? WG_F32 : WG_F64, 2, (const int64_t[]){3, N}, 1), *y = taped_random(NULL, k & 1 ? WG_F32 : WG_F64, 2, (const int64_t[]){3, N}, 2);
+        wg_tensor *g = taped_random(NULL, k & 1 ? WG_F32 : WG_F64, 2, (const int64_t[]){3, width}, 1), *y = taped_random(NULL, k & 1 ? WG_F32 : WG_F64, 2, (const int64_t[]){3, width}, 2);
         wg_tensor *out = taped_value(wg_norm_project(wg_leaf(tape, g), wg_leaf(tape, y), k & 2));
         for (int row = 0; row < 3; row++) {
             long double m = 0, share = 0;
-            for (int i = row * N; i < (row + 1) * N; i++) {
-                m += wg_tensor_get(g, i) / N;
-                share += (long double)wg_tensor_get(g, i) * wg_tensor_get(y, i) / N;
+            for (int64_t i = row * width; i < (row + 1) * width; i++) {
+                m += wg_tensor_get(g, i) / (long double)width;
+                share += (long double)wg_tensor_get(g, i) * wg_tensor_get(y, i) / (long double)width;
             }
-            for (int i = row * N; i < (row + 1) * N; i++)
+            for (int64_t i = row * width; i < (row + 1) * width; i++)
                 cr_assert_float_eq(wg_tensor_get(out, i), (double)(wg_tensor_get(g, i) - wg_tensor_get(y, i) * share - (k & 2 ? m : 0)), k & 1 ? 1e-6 : 1e-14);
         }
         wg_tensor_free(g), wg_tensor_free(y), wg_tensor_free(out);

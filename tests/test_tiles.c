@@ -298,8 +298,9 @@ Test(tiles, of_failures_in_several_tiles_the_first_rows_is_told_on_any_number_of
 
 static double at_least_minus_100(double x) { return x < -100 ? NAN : x; }
 
-/* h = least(most(tanh(h w) + x_t)), both of C: `most` fails in the second strip of a tile, `least` in the first, which runs before. */
-Test(tiles, of_failures_in_several_strips_the_first_kernels_is_told) {
+/* h = least(most(tanh(h w) + x_t)), both of C, of two tiles with two strips: in the second tile rows 18, of its first strip, and 29, of its
+ * second, hold these numbers at the third time. */
+static void tells_strips(double at_18, double at_29, const char *kernel, const char *place) {
     enum { ROWS = 32, COLUMNS = 200 };
     static const int64_t shape[] = {ROWS, COLUMNS};
     wg_error error = {0};
@@ -318,33 +319,53 @@ Test(tiles, of_failures_in_several_strips_the_first_kernels_is_told) {
         e = wg_apply(most, 1, &e, NULL);
         h = wg_apply(least, 1, &e, NULL);
     }
-    wg_tensor_set(x, (2 * ROWS + 18) * COLUMNS, -1000);
-    wg_tensor_set(x, (2 * ROWS + 29) * COLUMNS, 1000);
+    wg_tensor_set(x, (2 * ROWS + 18) * COLUMNS, at_18);
+    wg_tensor_set(x, (2 * ROWS + 29) * COLUMNS, at_29);
     wg_plan *plan = wg_compile(1, &h, &(wg_compile_options){.run.threads = 2}, &error);
     cr_assert(plan && plan->program->loop_count == 1 && plan->program->loops[0].strip, "%s", error.text);
     for (int threads = 1; threads <= 2; threads++) {
         error = (wg_error){0};
         cr_assert_eq(wg_run_in(plan, plan->own, &(wg_run_options){.threads = threads}, &error), WG_NONFINITE);
-        cr_expect(strstr(error.text, "at_most_100("), "%d threads: %s", threads, error.text);
-        cr_expect(strstr(error.text, "element 5800"), "row 29, the sixth of the second tile's second strip, %d threads: %s", threads, error.text);
+        cr_expect(strstr(error.text, kernel) && strstr(error.text, place), "%d threads: %s", threads, error.text);
     }
     wg_plan_free(plan);
     wg_tape_free(tape);
     wg_foreign_free(foreign);
 }
 
+Test(tiles, of_failures_in_several_strips_the_first_kernels_is_told) {
+    tells_strips(-1000, 1000, "at_most_100(", "element 5800"); /* the strip of `least`'s runs first */
+    tells_strips(1000, 1000, "at_most_100(", "element 3600");
+    tells_strips(1000, -1000, "at_most_100(", "element 3600");
+    tells_strips(-1000, -1000, "at_least_minus_100(", "element 3600");
+}
+
 static double root_of_first(int n, const double *x) { return n ? sqrt(x[0] + 2) : 0; }
 
-typedef struct row_op {
-    const wg_op *op; /* NULL: the loss of a row by its label */
-    const char *told;
-} row_op;
+static double whole(short n) { return n; }
 
-/* h = tanh(h w + x_t) + op(x_t's rows), where row 29 of the third time fails. */
-static void tells_row_29(const row_op *of) {
-    enum { ROWS = 32, COLUMNS = 6 };
+enum { ROW_COLUMNS = 6 };
+
+/* What fails where x, or else the label, is -9. */
+typedef struct failing {
+    wg_var (*record)(const wg_op *op, wg_var now, wg_var label); /* of (32,6) and (32): one number a row, or 6 */
+    const char *prototype;
+    void (*function)(void);
+    wg_status status;
+    const char *told;
+} failing;
+
+static wg_var call_it(const wg_op *op, wg_var now, wg_var label) { return (void)label, wg_call_op(op, 1, &now); }
+static wg_var lose(const wg_op *op, wg_var now, wg_var label) { return (void)op, wg_softmax_cross_entropy_rows(now, label, -1); }
+
+/* h = tanh(h w + x_t) + what is made of x_t's rows, where row 29 of the third time fails. */
+static void tells_row_29(const failing *of) {
+    enum { ROWS = 32, COLUMNS = ROW_COLUMNS };
     static const int64_t shape[] = {ROWS, COLUMNS}, column[] = {ROWS, 1};
     wg_error error = {0};
+    wg_foreign *foreign = wg_foreign_new(NULL, NULL);
+    const wg_op *op = of->prototype ? wg_bind(foreign, &(wg_binding){.prototype = of->prototype, .function = of->function}, &error) : NULL;
+    cr_assert(op || !of->prototype, "%s", error.text);
     wg_tape *tape = wg_tape_new(NULL);
     wg_tensor *label = wg_tensor_new(NULL, WG_I32, 2, (const int64_t[]){TIMES, ROWS});
     wg_var all, w, h, labels;
@@ -352,32 +373,31 @@ static void tells_row_29(const row_op *of) {
     leaf_of(tape, 2, (const int64_t[]){COLUMNS, COLUMNS}, 2, &w);
     leaf_of(tape, 2, shape, 3, &h);
     for (int64_t i = 0; i < TIMES * ROWS; i++)
-        wg_tensor_set(label, i, (double)(i % COLUMNS)), wg_tensor_set(x, i * COLUMNS, 0.5);
-    wg_tensor_set(of->op ? x : label, (2 * ROWS + 29) * (of->op ? COLUMNS : 1), -9);
+        wg_tensor_set(label, i, (double)(i % COLUMNS));
+    for (int64_t i = 0; i < TIMES * ROWS * COLUMNS; i++)
+        wg_tensor_set(x, i, (double)(i % 2));
+    wg_tensor_set(op ? x : label, (2 * ROWS + 29) * (op ? COLUMNS : 1), op ? -9e9 : -9);
     labels = wg_leaf(tape, label);
     for (int t = 0; t < TIMES; t++) {
         wg__step_mark(tape, 0, t);
         wg_var now = add(mul(h, 0), reshape(slice(all, 0, t, 1), 2, shape)); /* of h: it stays in the loop */
-        wg_var row = of->op ? wg_call_op(of->op, 1, &now) : wg_softmax_cross_entropy_rows(now, reshape(slice(labels, 0, t, 1), 1, shape), -1);
-        h = add(tanh(wg_matmul(h, w, false, false)), reshape(row, 2, column));
+        wg_var made = of->record(op, now, reshape(slice(labels, 0, t, 1), 1, shape));
+        h = add(tanh(wg_matmul(h, w, false, false)), wg_var_shape(made)->rank == 1 ? reshape(made, 2, column) : made);
     }
     wg_plan *plan = wg_compile(1, &h, &(wg_compile_options){.run.threads = 2}, &error);
-    cr_assert(plan && plan->program->loop_count == 1 && plan->program->loops[0].tile == 16, "%s", error.text);
-    cr_assert_eq(wg_run(plan, &error), of->op ? WG_NONFINITE : WG_RANGE, "%s", error.text);
-    cr_expect(strstr(error.text, of->told), "%s", error.text);
+    cr_assert(plan && plan->program->loop_count == 1 && plan->program->loops[0].tile == 16, "%s: %s", of->told, error.text);
+    cr_expect_eq(wg_run(plan, &error), of->status, "%s", error.text);
+    cr_expect(strstr(error.text, of->told), "%s, not %s", error.text, of->told);
     wg_plan_free(plan);
     wg_tape_free(tape);
     wg_tensor_free(label);
+    wg_foreign_free(foreign);
 }
 
 Test(tiles, rows_that_fail_are_told_by_their_place_in_the_whole) {
-    wg_foreign *foreign = wg_foreign_new(NULL, NULL);
-    wg_error error = {0};
-    const wg_op *op = wg_bind(foreign, &(wg_binding){.prototype = "double root_of_first(int n, const double x[n])", .function = (void (*)(void))root_of_first}, &error);
-    cr_assert_not_null(op, "%s", error.text);
-    tells_row_29(&(row_op){op, "(row 29)"});
-    tells_row_29(&(row_op){NULL, "label -9 at position 29 lies"});
-    wg_foreign_free(foreign);
+    tells_row_29(&(failing){call_it, "double root_of_first(int n, const double x[n])", (void (*)(void))root_of_first, WG_NONFINITE, "(row 29)"});
+    tells_row_29(&(failing){call_it, "double whole(short n)", (void (*)(void))whole, WG_RANGE, "(element 174)"});
+    tells_row_29(&(failing){lose, NULL, NULL, WG_RANGE, "label -9 at position 29 lies"});
 }
 
 /* Of an LSTM's gradient: 22 pointwise instructions in one region; where gates' gradients lie over the gates, what reads a gate has to run
