@@ -226,7 +226,7 @@ static wg_status scatter_run(wg_call *call) {
     int axis = wg__axis(((const index_attr *)call->attr)->axis, out->rank);
     places p = {product(out, 0, axis), out->dim[axis], product(out, axis + 1, out->rank), index->count,
                 call->in[1].data, call->in[0].data, call->out.data, wg_dtype_size(call->out.dtype)};
-    wg_status status = check_indices(call, &call->in[1], 0, p.size);
+    wg_status status = check_indices(call, &call->in[1], 0, p.size); /* rows do not cut the indices */
     memset(call->out.data, 0, (size_t)out->count * p.width);
     if (status == WG_OK && call->in[0].shape->count) {
         int64_t chunks = (p.after + COLUMNS - 1) / COLUMNS, task = p.count * wg__min(p.after, COLUMNS);

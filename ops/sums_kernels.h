@@ -1,4 +1,5 @@
-/* sums_kernels.h: the table of sums.h for one instruction set. Included by each pointwise_ISA.c, which defines ISA. Ops only. */
+/* sums_kernels.h: the table of sums.h for one instruction set. Included by each pointwise_ISA.c, which defines ISA
+ * and VECTOR, after pointwise_maps.h. Ops only. */
 #include "sums.h"
 
 #include <math.h>
@@ -18,7 +19,7 @@ static void sum_join(int64_t n, const double *restrict b, double *restrict a) {
 
 /* The lanes of a sum, in vectors as wide as the set has them; written so because what GCC makes of an array of lanes is joined one by
  * one, and reads numbers of f32 that it has to move between vectors first. */
-enum { ACROSS = VECTOR / sizeof(double), VECTORS = WG_FOLD_LANES / ACROSS };
+enum { VECTORS = WG_FOLD_LANES / DOUBLES };
 typedef double lane_vector __attribute__((vector_size(VECTOR)));
 typedef double lane_pair __attribute__((vector_size(16)));
 typedef struct lanes {
@@ -31,13 +32,13 @@ typedef struct lanes {
 static inline __attribute__((always_inline)) double lanes_joined(lanes l) {
     union {
         lane_vector all;
-        lane_pair pair[ACROSS / 2];
+        lane_pair pair[DOUBLES / 2];
     } left;
     _Pragma("GCC unroll 4") for (int half = VECTORS / 2; half; half /= 2)
         _Pragma("GCC unroll 4") for (int v = 0; v < half; v++)
             l.at[v] += l.at[v + half];
     left.all = l.at[0];
-    _Pragma("GCC unroll 4") for (int half = ACROSS / 4; half; half /= 2)
+    _Pragma("GCC unroll 4") for (int half = DOUBLES / 4; half; half /= 2)
         _Pragma("GCC unroll 4") for (int k = 0; k < half; k++)
             left.pair[k] += left.pair[k + half];
     return left.pair[0][0] + left.pair[0][1];
@@ -53,14 +54,14 @@ static inline __attribute__((always_inline)) double lanes_joined(lanes l) {
 #define CONVERTED_double(x) ((lane_vector)*(const across_double *)(x))
 
 #define ROWS(T)                                                                                                                \
-    typedef T across_##T __attribute__((vector_size(ACROSS * sizeof(T)), aligned(sizeof(T)), may_alias));                      \
+    typedef T across_##T __attribute__((vector_size(DOUBLES * sizeof(T)), aligned(sizeof(T)), may_alias));                      \
     static double squares_##T(int64_t n, const T *x, double m) {                                                               \
         lanes all = {0};                                                                                                       \
         double sum = 0;                                                                                                        \
         int64_t i = 0;                                                                                                         \
         for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES)                                                                     \
             EACH_VECTOR {                                                                                                      \
-                const lane_vector at = CONVERTED_##T(x + i + v * ACROSS) - m;                                                  \
+                const lane_vector at = CONVERTED_##T(x + i + v * DOUBLES) - m;                                                  \
                 all.at[v] += at * at;                                                                                          \
             }                                                                                                                  \
         for (; i < n; i++)                                                                                                     \
@@ -75,9 +76,9 @@ static inline __attribute__((always_inline)) double lanes_joined(lanes l) {
         *sum = *product = 0;                                                                                                   \
         for (; i + WG_FOLD_LANES <= n; i += WG_FOLD_LANES)                                                                     \
             EACH_VECTOR {                                                                                                      \
-                const lane_vector at = CONVERTED_##T(x + i + v * ACROSS) - shift;                                              \
+                const lane_vector at = CONVERTED_##T(x + i + v * DOUBLES) - shift;                                              \
                 all.at[v] += at;                                                                                               \
-                both.at[v] += at * (CONVERTED_##T(y + i + v * ACROSS) - shift);                                                \
+                both.at[v] += at * (CONVERTED_##T(y + i + v * DOUBLES) - shift);                                                \
             }                                                                                                                  \
         for (; i < n; i++) {                                                                                                   \
             *sum += (double)x[i] - shift;                                                                                      \

@@ -346,7 +346,7 @@ static double whole(short n) { return n; }
 
 enum { ROW_COLUMNS = 6 };
 
-/* What fails where x, or else the label, is -9. */
+/* What fails where x is -9e9, or the label -9. */
 typedef struct failing {
     wg_var (*record)(const wg_op *op, wg_var now, wg_var label); /* of (32,6) and (32): one number a row, or 6 */
     const char *prototype;
