@@ -2,6 +2,8 @@
 #include "amx.h"
 #include "isa.h"
 
+#include <stdatomic.h>
+
 bool wg__isa_runs(int isa) {
     switch (isa) {
 #define RUNS(name, needs)                                                                          \
@@ -18,9 +20,13 @@ bool wg_isa_runs(wg_isa isa) {
 }
 
 int wg__isa_best(void) {
-    int isa = WG__ISAS - 1;
-    while (!wg__isa_runs(isa))
-        isa--;
+    static _Atomic int known = WG__ISAS; /* none yet */
+    int isa = atomic_load_explicit(&known, memory_order_relaxed);
+    if (isa < WG__ISAS)
+        return isa;
+    while (!wg__isa_runs(--isa))
+        continue;
+    atomic_store_explicit(&known, isa, memory_order_relaxed);
     return isa;
 }
 

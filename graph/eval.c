@@ -28,6 +28,7 @@ typedef struct walk {
     value *values; /* by id */
     wg_arena arena;
     wg_team team;
+    int isa; /* the instruction set of the team's kernels */
     wg_error *error;
     char *scratch;
     size_t scratch_room;
@@ -252,7 +253,7 @@ static wg_array *operands_room(walk *w, uint32_t n) {
 static inline bool run_single(const walk *w, int64_t id, const wg_node *node) {
     if (node->op->kind != WG_POINTWISE || node->shape->count != 1 || node->n > 2)
         return false;
-    wg__map *map = wg__map_of(node->op, (int)node->dtype - WG_F32, w->team.isa);
+    wg__map *map = wg__map_for(node->op, (int)node->dtype - WG_F32, w->isa);
     if (!map)
         return false;
     const void *in[2] = {value_of(w, node->in[0])->data, value_of(w, node->in[1])->data};
@@ -344,6 +345,7 @@ wg_status wg__eval(const wg_run_options *options, int n, const wg_var *y, wg_ten
         return wg_error_set(error, WG_ARGUMENT, "eval: there is no place for the results");
     walk w = {.tape = tape, .arena.memory = tape->memory, .error = error};
     w.team = wg__team_of(options);
+    w.isa = wg__isa_within(w.team.isa);
     unsigned mode = wg__float_mode_enter(w.team.keep_subnormals);
     wg_status status = plan_walk(&w, n, y);
     if (status == WG_OK)

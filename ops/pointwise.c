@@ -3,6 +3,8 @@
 #include "ops.h"
 #include "pointwise.h"
 
+#include <limits.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "wengert/notation.h"
@@ -220,17 +222,26 @@ static const wg_op *const rows[WG__ROWS] = {
 #include "pointwise_rows_end.h"
 };
 
-wg__map *wg__map_for(const wg_op *op, int type, int isa) {
-    op = op == &wg__op_add_rows ? &wg__op_add : op;
-    for (int row = 0; row < WG__ROWS; row++)
-        if (rows[row] == op)
-            return wg__kernels_of(isa)[row].map[type];
-    return op->map[type];
+/* The row of an op, or WG__ROWS. Where it was found is noted by its address: evaluation asks for every node. */
+static int row_of(const wg_op *op) {
+    enum { NOTES = 1024 }; /* an op takes some lines of memory, and those of the rows lie together */
+    _Static_assert(sizeof *op >= 64, "no two of them share a note");
+    static _Atomic unsigned char noted[NOTES];
+    _Static_assert(WG__ROWS <= UCHAR_MAX, "a row's number fits");
+    _Atomic unsigned char *note = &noted[(uintptr_t)op / 64 % NOTES];
+    int row = atomic_load_explicit(note, memory_order_relaxed);
+    if (rows[row] == op)
+        return row;
+    for (row = 0; row < WG__ROWS && rows[row] != op; row++)
+        continue;
+    if (row < WG__ROWS)
+        atomic_store_explicit(note, (unsigned char)row, memory_order_relaxed);
+    return row;
 }
 
-wg__map *wg__map_lowered(const wg_op *op, int type, wg_isa isa) {
-    int most = (int)isa - WG_ISA_BASELINE;
-    return most < 0 || most >= wg__isa_best() ? op->map[type] : wg__map_for(op, type, most);
+wg__map *wg__map_for(const wg_op *op, int type, int isa) {
+    int row = row_of(op == &wg__op_add_rows ? &wg__op_add : op);
+    return row < WG__ROWS ? wg__kernels_of(isa)[row].map[type] : op->map[type];
 }
 
 /* ---- the builder ---- */

@@ -39,10 +39,7 @@ const wg__kernels *wg__kernels_best(void);
 
 /* A pointwise op's kernel for a type (0 to 2: f32, f64, i32) and an instruction set; of an op that is not built in, its own. */
 wg__map *wg__map_for(const wg_op *op, int type, int isa);
-/* The same for a run that may use `isa` at most. */
-wg__map *wg__map_lowered(const wg_op *op, int type, wg_isa isa);
-static inline wg__map *wg__map_of(const wg_op *op, int type, wg_isa isa) {
-    return isa == WG_ISA_AUTO ? op->map[type] : wg__map_lowered(op, type, isa);
-}
+/* The same for a run that may use `most` at most. */
+static inline wg__map *wg__map_of(const wg_op *op, int type, wg_isa most) { return wg__map_for(op, type, wg__isa_within(most)); }
 
 #endif

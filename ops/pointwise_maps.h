@@ -98,9 +98,19 @@ PADDED(double, uint64_t, DOUBLES)
 #define FLOAT_F(operands, op, value)                                                               \
     WHOLE(operands, op, float, FLOATS, value)                                                      \
     WHOLE(operands, op, double, DOUBLES, value)
+/* A single element, as chains of scalars have, goes past the loop for vectors and those for what they leave over. */
+#define EACH(operands, op, name, T, S, value)                                                      \
+    static inline void one_##op##_##name BODY##operands(T, S, 1, value)                            \
+    static __attribute__((noinline)) void some_##op##_##name BODY##operands(T, S, n_, value)       \
+    static void op##_##name(int64_t n, const void *const *in, void *out) {                         \
+        if (n == 1)                                                                                \
+            one_##op##_##name(n, in, out);                                                         \
+        else                                                                                       \
+            some_##op##_##name(n, in, out);                                                        \
+    }
 #define FLOAT_A(operands, op, value)                                                               \
-    static void op##_float BODY##operands(float, float, n_, value)                                 \
-    static void op##_double BODY##operands(double, double, n_, value)
+    EACH(operands, op, float, float, float, value)                                                 \
+    EACH(operands, op, double, double, double, value)
 /* Computed in 64 bits, so that nothing overflows, and wrapped. */
 #define FLOAT_I(operands, op, value)                                                               \
     FLOAT_A(operands, op, value)                                                                   \
