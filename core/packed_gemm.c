@@ -7,7 +7,7 @@
 
 /* DEEP: a piece of k, in bytes of an element's row. ROWS: of A copied together. SLICE: rows of C that a kernel has in
  * registers. */
-enum { DEEP_BYTES = 768, ROWS = 256, SLICE = 6 };
+enum { DEEP_BYTES = 1280, ROWS = 256, SLICE = 6 };
 _Static_assert(ROWS * DEEP_BYTES + WG_BLOCK_BYTES * DEEP_BYTES / 4 <= WG_TILE_BYTES, "panels");
 
 /* Where panels are copied: A's, and one block of B's. */

@@ -6,6 +6,6 @@
 
 /* The whole of g on this thread, by LIBXSMM's kernels where `xsmm` and it has them. Takes WG_TILE_BYTES of the stack. */
 void wg__gemm_packed(bool xsmm, const wg_gemm *g);
-enum { WG_TILE_BYTES = 240 * 1024 };
+enum { WG_TILE_BYTES = 400 * 1024 };
 
 #endif
