@@ -92,12 +92,15 @@ static uint32_t find_source(fuser *f, uint32_t id) {
     return source;
 }
 
+/* Whether it is of a region and kept. It can lie side by side with others where only its own region reads it (join.c). */
+static bool is_kept(const fuser *f, uint32_t id) { return joins(&f->p->list[id]) && f->until[id] == 0; }
+
 /* Moves what is made of one array to the first stage that reads it. */
 static void sink(fuser *f, const wg_loop *loop) {
     for (uint32_t id = loop->from; id < loop->to; id++)
         f->source[id] = joins(&f->p->list[id]) ? find_source(f, id) : 0;
     for (uint32_t id = loop->to; id-- > loop->from; note_reads(f, id))
-        if (f->source[id] && f->until[id] != UINT32_MAX && f->until[id] > f->stage[id])
+        if (f->source[id] && !is_kept(f, f->source[id]) && f->until[id] != UINT32_MAX && f->until[id] > f->stage[id])
             f->stage[id] = f->until[id];
 }
 

@@ -114,6 +114,34 @@ Test(loop, a_small_result_that_only_the_derivative_reads_is_made_in_the_step_for
     unrolled_free(&u);
 }
 
+/* The derivative reads a gate z, and 1 - z, which it makes of z. What its products read, or nothing but the cell, is not made again. */
+Test(loop, what_is_cheap_is_made_again_for_the_derivative_and_not_kept) {
+    static const struct {
+        const char *cell;
+        int64_t spared; /* values a step */
+        int again;      /* differences in the derivative's loop */
+    } want[] = {{"gru", 1, 1}, {"gru_v1", 1, 1}, {"cell c\ninput x\nstate h\na = W @ x\nh' = tanh(a + U @ (h - a))\n", 0, 0},
+                {"cell c\ninput x\nstate h\nz = sigmoid(W @ x + U @ h)\nh' = z*h + (1 - z)*(1 - z)*tanh(V @ x)\n", 1, 1}};
+    for (int k = 0; k < WG_LEN(want); k++) {
+        wg_var y[MOST];
+        wg_error error = {0};
+        unrolled u = unrolled_new(want[k].cell, &(unrolled_sizes){.steps = 8, .batch = 5, .input = 40, .hidden = 40});
+        int n = all_gradients(&u, y);
+        wg_plan *plan = wg_compile(n, y, NULL, &error), *kept = wg_compile(n, y, &(wg_compile_options){.without = "again"}, &error);
+        cr_assert(plan && kept, "%s", error.text);
+        cr_expect_geq(wg_plan_measure(kept).live_bytes, wg_plan_measure(plan).live_bytes + (size_t)(want[k].spared * 7 * 5 * 40 * 8), "%s: %zu of %zu",
+                      want[k].cell, wg_plan_measure(plan).live_bytes, wg_plan_measure(kept).live_bytes);
+        char *with = printed(n, y, "again"), *without = printed(n, y, "even");
+        cr_expect_eq(count(with, " = sub "), count(without, " = sub ") + 8 * want[k].again, "%s: %s", want[k].cell, with);
+        free(with);
+        free(without);
+        wg_plan_free(plan);
+        wg_plan_free(kept);
+        agrees(want[k].cell, n, y);
+        unrolled_free(&u);
+    }
+}
+
 /* A norm of the state before, of what is made once for all steps, of the input: no step falls out of its loop for it. */
 Test(loop, small_results_move_only_where_all_steps_give_them_away) {
     static const char *const cells[] = {"cell c\ninput x\nstate h\nh' = tanh(U @ layer_norm(h) + W @ x)\n",

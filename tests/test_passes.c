@@ -77,6 +77,18 @@ static bool make_of_another(wg_program *p) {
     return false;
 }
 
+/* What a step of a derivative makes again, since `simplify` left no two that are equal, is made of another value. */
+static bool make_again_of_another(wg_program *p) {
+    for (uint32_t id = 1; id < p->count; id++)
+        for (uint32_t other = 1; other < id; other++) {
+            const wg_instruction *i = &p->list[id], *o = &p->list[other];
+            if (i->op == o->op && i->op->kind == WG_POINTWISE && i->n == o->n && memcmp(i->in, o->in, i->n * sizeof *i->in) == 0 &&
+                p->steps[i->step].step < 0 && o->step && p->steps[o->step].step >= 0 && read_another(p, id))
+                return true;
+        }
+    return false;
+}
+
 /* What is added to make steps alike is not nothing. */
 static bool add_something(wg_program *p) {
     for (uint32_t id = 1; id < p->count; id++)
@@ -326,7 +338,7 @@ static bool stack_too_early(wg_program *p) {
 static const struct {
     const char *after;
     fault *plant;
-} faults[] = {{"simplify", merge_unequal}, {"draws", exchange_draws}, {"early", make_of_another}, {"even", add_something}, {"relay", hand_on_another}, {"roll", shift_element},
+} faults[] = {{"simplify", merge_unequal}, {"draws", exchange_draws}, {"early", make_of_another}, {"even", add_something}, {"again", make_again_of_another}, {"relay", hand_on_another}, {"roll", shift_element},
               {"roll", confuse_carries}, {"roll", confuse_ending},
               {"gates", slice_another_gate}, {"gates", exchange_matrices}, {"time", turn_stack},
               {"accumulate", lose_sum},    {"pack", pack_transposed},     {"fuse", join_longer_rows},  {"join", exchange_parts},
