@@ -77,12 +77,12 @@ static uint32_t part_of_stack(mover *m, uint32_t id, bool backward) {
 
 enum { MOST_ENDS = 32 };
 
-/* The stack of elements that are something else in some of the first and last iterations: those, and a slice of the array. 0 if it
- * is no such slice. */
-static uint32_t ended_stack(mover *m, uint32_t id, bool backward) {
+/* The stack of elements that are something else in some of the first and last iterations, as parts along its first axis: those, and
+ * slices of the array. How many; 0 if the elements are no such slices. */
+static uint32_t ended_parts(mover *m, uint32_t id, bool backward, uint32_t parts[MOST_ENDS + 1]) {
     const wg_shape *s = old(m, id)->shape;
     int64_t times = loop_of(m, id)->times, dim[WG_MAX_RANK + 1] = {1};
-    uint32_t end[MOST_ENDS], parts[MOST_ENDS + 1], element = id, n = 0;
+    uint32_t end[MOST_ENDS], element = id, n = 0;
     int64_t at[MOST_ENDS], ends = 0;
     for (; old(m, element)->op == &wg__op_ending && ends < MOST_ENDS; element = old(m, element)->in[0], ends++)
         end[ends] = old(m, element)->in[1], at[ends] = ((const wg_ending_attr *)old(m, element)->attr)->at;
@@ -101,7 +101,12 @@ static uint32_t ended_stack(mover *m, uint32_t id, bool backward) {
         parts[n++] = wg__make_slice(&m->r, m->r.to[old(m, element)->in[0]], 0, e->from + now * e->step, rest, 0);
         t += rest - 1;
     }
-    return wg__make_concat(&m->r, n, parts, 0, 0);
+    return n;
+}
+
+static uint32_t ended_stack(mover *m, uint32_t id, bool backward) {
+    uint32_t parts[MOST_ENDS + 1], n = ended_parts(m, id, backward, parts);
+    return n ? wg__make_concat(&m->r, n, parts, 0, 0) : 0;
 }
 
 static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
@@ -189,6 +194,34 @@ static bool waits_for_nothing(const mover *m, uint32_t id) {
            old(m, old(m, id)->in[0])->loop && !comes_before(m, id);
 }
 
+/* A stack in parts, of at most so many, is not put together for a product, if it has so many bytes, and so many times the bytes of the
+ * result, to which each part's product is added. */
+enum { MOST_PARTS = 3, WORTH_BYTES = 1 << 20, WORTH_RESULTS = 4 };
+
+/* A^T B of all steps and rows: a is the matrix A (new id), B the stack of `right`. */
+static uint32_t product_of_rows(mover *m, uint32_t a, uint32_t right, bool backward, uint32_t origin) {
+    const wg_instruction *b = old(m, right);
+    uint32_t parts[MOST_ENDS + 1], n = 0, sum = 0;
+    int64_t from = 0;
+    if (b->op == &wg__op_ending && !m->made[backward][right]) {
+        const double stack = (double)loop_of(m, right)->times * (double)wg__instruction_bytes(b);
+        const double result = (double)m->r.list[a].shape->dim[1] * (double)b->shape->dim[1] * (double)wg_dtype_size((wg_dtype)b->dtype);
+        if (stack >= WORTH_BYTES && stack >= WORTH_RESULTS * result)
+            n = ended_parts(m, right, backward, parts);
+    }
+    if (n < 2 || n > MOST_PARTS || m->r.failed)
+        return wg__make_matmul(&m->r, a, matrix_of(m, right, backward), true, false, 0, origin);
+    for (uint32_t k = 0; k < n && !m->r.failed; k++) {
+        const wg_shape *s = m->r.list[parts[k]].shape;
+        const int64_t dim[2] = {s->dim[0] * s->dim[1], s->dim[2]};
+        uint32_t some = wg__make_slice(&m->r, a, 0, from, dim[0], 0), part = wg__make_reshape(&m->r, parts[k], 2, dim, 0);
+        uint32_t product = wg__make_matmul(&m->r, some, part, true, false, 0, origin);
+        sum = sum ? wg__make_add(&m->r, sum, product, 0, origin) : product;
+        from += dim[0];
+    }
+    return sum;
+}
+
 static uint64_t hash_of(uint32_t left, uint32_t right) { return wg__mix(wg__mix(0, left), right); }
 
 /* The product of a joint's part with `right` over rows; 0 if none is wanted. */
@@ -240,10 +273,10 @@ static uint32_t part_of_product(mover *m, uint32_t id) {
             return !(m->r.failed = true);
         whole w = whole_around(m, id);
         bool alone = w.count == i->shape->dim[0] && w.count < old(m, joint)->shape->dim[1];
-        uint32_t a = matrix_of(m, alone ? i->in[0] : joint, backward), b = matrix_of(m, w.right, backward);
+        uint32_t a = matrix_of(m, alone ? i->in[0] : joint, backward);
         if (!alone)
             a = wg__make_slice(&m->r, a, 1, w.from, w.count, 0);
-        w.made = wg__make_matmul(&m->r, a, b, true, false, 0, i->origin);
+        w.made = product_of_rows(m, a, w.right, backward, i->origin);
         m->wholes[m->whole_count++] = w;
     }
     const whole *w = &m->wholes[m->whole_of[id] - 1];
@@ -291,8 +324,7 @@ static uint32_t sum_after(mover *m, uint32_t id) {
         }
         return wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, i->origin);
     }
-    uint32_t a = matrix_of(m, i->in[0], backward), b = matrix_of(m, i->in[1], backward);
-    return wg__make_matmul(&m->r, a, b, true, false, 0, i->origin);
+    return product_of_rows(m, matrix_of(m, i->in[0], backward), i->in[1], backward, i->origin);
 }
 
 /* What a value's last iteration is the sum of: what is over rows (of this loop), and what is added to it from outside (old

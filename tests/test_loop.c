@@ -114,6 +114,22 @@ Test(loop, a_small_result_that_only_the_derivative_reads_is_made_in_the_step_for
     unrolled_free(&u);
 }
 
+/* The states before each step, which the gradient of U is a product with, are the first and all but the last of the others: of many, no
+ * copy puts them together. */
+Test(loop, many_states_are_not_put_together_for_a_product) {
+    for (int64_t steps = 60; steps <= 70; steps += 10) {
+        wg_var y[MOST];
+        unrolled u = unrolled_new("rnn", &(unrolled_sizes){.steps = steps, .batch = 32, .input = 3, .hidden = 64});
+        int n = all_gradients(&u, y);
+        char *text = printed(n, y, "schedule");
+        cr_expect_eq(count(text, " = matmul_add "), steps > 64, "%s", text);
+        cr_expect_eq(count(text, " = concat "), steps <= 64, "%s", text);
+        free(text);
+        agrees("rnn", n, y);
+        unrolled_free(&u);
+    }
+}
+
 /* The derivative reads a gate z, and 1 - z, which it makes of z. What its products read, or nothing but the cell, is not made again. */
 Test(loop, what_is_cheap_is_made_again_for_the_derivative_and_not_kept) {
     static const struct {
