@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const option options[] = {
     {"batch", "B", OPTION_INTEGER, FIELD(bench_arguments, batch), "32", 1, 1 << 24, .help = "Rows."},
@@ -80,8 +81,14 @@ static void start_peers(const work *k, result *r) {
         }
 }
 
+/* Threads of whoever ran last wait for more work for some milliseconds before they sleep, and take a core from whoever is next. */
+static void let_sleep(void) { nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL); }
+
 static void run_peer(peer *p, int64_t batch) {
-    if (p->on && isnan(p->spent[batch] = peer_run(p))) {
+    if (!p->on)
+        return;
+    let_sleep();
+    if (isnan(p->spent[batch] = peer_run(p))) {
         p->absent = "stopped";
         peer_stop(p);
     }
@@ -116,10 +123,14 @@ static int measure(work *k, result *r) {
         start_peers(k, r);
     }
     for (int64_t i = 0; i < a->runs && status == 0; i++) {
+        if (a->peers || a->expert)
+            let_sleep();
         status = run_batch(k, repeats, &ours[i]);
         for (int p = 0; p < PEERS; p++)
             run_peer(&r->peers[p], i);
     }
+    if (a->peers || a->expert)
+        let_sleep();
     r->profile.wanted = a->runs;
     status = status ? status : profile_measure(k, &r->profile);
     if (status == 0) {
