@@ -27,11 +27,15 @@ static bool in_parts(const wg_gemm *g) {
     return g->dtype == WG_F32 && wg__min(g->m, g->n) >= WG_PARTS_SIDE && g->k >= WG_PARTS_DEEP && is_amx(g->isa) && wg__amx_runs();
 }
 
-/* In parts, what is copied of A serves all columns of a tile: it may have more of them, while there are many tiles. */
+/* What is copied of one operand serves all columns, or rows, of a tile: it may have more of them, while there are many tiles. In parts A is
+ * always copied; of longer tiles with a copied A, a cache next to a thread does not hold what is added up. */
 static tiling longer(const wg_gemm *g, tiling t) {
-    bool turned = wg__amx_turns(g);
+    bool parts = in_parts(g), turned = parts ? wg__amx_turns(g) : g->a.column == 1;
     int64_t *side = turned ? &t.rows : &t.columns, *tiles = turned ? &t.down : &t.across, n = turned ? g->m : g->n;
-    if (t.down * t.across >= 2 * MANY_TILES) {
+    int most = turned && !parts ? 2 : 1;
+    if (!parts && g->a.column == 1 && g->b.column == 1 && g->alpha == 1)
+        return t; /* nothing is copied */
+    for (int times = 0; times < most && t.down * t.across >= 2 * MANY_TILES; times++) {
         *side *= 2;
         *tiles = (n + *side - 1) / *side;
     }
@@ -46,7 +50,7 @@ static tiling tiling_of(const wg_gemm *g) {
         t.down = (g->m + t.rows - 1) / t.rows;
         t.across = (g->n + t.columns - 1) / t.columns;
         if (t.down * t.across >= few || halved == 2)
-            return in_parts(g) && halved == 0 ? longer(g, t) : t;
+            return halved == 0 ? longer(g, t) : t;
         if (halved == 0 && !a_alone)
             t.columns /= 2;
         else
