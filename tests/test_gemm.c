@@ -113,6 +113,22 @@ Test(gemm, engines_agree_with_exact_sums_at_every_layout) {
                 }
 }
 
+/* Rows, columns or neither are more than 256 of a tile: what is copied of B serves all rows, of A all columns. */
+Test(gemm, tiles_of_large_products_are_longer_where_an_operand_is_copied) {
+    static const struct {
+        int a, b, tiles;
+    } want[] = {{0, 0, 7 * 6}, {0, 2, 2 * 6}, {2, 0, 7 * 3}, {2, 2, 7 * 3}};
+    for (int k = 0; k < WG_LEN(want); k++) {
+        filled a = fill(WG_F32, 1540, 7, want[k].a, 1), b = fill(WG_F32, 7, 1300, want[k].b, 2);
+        cr_expect_eq(wg__gemm_tiles(&(wg_gemm){WG_F32, 1540, 1300, 7, a.matrix, b.matrix, {0}, 1, 0, WG_ISA_AUTO}), want[k].tiles, "%d", k);
+        drop(&a), drop(&b);
+        for (int threads = 1; threads <= 3; threads += 2) {
+            double error = worst(WG_ENGINE_PACKED, WG_F32, 1540, 1300, 7, want[k].a, want[k].b, 1, 1, threads - 1, threads);
+            cr_expect_leq(error, 1, "%d, %d threads: %g", k, threads, error);
+        }
+    }
+}
+
 Test(gemm, alpha_scales_and_beta_accumulates) {
     const double factor[] = {0, 1, -1, 0.5};
     for (int engine = WG_ENGINE_PLAIN; engine < WG_ENGINES; engine++)
