@@ -394,6 +394,8 @@ static uint32_t add_region(maker *m, uint32_t from, steps *q) {
     g.count = (uint32_t)l->step_count - g.first;
     g.instructions = to - from;
     g.flat = g.flat && !g.spreads;
+    if (m->failed)
+        return to;
     add_movings(l, &g);
     l->blocks = q->blocks.most > l->blocks ? q->blocks.most : l->blocks;
     l->regions[l->region_count++] = g;

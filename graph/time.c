@@ -203,6 +203,8 @@ static uint32_t product_of_rows(mover *m, uint32_t a, uint32_t right, bool backw
     const wg_instruction *b = old(m, right);
     uint32_t parts[MOST_ENDS + 1], n = 0, sum = 0;
     int64_t from = 0;
+    if (m->r.failed)
+        return 0;
     if (b->op == &wg__op_ending && !m->made[backward][right]) {
         const double stack = (double)loop_of(m, right)->times * (double)wg__instruction_bytes(b);
         const double result = (double)m->r.list[a].shape->dim[1] * (double)b->shape->dim[1] * (double)wg_dtype_size((wg_dtype)b->dtype);

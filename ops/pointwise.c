@@ -222,20 +222,26 @@ static const wg_op *const rows[WG__ROWS] = {
 #include "pointwise_rows_end.h"
 };
 
-/* The row of an op, or WG__ROWS. Where it was found is noted by its address: evaluation asks for every node. */
+/* The row of an op, or WG__ROWS. Where it was found is noted by its address, and so is the last op that has none: evaluation asks for
+ * every node. A note may be another op's, and is looked at closely. */
 static int row_of(const wg_op *op) {
     enum { NOTES = 1024 }; /* an op takes some lines of memory, and those of the rows lie together */
     _Static_assert(sizeof *op >= 64, "no two of them share a note");
-    static _Atomic unsigned char noted[NOTES];
     _Static_assert(WG__ROWS <= UCHAR_MAX, "a row's number fits");
+    static _Atomic unsigned char noted[NOTES];
+    static const wg_op *_Atomic without;
     _Atomic unsigned char *note = &noted[(uintptr_t)op / 64 % NOTES];
     int row = atomic_load_explicit(note, memory_order_relaxed);
     if (rows[row] == op)
         return row;
+    if (atomic_load_explicit(&without, memory_order_relaxed) == op)
+        return WG__ROWS;
     for (row = 0; row < WG__ROWS && rows[row] != op; row++)
         continue;
     if (row < WG__ROWS)
         atomic_store_explicit(note, (unsigned char)row, memory_order_relaxed);
+    else
+        atomic_store_explicit(&without, op, memory_order_relaxed);
     return row;
 }
 

@@ -278,6 +278,39 @@ static bool try_cell(uint64_t seed, bool show, random_cell_coverage *coverage) {
     return good;
 }
 
+/* The loops of a program, and the bytes alive in it at once. */
+static void weigh(const random_cell *cell, const char *without, int64_t *loops, size_t *bytes) {
+    const wg_compile_options options = {.without = without, .run.threads = 1};
+    wg_error error = {0};
+    wg_program *p = wg__compile(&options, "schedule", cell->n, cell->y, &error);
+    cr_assert(p, "%s", error.text);
+    *loops = 0;
+    for (int64_t k = 0; k < p->loop_count; k++)
+        *loops += p->loops[k].to > p->loops[k].from;
+    *bytes = p->live_bytes;
+    wg__program_free(p);
+}
+
+/* Now and then what is kept goes side by side with other values over an array (join.c), and what is left alone without it does not. */
+Test(random_cell, what_is_made_again_saves_memory_and_parts_no_steps) {
+    int less = 0, more = 0, cells = 1500;
+    for (int seed = 1; seed <= cells; seed++) {
+        random_cell cell = {0};
+        wg_tape *tape = wg_tape_new(NULL);
+        int64_t loops[2];
+        size_t bytes[2];
+        cr_assert_null(random_cell_record(tape, (uint64_t)seed, WG_F64, &cell));
+        weigh(&cell, "", &loops[0], &bytes[0]);
+        weigh(&cell, "again", &loops[1], &bytes[1]);
+        cr_expect_leq(loops[0], loops[1], "cell %d: %lld loops, %lld without", seed, (long long)loops[0], (long long)loops[1]);
+        less += bytes[0] < bytes[1];
+        more += bytes[0] > bytes[1];
+        random_cell_free(&cell);
+        wg_tape_free(tape);
+    }
+    cr_expect(less > cells / 50 && more <= cells / 500, "%d of %d cells have less, %d more", less, cells, more);
+}
+
 Test(random_cell, plans_mean_what_evaluation_means) {
     const char *count = getenv("WENGERT_RANDOM_CELLS"), *one = getenv("WENGERT_RANDOM_CELL");
     int64_t cells = count ? strtoll(count, NULL, 10) : 300, bad = 0;
