@@ -359,7 +359,7 @@ Test(pointwise, the_best_instruction_set_is_what_a_record_runs) {
 Test(pointwise, an_op_that_is_not_built_in_has_its_own_kernel) {
     const wg_op *op = wg_op_find("tanh")->op;
     enum { PLACES = 2048, STEP = 64 };
-    char *room = aligned_alloc(STEP, PLACES * STEP + sizeof *op);
+    char *room = aligned_alloc(STEP, (PLACES + (sizeof *op + STEP - 1) / STEP) * STEP);
     for (int at = 0; at < PLACES; at++) {
         wg_op *own = memcpy(room + at * STEP, op, sizeof *op);
         cr_assert(wg__map_for(op, 1, WG__ISA_baseline) != own->map[1]);
