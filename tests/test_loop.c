@@ -529,7 +529,7 @@ Test(loop, every_failing_allocation_is_survived) {
 Test(loop, every_failing_allocation_of_large_programs_is_survived) {
     static const char *const cells[] = {"rnn", "gru", "gru_v1"};
     for (int k = 0; k < WG_LEN(cells); k++)
-        survives(cells[k], &(unrolled_sizes){.steps = 70, .batch = 64, .input = 1, .hidden = 40}, 150);
+        survives(cells[k], &(unrolled_sizes){.steps = 10, .batch = 330, .input = 1, .hidden = 40}, 150);
     survives("gru", &(unrolled_sizes){.steps = 6, .batch = 3, .input = 3, .hidden = 4}, 150);
 }
 
