@@ -76,6 +76,12 @@ void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const w
 void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed, int64_t from, int64_t to);
 enum { WG_PACK_SHARE = 1 << 17 }; /* bytes: less gains nothing from a second thread */
 
+/* What will be read next, asked of memory on the way: so many lines from each of so many rows, `step` bytes apart. */
+typedef struct wg_soon {
+    const char *at;
+    int64_t step, lines, rows;
+} wg_soon;
+
 /* C = A B, or C = C + A B where `add`, of a row by one whole block. */
 typedef void wg__lone_kernel(int64_t k, bool add, bool turned, const void *a, const void *block, void *c);
 
@@ -105,5 +111,11 @@ void wg__packed_product_alone(wg_packed_product *p, wg_isa most);
 void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned);
 void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from,
                                 int64_t to);
+
+/* wg__packed_multiply that asks on the way for what will be read next: so many things, each of 1 row and line or more. They are a hint: a
+ * product that does not ask makes the same bits, and one of few columns or terms asks for the first of them alone. And whether it asks. */
+void wg__packed_multiply_asking(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned, const wg_soon *soon,
+                                int64_t count);
+bool wg__packed_asks(const wg_packed_product *p);
 
 #endif

@@ -154,33 +154,84 @@ void wg__packed_product_alone(wg_packed_product *p, wg_isa most) {
         p->lone = wg__panel_kernels_of(most)->lone[p->dtype == WG_F64];
 }
 
-static void multiply_block(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t j, bool turned) {
+/* ---- what is asked of memory on the way: by the first six rows of a block, a line a term, but for the terms by whose time they ask
+ * for what lies below in C ---- */
+
+enum { ASKING_ROWS = 6, BEFORE = 32 };
+
+bool wg__packed_asks(const wg_packed_product *p) {
+    const bool fused = WG__ISAS > 1 || !p->whole; /* as LIBXSMM's kernels do */
+    return fused && !p->parts && !p->lone && p->n >= wg__packed_width(p->dtype) && p->k > BEFORE &&
+           (p->m == ASKING_ROWS || p->m >= 2 * ASKING_ROWS - 1);
+}
+
+/* What is left to ask for: of the first, the rows from `row` on. */
+typedef struct asking {
+    const wg_soon *soon;
+    int64_t count, row;
+} asking;
+
+/* The rows that a block asks for. */
+static int64_t rows_of(const wg_packed_product *p, const wg_soon *s) { return wg__max(1, (p->k - BEFORE) / s->lines); }
+
+static int64_t blocks_that_ask(const wg_packed_product *p, const asking *q) {
+    int64_t blocks = 0;
+    for (int64_t i = 0; i < q->count; i++)
+        blocks += (q->soon[i].rows + rows_of(p, &q->soon[i]) - 1) / rows_of(p, &q->soon[i]);
+    return blocks;
+}
+
+static wg_soon next_of(const wg_packed_product *p, asking *q) {
+    wg_soon s = *q->soon;
+    s.at += q->row * s.step;
+    s.rows = wg__min(rows_of(p, &s), s.rows - q->row);
+    q->row += s.rows;
+    if (q->row == q->soon->rows)
+        q->soon++, q->count--, q->row = 0;
+    return s;
+}
+
+/* ---- products by blocks ---- */
+
+static void multiply_block(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t j, bool turned, asking *q) {
     int64_t width = WG_BLOCK_BYTES / (p->dtype == WG_F32 ? 4 : 8), columns = wg__min(width, p->n - j * width);
     const void *block = (const char *)packed + j * WG_BLOCK_BYTES * p->k;
     void *out = (char *)c + j * WG_BLOCK_BYTES;
     if (columns == width && p->lone) {
         p->lone(p->k, p->add, turned, a, block, out);
-    } else if (columns == width && p->whole) {
+    } else if (columns == width && p->whole && !q->count) {
         p->whole(block, a, out);
     } else {
         wg_panel panel = panel_of(p, columns);
+        if (q->count && columns == width)
+            panel.soon = next_of(p, q);
         p->any(&panel, a, block, out);
     }
 }
 
-static void multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to, bool turned) {
+/* The last blocks ask. */
+static void multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to, bool turned,
+                            asking q) {
     if (p->parts) {
         wg__amx_multiply(&(wg_amx_product){p->m, p->n, p->k, p->a_row, p->c_row, p->add}, a, packed, c, from, to, turned);
         return;
     }
+    asking none = {0};
+    const bool ends_narrow = !turned && p->n % wg__packed_width(p->dtype) != 0;
+    const int64_t quiet = to - from - ends_narrow - blocks_that_ask(p, &q);
     for (int64_t n = 0; n < to - from; n++)
-        multiply_block(p, a, packed, c, turned ? to - 1 - n : from + n, turned);
+        multiply_block(p, a, packed, c, turned ? to - 1 - n : from + n, turned, n < quiet ? &none : &q);
 }
 
 void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to) {
-    multiply_blocks(p, a, packed, c, from, to, false);
+    multiply_blocks(p, a, packed, c, from, to, false, (asking){0});
 }
 
 void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned) {
-    multiply_blocks(p, a, packed, c, 0, p->blocks, turned);
+    multiply_blocks(p, a, packed, c, 0, p->blocks, turned, (asking){0});
+}
+
+void wg__packed_multiply_asking(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned, const wg_soon *soon,
+                                int64_t count) {
+    multiply_blocks(p, a, packed, c, 0, p->blocks, turned, (asking){soon, wg__packed_asks(p) ? count : 0, 0});
 }

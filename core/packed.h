@@ -19,12 +19,6 @@ static inline wg_matrix wg__corner(wg_dtype dtype, const wg_matrix *x, int64_t i
     return (wg_matrix){(char *)x->data + (i * x->row + j * x->column) * size, x->row, x->column};
 }
 
-/* What will be read next, asked of memory on the way: so many lines from each of so many rows, `step` bytes apart. */
-typedef struct wg_soon {
-    const char *at;
-    int64_t step, lines, rows;
-} wg_soon;
-
 /* C = A B, or C = C + A B where `add`. A is m x k of any strides, C m x columns with column stride 1. B is k x columns, its
  * rows b_row apart, where b_row or more elements of the last row may be read too. */
 typedef struct wg_panel {

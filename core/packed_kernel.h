@@ -25,10 +25,10 @@ typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, align
     }
 
 /* rows x (vectors LANES) of C, of which only `columns` are there where `partly`. Rows and vectors are known where this is
- * inlined, so that the loops over them vanish. */
-static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, bool ahead, int64_t columns, int64_t a_column,
-                                                             const wg_panel *p, int64_t a_row, const ELEMENT *a,
-                                                             const ELEMENT *b, ELEMENT *c) {
+ * inlined, so that the loops over them vanish. ahead: it asks for the rows of C below. asked: for so many rows of p->soon. */
+static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, bool ahead, int64_t asked,
+                                                             int64_t columns, int64_t a_column, const wg_panel *p, int64_t a_row,
+                                                             const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
     NAME(vector) sum[ROWS][ACROSS];
     const int64_t b_row = p->b_row, c_row = p->c_row, k = p->k;
     ELEMENT edge[ACROSS * LANES];
@@ -51,7 +51,7 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
             TERM(q)
         }
     const char *soon = p->soon.at;
-    for (int64_t row = 0; row < p->soon.rows && ahead; row++, soon += p->soon.step)
+    for (int64_t row = 0; row < asked; row++, soon += p->soon.step)
         for (int64_t line = 0; line < p->soon.lines && q < k; line++, q++) {
             __builtin_prefetch(soon + line * WG_LINE_BYTES, 0, 2);
             TERM(q)
@@ -69,28 +69,30 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
     }
 }
 
-/* All rows of a strip of that many vectors, of which `columns` are there. Rows go by six; the last seven to eleven by halves. */
+/* All rows of a strip of that many vectors, of which `columns` are there. Rows go by six; the last seven to eleven by halves.
+ * The first six ask for p->soon. */
 #define STRIP(vectors, partly)                                                                                                 \
     for (int64_t i = 0, rows; i < p->m; i += rows) {                                                                           \
         int64_t left = p->m - i;                                                                                               \
+        const int64_t soon = i == 0 ? p->soon.rows : 0;                                                                        \
         const ELEMENT *from = a + i * p->a_row;                                                                                \
         ELEMENT *to = c + i * p->c_row;                                                                                        \
         rows = left >= 2 * ROWS ? ROWS : left > ROWS ? (left + 1) / 2 : left;                                                  \
         switch (rows) {                                                                                                        \
-        case 1: NAME(tile)(1, vectors, partly, false, columns, a_column, p, p->a_row, from, b, to); break;                                      \
-        case 2: NAME(tile)(2, vectors, partly, false, columns, a_column, p, p->a_row, from, b, to); break;                                      \
-        case 3: NAME(tile)(3, vectors, partly, false, columns, a_column, p, p->a_row, from, b, to); break;                                      \
-        case 4: NAME(tile)(4, vectors, partly, false, columns, a_column, p, p->a_row, from, b, to); break;                                      \
-        case 5: NAME(tile)(5, vectors, partly, false, columns, a_column, p, p->a_row, from, b, to); break;                                      \
+        case 1: NAME(tile)(1, vectors, partly, false, 0, columns, a_column, p, p->a_row, from, b, to); break;                  \
+        case 2: NAME(tile)(2, vectors, partly, false, 0, columns, a_column, p, p->a_row, from, b, to); break;                  \
+        case 3: NAME(tile)(3, vectors, partly, false, 0, columns, a_column, p, p->a_row, from, b, to); break;                  \
+        case 4: NAME(tile)(4, vectors, partly, false, 0, columns, a_column, p, p->a_row, from, b, to); break;                  \
+        case 5: NAME(tile)(5, vectors, partly, false, 0, columns, a_column, p, p->a_row, from, b, to); break;                  \
         default:                                                                                                               \
             if (partly)                                                                                                        \
-                NAME(tile)(6, vectors, true, false, columns, a_column, p, p->a_row, from, b, to);                              \
+                NAME(tile)(6, vectors, true, false, 0, columns, a_column, p, p->a_row, from, b, to);                           \
             else if (p->a_row == 1)                                                                                            \
-                NAME(tile)(6, vectors, false, true, columns, a_column, p, 1, from, b, to);                                     \
+                NAME(tile)(6, vectors, false, true, soon, columns, a_column, p, 1, from, b, to);                               \
             else if (a_column == 1)                                                                                            \
-                NAME(tile)(6, vectors, false, true, columns, 1, p, p->a_row, from, b, to);                                     \
+                NAME(tile)(6, vectors, false, true, soon, columns, 1, p, p->a_row, from, b, to);                               \
             else                                                                                                               \
-                NAME(tile)(6, vectors, false, true, columns, a_column, p, p->a_row, from, b, to);                              \
+                NAME(tile)(6, vectors, false, true, soon, columns, a_column, p, p->a_row, from, b, to);                        \
         }                                                                                                                      \
     }
 

@@ -192,10 +192,14 @@ static wg_loop_reference reference_to(maker *m, blocks *b, uint32_t id, const ui
     return r;
 }
 
+/* Whether rows of a slot come from far away. */
+static bool is_far(const wg_loop_plan *l, const wg_loop_slot *s) {
+    return s->kind == WG_SLOT_OUTSIDE && s->row != 0 && llabs(s->step) >= FAR / l->loop->times;
+}
+
 /* Whether a region's operand comes from far away, and no step before this one has asked for it. */
-static bool is_far(const wg_loop_plan *l, const wg_loop_region *g, const wg_loop_reference *r) {
-    const wg_loop_slot *t = &l->slots[r->slot];
-    if (r->in_block || t->kind != WG_SLOT_OUTSIDE || t->row == 0 || llabs(t->step) < FAR / l->loop->times)
+static bool asks_first(const wg_loop_plan *l, const wg_loop_region *g, const wg_loop_reference *r) {
+    if (r->in_block || !is_far(l, &l->slots[r->slot]))
         return false;
     for (const wg_loop_step *s = l->steps + g->first; s < l->steps + l->step_count; s++)
         for (uint32_t k = 0; k <= s->n; k++)
@@ -360,7 +364,7 @@ static void add_step(maker *m, steps *q, uint32_t id, wg_loop_region *g) {
     if (p->values[id].local && q->ends[id - first] == id) /* never read */
         b->free[b->free_count++] = r[s->n].block;
     for (uint32_t k = 0; k <= s->n && !m->failed; k++)
-        if (is_far(l, g, &r[k]))
+        if (asks_first(l, g, &r[k]))
             s->ahead |= (uint16_t)(1u << k);
 }
 
@@ -424,6 +428,62 @@ static void add_kernels(maker *m) {
     wg__give(p->memory, room);
 }
 
+/* ---- what products ask for ---- */
+
+/* Where a slot is in the first iteration: in the arena, or in a buffer. */
+static int64_t place_of(const wg_loop_plan *l, const wg_loop_slot *s, uint32_t *buffer) {
+    const wg_program *p = l->program;
+    const wg_value *v = &p->values[s->value], *base = &p->values[v->base];
+    *buffer = base->space == WG_IN_ARENA ? 0 : v->base + 1;
+    return s->shift + v->shift * size_of(p, s->value) + (base->space == WG_IN_ARENA ? (int64_t)base->offset : 0);
+}
+
+/* Whether two slots, both of a kind that is asked for, are the same place in every iteration. */
+static bool same_place(const wg_loop_plan *l, uint32_t a, uint32_t b) {
+    const wg_loop_slot *s = &l->slots[a], *t = &l->slots[b];
+    uint32_t buffer, other;
+    if (a == b)
+        return true;
+    if (s->kind != t->kind || s->kind != WG_SLOT_OUTSIDE || s->row != t->row || s->step != t->step)
+        return false;
+    return place_of(l, s, &buffer) == place_of(l, t, &other) && buffer == other;
+}
+
+/* An `ending` is asked for where it is but in one iteration; what is carried, where it is known to be. */
+static void add_ask(wg_loop_plan *l, wg_loop_kernel *product, const wg_loop_reference *r, const wg_loop_region *g, bool later) {
+    const wg_loop_slot *s = &l->slots[r->slot];
+    const bool ending = s->kind == WG_SLOT_ENDING && s->shift == 0, carried = s->kind == WG_SLOT_CARRIED && !later;
+    const uint32_t slot = ending ? s->next : r->slot;
+    if (r->in_block || product->asks == WG_MOST_ASKS || !is_far(l, &l->slots[ending || carried ? s->next : slot]))
+        return;
+    for (uint32_t k = product->first_ask; k < l->ask_count; k++)
+        if (l->asks[k].later == later && same_place(l, l->asks[k].slot, slot))
+            return;
+    const int64_t bytes = g->columns * (int64_t)wg_dtype_size(g->dtype);
+    l->asks[l->ask_count++] = (wg_loop_ask){slot, later, (bytes + 63) / 64};
+    product->asks++;
+}
+
+/* Every product asks for what the regions up to the next one will read and write; the last, for those before the first. */
+static void add_asks(wg_loop_plan *l) {
+    for (int64_t k = 0; k < l->kernel_count && l->loop->rows; k++) {
+        wg_loop_kernel *product = &l->kernels[k];
+        product->first_ask = (uint32_t)l->ask_count;
+        for (int64_t n = k + 1; product->product && n < k + l->kernel_count; n++) {
+            const wg_loop_kernel *then = &l->kernels[n % l->kernel_count];
+            if (then->product)
+                break;
+            if (!then->region)
+                continue;
+            wg_loop_region *g = &l->regions[then->region - 1];
+            g->asked_by = (uint32_t)k + 1;
+            for (const wg_loop_step *s = l->steps + g->first, *end = s + g->count; s < end; s++)
+                for (uint32_t o = 0; o <= s->n; o++)
+                    add_ask(l, product, &l->references[s->refers + o], g, n >= l->kernel_count);
+        }
+    }
+}
+
 /* Which kernels a strip runs through. */
 static void find_strips(wg_loop_plan *l) {
     for (int64_t k = 0, end; k < l->kernel_count; k = end) {
@@ -465,8 +525,9 @@ static bool make_room(maker *m) {
     l->sums = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->sums, 1));
     l->references = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->references, 1));
     l->movings = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->movings, 1));
+    l->asks = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->asks, 1));
     l->spreads = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->spreads, 1));
-    return l->regions && l->steps && l->sums && l->references && l->movings && l->spreads && l->kernels && l->operands && l->results;
+    return l->regions && l->steps && l->sums && l->references && l->movings && l->asks && l->spreads && l->kernels && l->operands && l->results;
 }
 
 static wg_move move_of(const wg_loop_slot *s) {
@@ -501,7 +562,7 @@ wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *me
     if (!m.failed)
         add_results(&m);
     if (!m.failed)
-        sort_moves(&m), find_strips(l);
+        sort_moves(&m), find_strips(l), add_asks(l);
     for (int64_t s = 0; s < l->slot_count; s++)
         memo[l->slots[s].memo] = 0;
     if (!m.failed)
@@ -523,6 +584,7 @@ void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
     wg__give(memory, l->sums);
     wg__give(memory, l->references);
     wg__give(memory, l->movings);
+    wg__give(memory, l->asks);
     wg__give(memory, l->spreads);
     wg__give(memory, l);
 }

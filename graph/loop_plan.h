@@ -41,6 +41,7 @@ typedef struct wg_loop_kernel {
     uint32_t in; /* its operands begin at this index of `operands` */
     uint32_t out;
     uint32_t until; /* one past the last of the kernels from this one on that a strip runs through before the next does */
+    uint32_t first_ask, asks; /* of the plan's: what a product asks memory for */
     uint32_t beside_id, beside; /* the instruction whose result it makes too (wg_op.beside), and where; 0: none */
 } wg_loop_kernel;
 
@@ -78,6 +79,7 @@ typedef struct wg_loop_step {
 typedef struct wg_loop_region {
     uint32_t first, count; /* of the plan's steps */
     uint32_t instructions; /* that those make */
+    uint32_t asked_by;     /* 1 + the kernel of the product before it, which asks for it; 0: there is none */
     wg_dtype dtype;
     int64_t columns;  /* elements of a row */
     bool flat;        /* rows lie one after the other in every operand: they are walked as one */
@@ -95,6 +97,15 @@ typedef struct wg_loop_operand {
     uint32_t slot;
     const wg_shape *shape[WG_CUTS];
 } wg_loop_operand;
+
+/* What a product asks memory for while it goes on, since a region after it reads or writes it and it is far away: so many lines of each row
+ * of a slot, in this iteration or the next. */
+enum { WG_MOST_ASKS = 32 };
+typedef struct wg_loop_ask {
+    uint32_t slot;
+    bool later;
+    int64_t lines;
+} wg_loop_ask;
 
 /* Copied out of the loop after the last iteration. */
 typedef struct wg_loop_result {
@@ -123,6 +134,8 @@ struct wg_loop_plan {
     int64_t reference_count;
     wg_loop_moving *movings;
     int64_t moving_count;
+    wg_loop_ask *asks;
+    int64_t ask_count;
     uint32_t *sums; /* steps that add up rows in groups */
     int64_t sum_count;
     wg_loop_repeated *spreads;

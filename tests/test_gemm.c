@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "amx.h"
-#include "gemm.h"
+#include "packed.h"
 
 /* A matrix of either type with elements far enough apart that no engine may touch what lies between. */
 typedef struct filled {
@@ -312,6 +312,68 @@ Test(gemm, packed_products_agree_with_exact_sums_at_every_size) {
                     cr_assert_leq(error, 1, "set %d, %s, %lldx%lldx%lld: %g times the bound", set, wg_dtype_name(dtype),
                                   (long long)rows[i], (long long)n, (long long)k, error);
                 }
+}
+
+/* ---- what a product asks memory for ---- */
+
+/* In the place of a product's own kernel: notes the rows that it is to ask for, and calls it. */
+static struct {
+    wg__panel_kernel *kernel;
+    const char *row[256];
+    int64_t lines[256];
+    int rows, blocks_after;
+} asked;
+
+static void noting(const wg_panel *p, const void *a, const void *b, void *c) {
+    for (int64_t row = 0; row < p->soon.rows; row++, asked.rows++) {
+        cr_assert_lt(asked.rows, WG_LEN(asked.row));
+        asked.row[asked.rows] = p->soon.at + row * p->soon.step;
+        asked.lines[asked.rows] = p->soon.lines;
+    }
+    asked.blocks_after += asked.rows && !p->soon.rows && p->columns == WG_BLOCK_BYTES / 4;
+    asked.kernel(p, a, b, c);
+}
+
+Test(gemm, products_that_ask_for_what_comes_next_make_the_same_bits_and_ask_for_all_of_it_in_order) {
+    static const char memory[16 * 4096];
+    const wg_soon soon[] = {{memory, 4096, 64, 16}, {memory + 64, 1024, 3, 9}, {memory, 0, 1, 1}};
+    const int64_t rows[] = {1, 5, 6, 7, 10, 11, 12, 16, 33}, columns[] = {16, 63, 64, 80, 1024, 1100}, terms[] = {8, 33, 100, 300};
+    int all = 0, some = 0, none = 0;
+    for (int s = 0; s < WG_LEN(rows) * WG_LEN(columns) * WG_LEN(terms) * 2; s++) {
+        const int64_t m = rows[s % WG_LEN(rows)], n = columns[s / WG_LEN(rows) % WG_LEN(columns)], k = terms[s / WG_LEN(rows) / WG_LEN(columns) % WG_LEN(terms)];
+        const bool turned = s % 2, add = s / 2 % 2;
+        filled a = fill(WG_F32, m, k, 1, 1), b = fill(WG_F32, k, n, 1, 2), c = fill(WG_F32, m, n, 1, 3), d = fill(WG_F32, m, n, 1, 3);
+        void *packed = pack(WG_F32, k, n, &b.matrix, 1);
+        wg_packed_product p;
+        wg__packed_product_init(&p, WG_ISA_AUTO, WG_F32, m, n, k, a.matrix.row, c.matrix.row, add, false);
+        wg__packed_multiply(&p, a.block, packed, c.block, turned);
+        asked.kernel = p.any, asked.rows = asked.blocks_after = 0;
+        p.any = noting;
+        wg__packed_multiply_asking(&p, a.block, packed, d.block, turned, soon, WG_LEN(soon));
+        cr_assert(memcmp(c.block, d.block, (size_t)c.span * sizeof(float)) == 0, "%lldx%lldx%lld", (long long)m, (long long)n, (long long)k);
+        int at = 0;
+        for (int i = 0; i < WG_LEN(soon); i++)
+            for (int64_t row = 0; row < soon[i].rows && at < asked.rows; row++, at++) {
+                cr_assert_eq(asked.row[at], soon[i].at + row * soon[i].step, "row %d", at);
+                cr_assert_eq(asked.lines[at], soon[i].lines);
+            }
+        cr_assert_eq(at, asked.rows);
+        if (wg__packed_asks(&p)) {
+            cr_assert_eq(m == 6 || m >= 11, true); /* a tile of six rows asks, in whole blocks */
+            cr_assert_gt(asked.rows, 0);
+            if (asked.rows == 16 + 9 + 1)
+                cr_assert_eq(asked.blocks_after, 0, "not the last blocks");
+            all += asked.rows == 16 + 9 + 1, some += asked.rows < 16 + 9 + 1;
+            if (n >= 1024 && k >= 300)
+                cr_assert_eq(asked.rows, 16 + 9 + 1, "%lldx%lldx%lld: %d rows", (long long)m, (long long)n, (long long)k, asked.rows);
+        } else {
+            cr_assert_eq(asked.rows, 0);
+            none++;
+        }
+        free(packed);
+        drop(&a), drop(&b), drop(&c), drop(&d);
+    }
+    cr_assert(none && (WG__ISAS == 1 || (all && some)));
 }
 
 Test(gemm, a_row_that_has_no_others_agrees_with_exact_sums_from_either_end) {

@@ -473,6 +473,44 @@ Test(tiles, a_norm_and_its_scale_are_made_by_one_kernel_in_either_order) {
     }
 }
 
+/* ---- what products ask memory for ---- */
+
+/* An LSTM's forward step: four gates, each in the place of what it is made of, the cell's state and the one before, its tanh, and h. Backward:
+ * what comes down for h, after the product; before it, so that it is the next iteration's, the tanh, the state before, and gates, in whose
+ * place their gradients are. Of few rows, gates alone are more than a cache holds. */
+Test(tiles, products_ask_once_for_everything_far_away_that_regions_up_to_the_next_one_read_or_write) {
+    static const char *const text = "cell lstm\ninput x\nstate h, c\ni = sigmoid(Wi @ x + Ui @ h + bi)\nf = sigmoid(Wf @ x + Uf @ h + bf)\n"
+                                    "g = tanh(Wg @ x + Ug @ h + bg)\no = sigmoid(Wo @ x + Uo @ h + bo)\nc' = f*c + i*g\nh' = o*tanh(c')\n";
+    for (int few = 0; few < 2; few++) {
+        wg_var y[MOST];
+        wg_error error = {0};
+        unrolled u = unrolled_new(text, &(unrolled_sizes){.steps = 64, .batch = few ? 4 : 32, .input = 8, .hidden = 128});
+        int n = all_gradients(&u, y);
+        wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.run = {.threads = 2}}, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        int products = 0;
+        for (int k = 0; k < plan->program->loop_count; k++) {
+            const wg_loop_plan *l = plan->loops[k];
+            for (const wg_loop_kernel *of = l->kernels; of < l->kernels + l->kernel_count; of++) {
+                if (!of->product)
+                    continue;
+                const bool backward = of->id != l->kernels[0].id;
+                uint32_t later = 0;
+                products++;
+                for (const wg_loop_ask *q = l->asks + of->first_ask; q < l->asks + of->first_ask + of->asks; q++) {
+                    cr_expect_eq(q->lines, 128 * 8 / 64);
+                    later += q->later;
+                }
+                cr_expect_eq(of->asks, few ? 4 : backward ? 7 : 8, "loop %d: %u", k, of->asks);
+                cr_expect_eq(later, !backward ? 0 : few ? 4 : 6, "loop %d: %u in the next iteration", k, later);
+            }
+        }
+        cr_expect_eq(products, 2);
+        wg_plan_free(plan);
+        unrolled_free(&u);
+    }
+}
+
 /* ---- sums over rows that a loop adds up in groups of rows ---- */
 
 /* Steps that keep sums of groups; of loops in tiles, whether all have whole groups. */
