@@ -135,6 +135,14 @@ Test(loop, many_states_are_not_put_together_for_a_product) {
     cr_expect_eq(count(text, " = matmul_add "), 0, "adding to a result costs more than the copy: %s", text);
     free(text);
     unrolled_free(&u);
+    u = unrolled_new("cell c\ninput x\nstate h, p, q\np' = h\nq' = p\nh' = tanh(W @ x + U @ h + V @ p + Z @ q)\n",
+                     &(unrolled_sizes){.steps = 70, .batch = 32, .input = 3, .hidden = 64});
+    n = all_gradients(&u, y);
+    text = printed(n, y, "schedule");
+    cr_expect_eq(count(text, " = matmul_add "), 1 + 2 + 1, "before p's own stack, which is h's, stand two states; before h's and q's one: %s", text);
+    free(text);
+    agrees("states of two and three steps before", n, y);
+    unrolled_free(&u);
 }
 
 /* The derivative reads a gate z, and 1 - z, which it makes of z. What its products read (r*h, of r and h, which it reads too), what is

@@ -81,13 +81,17 @@ static void start_peers(const work *k, result *r) {
         }
 }
 
-/* Threads of whoever ran last wait for more work for some milliseconds before they sleep, and take a core from whoever is next. */
-static void let_sleep(void) { nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL); }
+/* Threads of whoever ran last wait for more work for some milliseconds before they sleep, and take a core from whoever is next: beside peers
+ * this waits for them. */
+static void let_sleep(const bench_arguments *a) {
+    if (a->peers || a->expert)
+        nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+}
 
-static void run_peer(peer *p, int64_t batch) {
+static void run_peer(const bench_arguments *a, peer *p, int64_t batch) {
     if (!p->on)
         return;
-    let_sleep();
+    let_sleep(a);
     if (isnan(p->spent[batch] = peer_run(p))) {
         p->absent = "stopped";
         peer_stop(p);
@@ -123,14 +127,12 @@ static int measure(work *k, result *r) {
         start_peers(k, r);
     }
     for (int64_t i = 0; i < a->runs && status == 0; i++) {
-        if (a->peers || a->expert)
-            let_sleep();
+        let_sleep(a);
         status = run_batch(k, repeats, &ours[i]);
         for (int p = 0; p < PEERS; p++)
-            run_peer(&r->peers[p], i);
+            run_peer(a, &r->peers[p], i);
     }
-    if (a->peers || a->expert)
-        let_sleep();
+    let_sleep(a);
     r->profile.wanted = a->runs;
     status = status ? status : profile_measure(k, &r->profile);
     if (status == 0) {
