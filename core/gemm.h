@@ -93,6 +93,7 @@ typedef struct wg_packed_product {
     void (*whole)(const void *b, const void *a, void *c); /* LIBXSMM's kernel for blocks of full width, or NULL */
     void (*any)(const struct wg_panel *p, const void *a, const void *b, void *c);
     wg__lone_kernel *lone; /* for whole blocks and a row that has no others, or NULL */
+    bool asks;
 } wg_packed_product;
 
 /* C = A B, or C = C + A B if `add`: A is m x k and C m x n, their rows a_row and c_row elements apart and columns adjacent; m
@@ -107,15 +108,20 @@ void wg__packed_product_alone(wg_packed_product *p, wg_isa most);
 
 /* The product, or its columns of blocks [from, to), on this thread alone. turned: the last blocks first; by turns, a matrix that is read
  * again and again begins with what is still in the cache. C lies apart from A. The bits of a row of C depend on
- * that row of A, on B, its form, on `most` and on whether it is alone: not on m, on the other rows, nor on the blocks in the call. Without `add`, C is only written. */
+ * that row of A, on B, its form, on `most` and on whether it is alone: not on m, on the other rows, nor on the blocks in the call; but for
+ * the sign of a NaN made
+ * of several. Without `add`, C is only written. */
 void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned);
 void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from,
                                 int64_t to);
 
-/* wg__packed_multiply that asks on the way for what will be read next: so many things, each of 1 row and line or more. They are a hint: a
- * product that does not ask makes the same bits, and one of few columns or terms asks for the first of them alone. And whether it asks. */
+/* Lets a product ask memory on its way for what will be read next (wg__packed_multiply_asking), if it can: its blocks are then all made by
+ * the kernels that do, in any call and with any m: LIBXSMM's fuse multiply-adds where a compiler's may not. */
+void wg__packed_product_let_ask(wg_packed_product *p);
+
+/* wg__packed_multiply, whose last blocks ask for so many things, in their order, each of 1 row and line or more. They are a hint: what there
+ * are too few columns or terms for is left out, and other products ask for none. No bit depends on it. */
 void wg__packed_multiply_asking(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned, const wg_soon *soon,
                                 int64_t count);
-bool wg__packed_asks(const wg_packed_product *p);
 
 #endif

@@ -154,15 +154,16 @@ void wg__packed_product_alone(wg_packed_product *p, wg_isa most) {
         p->lone = wg__panel_kernels_of(most)->lone[p->dtype == WG_F64];
 }
 
-/* ---- what is asked of memory on the way: by the first six rows of a block, a line a term, but for the terms by whose time they ask
- * for what lies below in C ---- */
+/* ---- what is asked of memory on the way: a block asks for as many lines as it has terms, but for the first, which ask for the rows of C
+ * below ---- */
 
-enum { ASKING_ROWS = 6, BEFORE = 32 };
+enum { LEAST_ROWS = 3, FIRST_TERMS = 32 };
 
-bool wg__packed_asks(const wg_packed_product *p) {
-    const bool fused = WG__ISAS > 1 || !p->whole; /* as LIBXSMM's kernels do */
-    return fused && !p->parts && !p->lone && p->n >= wg__packed_width(p->dtype) && p->k > BEFORE &&
-           (p->m == ASKING_ROWS || p->m >= 2 * ASKING_ROWS - 1);
+void wg__packed_product_let_ask(wg_packed_product *p) {
+    if (p->parts || p->lone || p->n < wg__packed_width(p->dtype) || p->k <= FIRST_TERMS)
+        return;
+    p->whole = NULL;
+    p->asks = p->m >= LEAST_ROWS; /* kernels of fewer do not */
 }
 
 /* What is left to ask for: of the first, the rows from `row` on. */
@@ -172,7 +173,7 @@ typedef struct asking {
 } asking;
 
 /* The rows that a block asks for. */
-static int64_t rows_of(const wg_packed_product *p, const wg_soon *s) { return wg__max(1, (p->k - BEFORE) / s->lines); }
+static int64_t rows_of(const wg_packed_product *p, const wg_soon *s) { return wg__max(1, (p->k - FIRST_TERMS) / s->lines); }
 
 static int64_t blocks_that_ask(const wg_packed_product *p, const asking *q) {
     int64_t blocks = 0;
@@ -199,7 +200,7 @@ static void multiply_block(const wg_packed_product *p, const void *a, const void
     void *out = (char *)c + j * WG_BLOCK_BYTES;
     if (columns == width && p->lone) {
         p->lone(p->k, p->add, turned, a, block, out);
-    } else if (columns == width && p->whole && !q->count) {
+    } else if (columns == width && p->whole) {
         p->whole(block, a, out);
     } else {
         wg_panel panel = panel_of(p, columns);
@@ -233,5 +234,5 @@ void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *
 
 void wg__packed_multiply_asking(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned, const wg_soon *soon,
                                 int64_t count) {
-    multiply_blocks(p, a, packed, c, 0, p->blocks, turned, (asking){soon, wg__packed_asks(p) ? count : 0, 0});
+    multiply_blocks(p, a, packed, c, 0, p->blocks, turned, (asking){soon, p->asks ? count : 0, 0});
 }

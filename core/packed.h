@@ -3,7 +3,7 @@
  *
  * Every kernel adds an element's terms in one chain, from the first to the last of k, starting from 0 or from C. So the bits of
  * an element of C depend on its row of A and its column of B alone: not on the other rows and columns in the call, nor on
- * where k is cut; and all kernels that fuse multiply-adds agree. But `lone`: a row that has no others. */
+ * where k is cut; and all kernels that fuse multiply-adds agree, but for the sign of a NaN made of several. But `lone`: a row that has no others. */
 #ifndef WG_PACKED_H
 #define WG_PACKED_H
 

@@ -13,6 +13,11 @@ typedef ELEMENT NAME(vector) __attribute__((vector_size(VECTOR), may_alias));
 /* Of memory aligned no further than its elements. */
 typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, aligned(__alignof__(ELEMENT))));
 
+/* What asks memory for a line that will be read. */
+#ifndef ASK
+#define ASK(line) __builtin_prefetch(line, 0, 2)
+#endif
+
 /* Adds one term to every sum. */
 #define TERM(q)                                                                                                                \
     {                                                                                                                          \
@@ -25,8 +30,9 @@ typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, align
     }
 
 /* rows x (vectors LANES) of C, of which only `columns` are there where `partly`. Rows and vectors are known where this is
- * inlined, so that the loops over them vanish. ahead: it asks for the rows of C below. asked: for so many rows of p->soon. */
-static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, bool ahead, int64_t asked,
+ * inlined, so that the loops over them vanish. ahead: it asks for the rows of C below, and for rows
+ * [from_row, to_row) of p->soon, a line every so many terms. */
+static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, bool ahead, int64_t from_row, int64_t to_row,
                                                              int64_t columns, int64_t a_column, const wg_panel *p, int64_t a_row,
                                                              const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
     NAME(vector) sum[ROWS][ACROSS];
@@ -50,11 +56,13 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
             __builtin_prefetch(c + (rows + r) * c_row + j * LANES, 1);
             TERM(q)
         }
-    const char *soon = p->soon.at;
-    for (int64_t row = 0; row < asked; row++, soon += p->soon.step)
-        for (int64_t line = 0; line < p->soon.lines && q < k; line++, q++) {
-            __builtin_prefetch(soon + line * WG_LINE_BYTES, 0, 2);
-            TERM(q)
+    const int64_t lines = (to_row - from_row) * p->soon.lines, every = lines ? wg__max(1, (k - q) / lines) : 0;
+    const char *soon = p->soon.at + from_row * p->soon.step;
+    for (int64_t row = from_row; row < to_row; row++, soon += p->soon.step)
+        for (int64_t line = 0; line < p->soon.lines && q + every <= k; line++) {
+            ASK(soon + line * WG_LINE_BYTES);
+            for (int64_t n = 0; n < every; n++, q++)
+                TERM(q)
         }
     for (; q < k; q++)
         TERM(q)
@@ -70,29 +78,29 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
 }
 
 /* All rows of a strip of that many vectors, of which `columns` are there. Rows go by six; the last seven to eleven by halves.
- * The first six ask for p->soon. */
+ * They share what they ask for. */
 #define STRIP(vectors, partly)                                                                                                 \
     for (int64_t i = 0, rows; i < p->m; i += rows) {                                                                           \
         int64_t left = p->m - i;                                                                                               \
-        const int64_t soon = i == 0 ? p->soon.rows : 0;                                                                        \
         const ELEMENT *from = a + i * p->a_row;                                                                                \
         ELEMENT *to = c + i * p->c_row;                                                                                        \
         rows = left >= 2 * ROWS ? ROWS : left > ROWS ? (left + 1) / 2 : left;                                                  \
+        const int64_t f = p->soon.rows * i / p->m, t = p->soon.rows * (i + rows) / p->m;                                       \
         switch (rows) {                                                                                                        \
-        case 1: NAME(tile)(1, vectors, partly, false, 0, columns, a_column, p, p->a_row, from, b, to); break;                  \
-        case 2: NAME(tile)(2, vectors, partly, false, 0, columns, a_column, p, p->a_row, from, b, to); break;                  \
-        case 3: NAME(tile)(3, vectors, partly, false, 0, columns, a_column, p, p->a_row, from, b, to); break;                  \
-        case 4: NAME(tile)(4, vectors, partly, false, 0, columns, a_column, p, p->a_row, from, b, to); break;                  \
-        case 5: NAME(tile)(5, vectors, partly, false, 0, columns, a_column, p, p->a_row, from, b, to); break;                  \
+        case 1: NAME(tile)(1, vectors, partly, false, 0, 0, columns, a_column, p, p->a_row, from, b, to); break;               \
+        case 2: NAME(tile)(2, vectors, partly, false, 0, 0, columns, a_column, p, p->a_row, from, b, to); break;               \
+        case 3: NAME(tile)(3, vectors, partly, !partly, f, t, columns, a_column, p, p->a_row, from, b, to); break;               \
+        case 4: NAME(tile)(4, vectors, partly, !partly, f, t, columns, a_column, p, p->a_row, from, b, to); break;             \
+        case 5: NAME(tile)(5, vectors, partly, !partly, f, t, columns, a_column, p, p->a_row, from, b, to); break;             \
         default:                                                                                                               \
             if (partly)                                                                                                        \
-                NAME(tile)(6, vectors, true, false, 0, columns, a_column, p, p->a_row, from, b, to);                           \
+                NAME(tile)(6, vectors, true, false, 0, 0, columns, a_column, p, p->a_row, from, b, to);                        \
             else if (p->a_row == 1)                                                                                            \
-                NAME(tile)(6, vectors, false, true, soon, columns, a_column, p, 1, from, b, to);                               \
+                NAME(tile)(6, vectors, false, true, f, t, columns, a_column, p, 1, from, b, to);                               \
             else if (a_column == 1)                                                                                            \
-                NAME(tile)(6, vectors, false, true, soon, columns, 1, p, p->a_row, from, b, to);                               \
+                NAME(tile)(6, vectors, false, true, f, t, columns, 1, p, p->a_row, from, b, to);                               \
             else                                                                                                               \
-                NAME(tile)(6, vectors, false, true, soon, columns, a_column, p, p->a_row, from, b, to);                        \
+                NAME(tile)(6, vectors, false, true, f, t, columns, a_column, p, p->a_row, from, b, to);                        \
         }                                                                                                                      \
     }
 
@@ -142,8 +150,9 @@ static __attribute__((noinline)) void NAME(edge)(const wg_panel *p, int64_t colu
 
 static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void *c) {
     int64_t j = 0;
-    for (; j + ACROSS * LANES <= p->columns; j += ACROSS * LANES)
-        NAME(whole)(p, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
+    wg_panel panel = *p;
+    for (; j + ACROSS * LANES <= p->columns; j += ACROSS * LANES, panel.soon.rows = 0) /* the first strip asks */
+        NAME(whole)(&panel, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
     if (j == p->columns)
         return;
     if ((p->columns - j) % LANES == 0)

@@ -475,13 +475,22 @@ static void add_asks(wg_loop_plan *l) {
                 break;
             if (!then->region)
                 continue;
-            wg_loop_region *g = &l->regions[then->region - 1];
-            g->asked_by = (uint32_t)k + 1;
+            const wg_loop_region *g = &l->regions[then->region - 1];
             for (const wg_loop_step *s = l->steps + g->first, *end = s + g->count; s < end; s++)
                 for (uint32_t o = 0; o <= s->n; o++)
                     add_ask(l, product, &l->references[s->refers + o], g, n >= l->kernel_count);
         }
     }
+}
+
+int64_t wg__loop_asks(const wg_loop_plan *l, const wg_loop_kernel *product, char *const *at, int64_t t, int64_t rows, wg_soon *soon) {
+    int64_t count = 0;
+    for (const wg_loop_ask *q = l->asks + product->first_ask, *end = q + product->asks; q < end; q++) {
+        const wg_loop_slot *s = &l->slots[q->slot];
+        if (!q->later || t + 1 < l->loop->times)
+            soon[count++] = (wg_soon){at[q->slot] + (q->later ? s->step : 0), s->row, q->lines, rows};
+    }
+    return count;
 }
 
 /* Which kernels a strip runs through. */

@@ -4,6 +4,7 @@
 #ifndef WG_LOOP_PLAN_H
 #define WG_LOOP_PLAN_H
 
+#include "gemm.h"
 #include "pairs.h"
 #include "run_loop.h"
 
@@ -79,7 +80,6 @@ typedef struct wg_loop_step {
 typedef struct wg_loop_region {
     uint32_t first, count; /* of the plan's steps */
     uint32_t instructions; /* that those make */
-    uint32_t asked_by;     /* 1 + the kernel of the product before it, which asks for it; 0: there is none */
     wg_dtype dtype;
     int64_t columns;  /* elements of a row */
     bool flat;        /* rows lie one after the other in every operand: they are walked as one */
@@ -144,6 +144,9 @@ struct wg_loop_plan {
     uint32_t most_operands;
     size_t scratch; /* of the kernels */
 };
+
+/* What a product asks for in iteration t, for so many rows of slots that are at these addresses now: at most WG_MOST_ASKS things. */
+int64_t wg__loop_asks(const wg_loop_plan *l, const wg_loop_kernel *product, char *const *at, int64_t t, int64_t rows, wg_soon *soon);
 
 /* Elements that a region's instructions handle at a time. */
 enum { WG_REGION_BLOCK = 256 };

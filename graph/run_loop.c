@@ -257,18 +257,14 @@ static void multiply_share(void *user, int64_t from, int64_t to) {
     wg__packed_multiply_blocks(s->product, s->a, s->b, s->c, from, to);
 }
 
-static bool asks(const lane *n, const wg_packed_product *product) { return n->run->shares == 1 && wg__packed_asks(product); }
-
 static void multiply(const lane *n, const wg_packed_product *product, const void *a, const void *b, void *c, bool turned, const wg_soon *soon,
                      int64_t count) {
     const run *r = n->run;
-    if (count)
-        wg__packed_multiply_asking(product, a, b, c, turned, soon, count);
-    else if (r->shares > 1 && product->m * product->n * product->k >= PRODUCT_SHARE)
+    if (r->shares > 1 && product->m * product->n * product->k >= PRODUCT_SHARE)
         wg__rows(&n->team, product->blocks, (product->blocks + r->shares - 1) / r->shares, multiply_share,
                  &(shared_product){product, a, b, c});
     else
-        wg__packed_multiply(product, a, b, c, turned);
+        wg__packed_multiply_asking(product, a, b, c, turned, soon, count);
 }
 
 typedef struct shared_region {
@@ -302,18 +298,6 @@ typedef struct part {
     wg_cut cut;
 } part;
 
-/* What a product asks for in iteration t, for so many rows: returns how many things. */
-static int64_t find_asks(const lane *n, const wg_loop_kernel *k, int64_t t, int64_t rows, wg_soon *soon) {
-    const wg_loop_plan *l = n->run->plan;
-    int64_t count = 0;
-    for (const wg_loop_ask *q = l->asks + k->first_ask, *end = q + k->asks; q < end; q++) {
-        const wg_loop_slot *s = &l->slots[q->slot];
-        if (!q->later || t + 1 < l->loop->times)
-            soon[count++] = (wg_soon){n->at[q->slot] + (q->later ? s->step : 0), s->row, q->lines, rows};
-    }
-    return count;
-}
-
 /* In iteration t. */
 static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, const part *p) {
     const wg_loop_plan *l = n->run->plan;
@@ -326,7 +310,7 @@ static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, const p
         const wg_loop_operand *o = &l->operands[k->in];
         const wg_packed_product *product = &n->products[k->product - 1 + (uint32_t)p->cut];
         wg_soon soon[WG_MOST_ASKS];
-        const int64_t count = k->asks && asks(n, product) ? find_asks(n, k, t, p->rows, soon) : 0;
+        const int64_t count = wg__loop_asks(l, k, n->at, t, p->rows, soon);
         multiply(n, product, n->at[o[0].slot], n->at[o[1].slot], n->at[l->operands[k->out].slot], t % 2, soon, count);
         return WG_OK;
     }
@@ -351,16 +335,9 @@ static void prepare_products(lane *n) {
             wg_array in = array_of(n, &l->operands[of->in], i->in[0], cut, 0);
             wg_call call = {.op = i->op, .attr = i->attr, .in = &in, .out = array_of(n, &l->operands[of->out], of->id, cut, 0), .team = &n->team};
             wg__packed_call_init(&n->products[of->product - 1 + (uint32_t)cut], &call, l->loop->rows == 1);
+            if (of->asks)
+                wg__packed_product_let_ask(&n->products[of->product - 1 + (uint32_t)cut]);
         }
-}
-
-/* Steps need not ask for what a product before them asks for. */
-static void settle_asks(lane *n) {
-    const wg_loop_plan *l = n->run->plan;
-    for (const wg_loop_region *g = l->regions, *end = g + l->region_count; g < end; g++)
-        if (g->asked_by && asks(n, &n->products[l->kernels[g->asked_by - 1].product - 1 + WG_CUT_TILE]))
-            for (uint32_t s = g->first; s < g->first + g->count; s++)
-                n->steps[s].ahead = 0;
 }
 
 /* Of several tiles the first is told, whatever lanes they are in: those before it all succeed. Of one tile, the last that is noted. */
@@ -475,7 +452,6 @@ static void run_lanes(void *user, int64_t from, int64_t to) {
         n.text[0] = 0;
         find_starts(&n);
         prepare_products(&n);
-        settle_asks(&n);
         if (!loop->rows)
             run_tile(&n, 0, 0);
         for (int64_t row = number * loop->tile; row < loop->rows; row += r->lanes * loop->tile)

@@ -497,10 +497,24 @@ Test(tiles, products_ask_once_for_everything_far_away_that_regions_up_to_the_nex
                 const bool backward = of->id != l->kernels[0].id;
                 uint32_t later = 0;
                 products++;
-                for (const wg_loop_ask *q = l->asks + of->first_ask; q < l->asks + of->first_ask + of->asks; q++) {
-                    cr_expect_eq(q->lines, 128 * 8 / 64);
-                    later += q->later;
+                static char memory[1 << 20];
+                char *at[256];
+                wg_soon soon[WG_MOST_ASKS];
+                cr_assert_leq(l->slot_count, WG_LEN(at));
+                for (int64_t slot = 0; slot < l->slot_count; slot++)
+                    at[slot] = memory + (1 << 19) + 64 * slot;
+                cr_expect_eq(wg__loop_asks(l, of, at, 3, 5, soon), of->asks);
+                for (uint32_t q = 0; q < of->asks; q++) {
+                    const wg_loop_ask *ask = &l->asks[of->first_ask + q];
+                    const wg_loop_slot *slot = &l->slots[ask->slot];
+                    later += ask->later;
+                    cr_expect_eq(soon[q].at, at[ask->slot] + (ask->later ? slot->step : 0));
+                    cr_expect(!ask->later || slot->step < 0, "the derivative goes back");
+                    cr_expect_eq(soon[q].step, slot->row);
+                    cr_expect_eq(soon[q].rows, 5);
+                    cr_expect_eq(soon[q].lines, 128 * 8 / 64);
                 }
+                cr_expect_eq(wg__loop_asks(l, of, at, 63, 5, soon), of->asks - later, "there is no next iteration");
                 cr_expect_eq(of->asks, few ? 4 : backward ? 7 : 8, "loop %d: %u", k, of->asks);
                 cr_expect_eq(later, !backward ? 0 : few ? 4 : 6, "loop %d: %u in the next iteration", k, later);
             }
@@ -509,6 +523,31 @@ Test(tiles, products_ask_once_for_everything_far_away_that_regions_up_to_the_nex
         wg_plan_free(plan);
         unrolled_free(&u);
     }
+}
+
+/* More gates than a product asks for. */
+Test(tiles, what_a_product_cannot_ask_for_is_left_out) {
+    char text[4096], *end = text;
+    wg_var y[MOST];
+    wg_error error = {0};
+    end += sprintf(end, "cell c\ninput x\nstate h\np = W @ x\n");
+    for (int k = 0; k < 38; k++)
+        end += sprintf(end, "a%d = sigmoid(p + 0.0%d*h)\n", k, k + 10);
+    end += sprintf(end, "h' = tanh(U @ h + 0.01*(a0");
+    for (int k = 1; k < 38; k++)
+        end += sprintf(end, " + a%d", k);
+    sprintf(end, "))\n");
+    unrolled u = unrolled_new(text, &(unrolled_sizes){.steps = 64, .batch = 33, .input = 3, .hidden = 64});
+    int n = all_gradients(&u, y), full = 0;
+    wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.run = {.threads = 2}}, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    for (int k = 0; k < plan->program->loop_count; k++)
+        for (const wg_loop_kernel *of = plan->loops[k]->kernels; of < plan->loops[k]->kernels + plan->loops[k]->kernel_count; of++)
+            full += of->asks == WG_MOST_ASKS;
+    cr_expect_gt(full, 0);
+    wg_plan_free(plan);
+    agrees("many gates", n, y);
+    unrolled_free(&u);
 }
 
 /* ---- sums over rows that a loop adds up in groups of rows ---- */
