@@ -109,8 +109,7 @@ void wg__packed_product_alone(wg_packed_product *p, wg_isa most);
 /* The product, or its columns of blocks [from, to), on this thread alone. turned: the last blocks first; by turns, a matrix that is read
  * again and again begins with what is still in the cache. C lies apart from A. The bits of a row of C depend on
  * that row of A, on B, its form, on `most` and on whether it is alone: not on m, on the other rows, nor on the blocks in the call; but for
- * the sign of a NaN made
- * of several. Without `add`, C is only written. */
+ * the sign of a NaN made of several. Without `add`, C is only written. */
 void wg__packed_multiply(const wg_packed_product *p, const void *a, const void *packed, void *c, bool turned);
 void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from,
                                 int64_t to);
