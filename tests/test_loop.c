@@ -117,7 +117,7 @@ Test(loop, a_small_result_that_only_the_derivative_reads_is_made_in_the_step_for
 /* The states before each step, which the gradient of U is a product with, are the first and all but the last of the others: of many, no
  * copy puts them together. */
 Test(loop, many_states_are_not_put_together_for_a_product) {
-    static const char *const cells[] = {"rnn", "lstm"}; /* of one matrix, and of several side by side */
+    static const char *const cells[] = {"cell c\ninput x\nstate h\nh' = tanh(W @ x + 0.3*(U @ h) + b)\n", "lstm"}; /* of one matrix, and of more */
     for (int k = 0; k < 4; k++) {
         const int64_t steps = k % 2 ? 70 : 60;
         wg_var y[MOST];
