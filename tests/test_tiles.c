@@ -533,7 +533,7 @@ Test(tiles, what_a_product_cannot_ask_for_is_left_out) {
     end += sprintf(end, "cell c\ninput x\nstate h\np = W @ x\n");
     for (int k = 0; k < 38; k++)
         end += sprintf(end, "a%d = sigmoid(p + 0.0%d*h)\n", k, k + 10);
-    end += sprintf(end, "h' = tanh(U @ h + 0.01*(a0");
+    end += sprintf(end, "h' = tanh(0.1*(U @ h) + 0.01*(a0");
     for (int k = 1; k < 38; k++)
         end += sprintf(end, " + a%d", k);
     sprintf(end, "))\n");
