@@ -77,6 +77,7 @@ void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, b
 enum { WG_PACK_SHARE = 1 << 17 }; /* bytes: less gains nothing from a second thread */
 
 /* What will be read next, asked of memory on the way: so many lines from each of so many rows, `step` bytes apart. */
+enum { WG_LINE_BYTES = 64 };
 typedef struct wg_soon {
     const char *at;
     int64_t step, lines, rows;
@@ -93,7 +94,7 @@ typedef struct wg_packed_product {
     void (*whole)(const void *b, const void *a, void *c); /* LIBXSMM's kernel for blocks of full width, or NULL */
     void (*any)(const struct wg_panel *p, const void *a, const void *b, void *c);
     wg__lone_kernel *lone; /* for whole blocks and a row that has no others, or NULL */
-    bool asks;
+    bool asks; /* memory, for what wg__packed_multiply_asking is given */
 } wg_packed_product;
 
 /* C = A B, or C = C + A B if `add`: A is m x k and C m x n, their rows a_row and c_row elements apart and columns adjacent; m

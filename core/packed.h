@@ -3,15 +3,16 @@
  *
  * Every kernel adds an element's terms in one chain, from the first to the last of k, starting from 0 or from C. So the bits of
  * an element of C depend on its row of A and its column of B alone: not on the other rows and columns in the call, nor on
- * where k is cut; and all kernels that fuse multiply-adds agree, but for the sign of a NaN made of several. But `lone`: a row that has no others. */
+ * where k is cut; and all kernels that fuse multiply-adds agree, but for the sign of a NaN made of several. But `lone`: a row
+ * that has no others. */
 #ifndef WG_PACKED_H
 #define WG_PACKED_H
 
 #include "gemm.h"
 #include "isa.h"
 
-/* The bytes of a whole block's row of B, and of what the rows of narrower ones are multiples of. */
-enum { WG_BLOCK_BYTES = 256, WG_LINE_BYTES = 64 };
+/* The bytes of a whole block's row of B; rows of narrower ones are whole lines. */
+enum { WG_BLOCK_BYTES = 256 };
 
 /* x from its element (i,j) on. */
 static inline wg_matrix wg__corner(wg_dtype dtype, const wg_matrix *x, int64_t i, int64_t j) {

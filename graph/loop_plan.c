@@ -460,7 +460,7 @@ static void add_ask(wg_loop_plan *l, wg_loop_kernel *product, const wg_loop_refe
         if (l->asks[k].later == later && same_place(l, l->asks[k].slot, slot))
             return;
     const int64_t bytes = g->columns * (int64_t)wg_dtype_size(g->dtype);
-    l->asks[l->ask_count++] = (wg_loop_ask){slot, later, (bytes + 63) / 64};
+    l->asks[l->ask_count++] = (wg_loop_ask){slot, later, (bytes + WG_LINE_BYTES - 1) / WG_LINE_BYTES};
     product->asks++;
 }
 

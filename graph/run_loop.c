@@ -180,7 +180,7 @@ static inline void ask_ahead(const step *s, const wg_loop_reference *r, char *co
     for (unsigned left = s->ahead; left; left &= left - 1) {
         const int k = __builtin_ctz(left);
         const char *next = more ? at[k] + bytes : at[k] - back + rows * r[k].row + (later ? r[k].step : 0);
-        for (int64_t line = 0; line < bytes; line += 64)
+        for (int64_t line = 0; line < bytes; line += WG_LINE_BYTES)
             k == s->n ? __builtin_prefetch(next + line, 1) : __builtin_prefetch(next + line, 0, 2);
     }
 }
