@@ -27,14 +27,17 @@ static bool in_parts(const wg_gemm *g) {
     return g->dtype == WG_F32 && wg__min(g->m, g->n) >= WG_PARTS_SIDE && g->k >= WG_PARTS_DEEP && is_amx(g->isa) && wg__amx_runs();
 }
 
+/* Whether a B is copied. */
+static bool copies_b(const wg_gemm *g) { return g->b.column != 1 || g->alpha != 1; }
+
 /* What is copied of one operand serves all columns, or rows, of a tile: it may have more of them, while there are many tiles. In parts A is
  * always copied; of longer tiles with a copied A, a cache next to a thread does not hold what is added up. */
 static tiling longer(const wg_gemm *g, tiling t) {
     bool parts = in_parts(g), turned = parts ? wg__amx_turns(g) : g->a.column == 1;
     int64_t *side = turned ? &t.rows : &t.columns, *tiles = turned ? &t.down : &t.across, n = turned ? g->m : g->n;
     int most = turned && !parts ? 2 : 1;
-    if (!parts && g->a.column == 1 && g->b.column == 1 && g->alpha == 1)
-        return t; /* nothing is copied */
+    if (!parts && wg__lies_ready(&g->a) && !(turned && copies_b(g)))
+        return t; /* nothing is copied, or it serves no more */
     for (int times = 0; times < most && t.down * t.across >= 2 * MANY_TILES; times++) {
         *side *= 2;
         *tiles = (n + *side - 1) / *side;
@@ -45,7 +48,7 @@ static tiling longer(const wg_gemm *g, tiling t) {
 static tiling tiling_of(const wg_gemm *g) {
     tiling t = {.rows = TILE_SIDE, .columns = TILE_SIDE};
     int64_t few = wg__min(FEW_TILES, wg__gemm_work(g) / WG_GEMM_SHARE);
-    bool a_alone = g->a.column != 1 && g->b.column == 1 && g->alpha == 1 && !in_parts(g);
+    bool a_alone = g->a.column != 1 && !copies_b(g) && !in_parts(g);
     for (int halved = 0;; halved++) {
         t.down = (g->m + t.rows - 1) / t.rows;
         t.across = (g->n + t.columns - 1) / t.columns;
@@ -195,14 +198,22 @@ static wg_engine by_size(const wg_gemm *g) {
     return g->isa == WG_ISA_AUTO ? WG_ENGINE_CBLAS : WG_ENGINE_PACKED;
 }
 
-static void run_tiles(wg_engine engine, const wg_gemm *g, int64_t from, int64_t to) {
+/* Tile t; beyond the last: an empty one. */
+static wg_gemm tile_at(const wg_gemm *g, const tiling *tile, int64_t t) {
+    if (t >= tile->down * tile->across)
+        return part_of(g, 0, 0, 0, 0);
+    int64_t i = t % tile->down * tile->rows, j = t / tile->down * tile->columns;
+    return part_of(g, i, j, wg__min(tile->rows, g->m - i), wg__min(tile->columns, g->n - j));
+}
+
+/* `then`: the tile that this thread is likely to make after these. */
+static void run_tiles(wg_engine engine, const wg_gemm *g, int64_t from, int64_t to, int64_t then) {
     if (engine == WG_ENGINE_BY_SIZE)
         engine = by_size(g);
     int alone = wg__alone_enter(); /* a CBLAS built with OpenMP would share a tile, and change its bits */
     const tiling tile = tiling_of(g);
     for (int64_t t = from; t < to; t++) {
-        int64_t i = t % tile.down * tile.rows, j = t / tile.down * tile.columns;
-        wg_gemm part = part_of(g, i, j, wg__min(tile.rows, g->m - i), wg__min(tile.columns, g->n - j));
+        const wg_gemm part = tile_at(g, &tile, t), next = tile_at(g, &tile, t + 1 < to ? t + 1 : then);
         if (engine == WG_ENGINE_PLAIN)
             plain(&part);
         else if (engine == WG_ENGINE_CBLAS)
@@ -210,7 +221,7 @@ static void run_tiles(wg_engine engine, const wg_gemm *g, int64_t from, int64_t 
         else if (engine == WG_ENGINE_AMX && part.dtype == WG_F32 && part.k > 0 && wg__amx_runs())
             wg__amx_gemm(&part);
         else
-            wg__gemm_packed(engine == WG_ENGINE_XSMM, &part);
+            wg__gemm_packed(engine == WG_ENGINE_XSMM, &part, &next);
     }
     wg__alone_leave(alone);
 }
@@ -220,16 +231,17 @@ int64_t wg__gemm_tiles(const wg_gemm *g) {
     return tile.down * tile.across;
 }
 
-void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to) { run_tiles(WG_ENGINE_BY_SIZE, g, from, to); }
+void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to) { run_tiles(WG_ENGINE_BY_SIZE, g, from, to, to); }
 
 typedef struct job {
     wg_engine engine;
     const wg_gemm *g;
+    int threads;
 } job;
 
 static void work(void *user, int64_t from, int64_t to) {
     const job *j = user;
-    run_tiles(j->engine, j->g, from, to);
+    run_tiles(j->engine, j->g, from, to, to - 1 + j->threads); /* threads take tiles by turns */
 }
 
 void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g) {
@@ -237,9 +249,9 @@ void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g) {
     own.isa = isa_of(team, g);
     int64_t tiles = wg__gemm_tiles(&own);
     if (team->threads <= 1 || tiles == 1 || wg__gemm_work(&own) < WG_GEMM_SHARE)
-        run_tiles(engine, &own, 0, tiles);
+        run_tiles(engine, &own, 0, tiles, tiles);
     else
-        wg__rows(team, tiles, 1, work, &(job){engine, &own});
+        wg__rows(team, tiles, 1, work, &(job){engine, &own, team->threads});
 }
 
 void wg__gemm(const wg_team *team, const wg_gemm *g) { wg__gemm_by(WG_ENGINE_BY_SIZE, team, g); }

@@ -20,6 +20,9 @@ static inline wg_matrix wg__corner(wg_dtype dtype, const wg_matrix *x, int64_t i
     return (wg_matrix){(char *)x->data + (i * x->row + j * x->column) * size, x->row, x->column};
 }
 
+/* Whether kernels read an A where it lies: others had better be copied. */
+static inline bool wg__lies_ready(const wg_matrix *a) { return a->column == 1 || a->row == 1; }
+
 /* C = A B, or C = C + A B where `add`. A is m x k of any strides, C m x columns with column stride 1. B is k x columns, its
  * rows b_row apart, where b_row or more elements of the last row may be read too. */
 typedef struct wg_panel {

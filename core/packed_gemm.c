@@ -6,8 +6,8 @@
 #include <string.h>
 
 /* DEEP: a piece of k, in bytes of an element's row. ROWS: of A copied together. SLICE: rows of C that a kernel has in
- * registers. */
-enum { DEEP_BYTES = 1280, ROWS = 256, SLICE = 6 };
+ * registers. CALL: rows that our own kernels are called for, which they divide evenly. */
+enum { DEEP_BYTES = 1280, ROWS = 256, SLICE = 6, CALL = 2 * SLICE };
 _Static_assert(ROWS * DEEP_BYTES + WG_BLOCK_BYTES * DEEP_BYTES / 4 <= WG_TILE_BYTES, "panels");
 
 /* Where panels are copied: A's, and one block of B's. */
@@ -36,15 +36,11 @@ static void begin(const wg_gemm *g) {
     }
 }
 
-/* A piece of A as kernels read it: its rows as they are, or a copy in the order that it has. */
+/* A piece of A as kernels read it: as it lies, or a copy of its rows. */
 static wg_matrix panel_of_a(const wg_gemm *g, int64_t q, int64_t k, char *copy) {
     wg_matrix a = wg__corner(g->dtype, &g->a, 0, q);
-    if (a.column == 1 || (a.row == 1 && a.column == g->m))
+    if (wg__lies_ready(&a))
         return a;
-    if (a.row == 1) {
-        wg__panel_copy(g->dtype, &(wg_matrix){a.data, a.column, 1}, k, g->m, g->m, g->m, copy);
-        return (wg_matrix){copy, 1, g->m};
-    }
     wg__panel_copy(g->dtype, &a, g->m, k, k, k, copy);
     return (wg_matrix){copy, k, 1};
 }
@@ -80,36 +76,45 @@ static kernels kernels_of(bool xsmm, const wg_gemm *g, const wg_panel *p) {
     return k;
 }
 
-/* A matrix that will be copied, row by row as it lies in memory, while `slices` kernels run: its next rows for one of them. */
+/* A matrix that will be read, row by row as it lies in memory, during so many calls of kernels: its next rows for one of them. */
 typedef struct stream {
     const char *at;
-    int64_t step, lines, rows, slices;
+    int64_t step, lines, rows, calls;
 } stream;
 
-static stream stream_of(const wg_gemm *g, const wg_matrix *x, int64_t rows, int64_t columns, int64_t slices) {
+static stream stream_of(const wg_gemm *g, const wg_matrix *x, int64_t rows, int64_t columns, int64_t calls) {
     int64_t size = (int64_t)wg_dtype_size(g->dtype);
     bool turned = x->row == 1;
-    return (stream){x->data, (turned ? x->column : x->row) * size,
-                    ((turned ? rows : columns) * size + WG_LINE_BYTES - 1) / WG_LINE_BYTES, turned ? columns : rows, slices};
+    int64_t lines = ((turned ? rows : columns) * size + WG_LINE_BYTES - 1) / WG_LINE_BYTES;
+    return (stream){x->data, (turned ? x->column : x->row) * size, lines, !lines ? 0 : turned ? columns : rows, calls};
 }
 
 static wg_soon next_of(stream *s) {
-    int64_t rows = s->slices > 0 ? (s->rows + s->slices - 1) / s->slices : 0;
+    int64_t rows = s->calls > 0 ? (s->rows + s->calls - 1) / s->calls : 0;
     wg_soon soon = {s->at, s->step, s->lines, rows};
     s->at += rows * s->step;
     s->rows -= rows;
-    s->slices--;
+    s->calls--;
     return soon;
 }
 
-/* All rows by one panel of B, while what comes next is on its way: the next rows of an A that is read where it lies (`here`),
- * or the next piece of one that is copied; and the next panel of B. */
+/* The rows of a call, of those left: LIBXSMM's kernels are made for a slice. */
+static int64_t rows_of_call(const kernels *kernel, int64_t left) {
+    if (kernel->slice || kernel->rest)
+        return wg__min(SLICE, left);
+    return left < 2 * CALL ? left : CALL;
+}
+
+static int64_t calls_of(bool xsmm, int64_t m) { return xsmm ? (m + SLICE - 1) / SLICE : wg__max(1, m / CALL); }
+
+/* All rows by one panel of B, while what comes next is on its way: the next rows of an A that is read row by row where it lies (`here`),
+ * or the next piece of any other; and the next panel of B. */
 static void multiply(const wg_gemm *g, const kernels *kernel, const wg_panel *p, const wg_matrix *a, bool here, const void *b,
                      int64_t j, stream *next_a, stream *next_b) {
     wg_panel part = *p;
-    int64_t slice = 0;
-    for (int64_t i = 0; i < p->m; i += SLICE, slice++) {
-        part.m = wg__min(SLICE, p->m - i);
+    int64_t call = 0;
+    for (int64_t i = 0; i < p->m; i += part.m, call++) {
+        part.m = rows_of_call(kernel, p->m - i);
         const void *rows = wg__corner(g->dtype, a, i, 0).data;
         void *out = wg__corner(g->dtype, &g->c, i, j).data;
         wg__xsmm_kernel *made = part.m == SLICE ? kernel->slice : kernel->rest;
@@ -118,22 +123,29 @@ static void multiply(const wg_gemm *g, const kernels *kernel, const wg_panel *p,
             continue;
         }
         wg_matrix below = wg__corner(g->dtype, a, i + part.m, 0);
-        stream next = stream_of(g, &below, here ? wg__min(SLICE, p->m - i - part.m) : 0, p->k, 1);
-        part.soon = next_of(here ? &next : slice % 2 ? next_a : next_b);
+        stream next = stream_of(g, &below, here ? wg__min(part.m, p->m - i - part.m) : 0, p->k, 1);
+        part.soon = next_of(here ? &next : call % 2 ? next_a : next_b);
         kernel->any(&part, rows, b, out);
     }
 }
 
-/* As many rows as A is copied of together. */
-static void multiply_rows(bool xsmm, const wg_gemm *g, panels *panel) {
-    int64_t width = wg__packed_width(g->dtype), most = DEEP_BYTES / (int64_t)wg_dtype_size(g->dtype);
-    int64_t pieces = (g->k + most - 1) / most, deep = ((g->k + pieces - 1) / pieces + 15) / 16 * 16;
-    int64_t slices = (g->m + SLICE - 1) / SLICE, blocks = (g->n + width - 1) / width;
+/* How k is cut. */
+static int64_t deep_of(const wg_gemm *g) {
+    int64_t most = DEEP_BYTES / (int64_t)wg_dtype_size(g->dtype), pieces = wg__max(1, (g->k + most - 1) / most);
+    return ((g->k + pieces - 1) / pieces + 15) / 16 * 16;
+}
+
+/* As many rows as A is copied of together; then comes `next`. */
+static void multiply_rows(bool xsmm, const wg_gemm *g, const wg_gemm *next, panels *panel) {
+    const int64_t width = wg__packed_width(g->dtype), deep = deep_of(g), calls = calls_of(xsmm, g->m), blocks = (g->n + width - 1) / width;
     for (int64_t q = 0; q < g->k; q += deep) {
-        int64_t k = wg__min(deep, g->k - q), then = wg__min(deep, g->k - q - k);
-        wg_matrix a = panel_of_a(g, q, k, panel->a), after = wg__corner(g->dtype, &g->a, 0, q + k);
-        bool here = a.data == wg__corner(g->dtype, &g->a, 0, q).data;
-        stream next_a = stream_of(g, &after, here ? 0 : g->m, then, slices / 2 * blocks);
+        const int64_t k = wg__min(deep, g->k - q);
+        const bool over = q + k == g->k;
+        const wg_gemm *of = over ? next : g; /* whose first, or next, piece follows */
+        const int64_t from = over ? 0 : q + k, then = wg__min(deep, of->k - from);
+        wg_matrix a = panel_of_a(g, q, k, panel->a), after = wg__corner(g->dtype, &of->a, 0, from);
+        const bool here = g->a.column == 1;
+        stream next_a = stream_of(g, &after, here ? 0 : of->m, then, calls / 2 * blocks);
         kernels kernel = {0};
         for (int64_t j = 0; j < g->n; j += width) {
             int64_t columns = wg__min(width, g->n - j);
@@ -141,8 +153,8 @@ static void multiply_rows(bool xsmm, const wg_gemm *g, panels *panel) {
             wg_panel p = {.m = g->m, .columns = columns, .k = k, .a_row = a.row, .a_column = a.column, .b_row = b.row,
                           .c_row = g->c.row, .add = q > 0 || g->beta != 0};
             bool last = j + width >= g->n;
-            after = wg__corner(g->dtype, &g->b, last ? q + k : q, last ? 0 : j + width);
-            stream next_b = stream_of(g, &after, last ? then : k, wg__min(width, last ? g->n : g->n - j - width), (slices + 1) / 2);
+            after = last ? wg__corner(g->dtype, &of->b, from, 0) : wg__corner(g->dtype, &g->b, q, j + width);
+            stream next_b = stream_of(g, &after, last ? then : k, wg__min(width, last ? of->n : g->n - j - width), (calls + 1) / 2);
             if (j == 0)
                 kernel = kernels_of(xsmm, g, &p);
             multiply(g, &kernel, &p, &a, here && j == 0, b.data, j, &next_a, &next_b);
@@ -150,16 +162,22 @@ static void multiply_rows(bool xsmm, const wg_gemm *g, panels *panel) {
     }
 }
 
-void wg__gemm_packed(bool xsmm, const wg_gemm *g) {
+/* Rows of g from row i on. */
+static wg_gemm rows_of(const wg_gemm *g, int64_t i, int64_t rows) {
+    wg_gemm part = *g;
+    part.m = wg__min(rows, g->m - i);
+    part.a = wg__corner(g->dtype, &g->a, i, 0);
+    part.c = wg__corner(g->dtype, &g->c, i, 0);
+    return part;
+}
+
+void wg__gemm_packed(bool xsmm, const wg_gemm *g, const wg_gemm *then) {
     panels panel;
-    int64_t rows = g->a.column == 1 ? wg__max(g->m, 1) : ROWS; /* not copied: all of them */
+    int64_t rows = wg__lies_ready(&g->a) ? wg__max(g->m, 1) : ROWS; /* not copied: all of them */
     if (g->k == 0 || (g->beta != 0 && g->beta != 1))
         begin(g);
     for (int64_t i = 0; i < g->m && g->k > 0; i += rows) {
-        wg_gemm part = *g;
-        part.m = wg__min(rows, g->m - i);
-        part.a = wg__corner(g->dtype, &g->a, i, 0);
-        part.c = wg__corner(g->dtype, &g->c, i, 0);
-        multiply_rows(xsmm, &part, &panel);
+        const wg_gemm part = rows_of(g, i, rows), next = i + rows < g->m ? rows_of(g, i + rows, rows) : rows_of(then, 0, rows);
+        multiply_rows(xsmm, &part, &next, &panel);
     }
 }

@@ -1,5 +1,6 @@
 /* cost.c: what a program computes and moves, counted from shapes and the kinds of its ops. Touches
  * nothing. */
+#include "loop.h"
 #include "plan.h"
 
 /* The length of the axis that a product sums over: what is in the first operand's last two axes and
@@ -21,7 +22,10 @@ double wg__program_flops(const wg_program *p) {
         double times = i->loop ? (double)p->loops[i->loop - 1].times : 1;
         if (!p->values[id].task)
             continue;
-        if (i->op->kind == WG_PRODUCT)
+        if (i->op == &wg__op_packed_product)
+            for (uint32_t k = 0; k < i->n; k += 2)
+                flops += times * 2 * (double)p->list[wg__reads_const(i)[k]].shape->dim[1] * (double)i->shape->count;
+        else if (i->op->kind == WG_PRODUCT)
             flops += times * (2 * shared_axis(p, i) + (i->n > 2)) *
                      (double)i->shape->count; /* a third operand is added */
         else if (i->op->kind == WG_REDUCTION)

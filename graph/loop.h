@@ -28,11 +28,13 @@ typedef struct wg_stacked_attr {
 } wg_stacked_attr;
 extern const wg_op wg__op_stacked, wg__op_last;
 
-/* In a loop: the first operand times the second, which is packed (pack.c); and the product of a call of it, as its kernel
- * would make it at each call. alone: of a loop of one row in all. */
+/* In a loop: the first operand times the second, which is packed (pack.c), and to it may be added the third times the fourth, likewise;
+ * and one of these products of a call of it, as its kernel would make it at each call: the second adds to the first. alone: of a loop
+ * of one row in all. */
+enum { WG_MOST_TERMS = 2 };
 extern const wg_op wg__op_packed_product;
 struct wg_packed_product;
-void wg__packed_call_init(struct wg_packed_product *product, const wg_call *call, bool alone);
+void wg__packed_call_init(struct wg_packed_product *product, const wg_call *call, int term, bool alone);
 
 /* Whether a loop over rows adds up groups of WG_FOLD_ROWS rows: a tile has whole groups, of which it keeps the sums alone. That a loop
  * does so must not depend on its tiles, which follow from the threads. */

@@ -143,7 +143,7 @@ static void add_kernel(maker *m, uint32_t id) {
     l->operands[l->operand_count++] = operand_for(m, id, l->loop->rows);
     l->most_operands = i->n > l->most_operands ? i->n : l->most_operands;
     if (i->op == &wg__op_packed_product)
-        k.product = 2 * l->products++ + 1;
+        k.product = 2 * l->products + 1, l->products += i->n / 2;
     size_t scratch = wg__program_scratch(p, i);
     m->failed = m->failed || scratch == SIZE_MAX;
     l->scratch = scratch > l->scratch ? scratch : l->scratch;

@@ -1,5 +1,7 @@
-/* pack.c: a matrix from outside that a loop's products read in every iteration is packed before the loop, once a run. Names
- * matmul, whose products these are. */
+/* pack.c: a matrix from outside that a loop's products read in every iteration is packed before the loop, once a run; and two such
+ * products that are only added to each other become one, that of a step's input and of its state, say. Changes the order of sums,
+ * nothing else. Names matmul, whose products these are, and add. */
+#include "added.h"
 #include "loop.h"
 #include "make.h"
 
@@ -49,24 +51,32 @@ static void pack_describe(const void *attr, char *text, size_t size) {
 static const wg_op pack = {.name = "pack", .arity = 1, .kind = WG_MOVE, .traits = WG_TAKES_STRIDES,
     .attr_size = sizeof(pack_attr), .shape = pack_shape, .run = pack_run, .describe = pack_describe};
 
-/* ---- A times what is packed ---- */
+/* ---- A times what is packed, or the sum of two such products: operands are an A, what it is multiplied by, and so on ---- */
+
+typedef struct product_attr {
+    pack_attr term[WG_MOST_TERMS]; /* of one alone k is 0 in the second */
+} product_attr;
 
 static wg_status product_shape(wg_infer *q) {
-    const pack_attr *a = q->attr;
-    if (q->in[0]->rank != 2 || q->in[0]->dim[1] != a->k)
-        return wg_infer_fail(q, WG_SHAPE, "%s by a packed (%lld,%lld)", WG_SHAPE_TEXT(q->in[0]), (long long)a->k, (long long)a->n);
+    const product_attr *t = q->attr;
     q->dtype = q->in_dtype[0];
-    size_t bytes = wg__packed_bytes(q->dtype, a->k, a->n, a->parts);
-    if (q->in[1]->rank != 1 || q->in[1]->dim[0] != (int64_t)(bytes / wg_dtype_size(q->dtype)))
-        return wg_infer_fail(q, WG_SHAPE, "a (%lld,%lld) packed otherwise", (long long)a->k, (long long)a->n);
-    return wg__shape_set(&q->out, 2, (const int64_t[]){q->in[0]->dim[0], a->n});
+    for (int i = 0; i < q->n / 2; i++) {
+        const pack_attr *a = &t->term[i];
+        const wg_shape *x = q->in[2 * i], *packed = q->in[2 * i + 1];
+        if (x->rank != 2 || x->dim[1] != a->k || x->dim[0] != q->in[0]->dim[0])
+            return wg_infer_fail(q, WG_SHAPE, "%s by a packed (%lld,%lld)", WG_SHAPE_TEXT(x), (long long)a->k, (long long)a->n);
+        size_t bytes = wg__packed_bytes(q->dtype, a->k, a->n, a->parts);
+        if (packed->rank != 1 || packed->dim[0] != (int64_t)(bytes / wg_dtype_size(q->dtype)))
+            return wg_infer_fail(q, WG_SHAPE, "a (%lld,%lld) packed otherwise", (long long)a->k, (long long)a->n);
+    }
+    return wg__shape_set(&q->out, 2, (const int64_t[]){q->in[0]->dim[0], t->term[0].n});
 }
 
-void wg__packed_call_init(wg_packed_product *p, const wg_call *call, bool alone) {
-    const pack_attr *a = call->attr;
-    const wg_array *x = &call->in[0];
+void wg__packed_call_init(wg_packed_product *p, const wg_call *call, int term, bool alone) {
+    const pack_attr *a = &((const product_attr *)call->attr)->term[term];
+    const wg_array *x = &call->in[2 * term];
     wg__packed_product_init(p, call->team->isa, call->out.dtype, call->out.shape->dim[0], a->n, a->k,
-                            x->stride ? x->stride[0] : a->k, call->out.stride ? call->out.stride[0] : a->n, false,
+                            x->stride ? x->stride[0] : a->k, call->out.stride ? call->out.stride[0] : a->n, term > 0,
                             a->parts && wg__parts_serve(call->team));
     if (alone)
         wg__packed_product_alone(p, call->team->isa);
@@ -74,32 +84,41 @@ void wg__packed_call_init(wg_packed_product *p, const wg_call *call, bool alone)
 
 typedef struct multiplying {
     const wg_packed_product *product;
-    const wg_call *call;
+    const wg_array *in;
+    void *out;
 } multiplying;
 
 static void multiply_some(void *user, int64_t from, int64_t to) {
     const multiplying *m = user;
-    wg__packed_multiply_blocks(m->product, m->call->in[0].data, m->call->in[1].data, m->call->out.data, from, to);
+    wg__packed_multiply_blocks(m->product, m->in[0].data, m->in[1].data, m->out, from, to);
 }
 
 /* Of a loop that has no tiles: what threads share is columns. */
 static wg_status product_run(wg_call *call) {
-    wg_packed_product p;
-    if (call->out.shape->count == 0)
-        return WG_OK;
-    wg__packed_call_init(&p, call, call->out.shape->dim[0] == 1);
-    if (call->team->threads > 1 && wg__gemm_work(&(wg_gemm){.m = p.m, .n = p.n, .k = p.k}) >= WG_GEMM_SHARE) {
-        wg__rows(call->team, p.blocks, 1, multiply_some, &(multiplying){&p, call});
-        return WG_OK;
+    for (int term = 0; term < call->n / 2 && call->out.shape->count > 0; term++) {
+        const wg_array *in = &call->in[2 * term];
+        wg_packed_product p;
+        wg__packed_call_init(&p, call, term, call->out.shape->dim[0] == 1);
+        if (call->team->threads > 1 && wg__gemm_work(&(wg_gemm){.m = p.m, .n = p.n, .k = p.k}) >= WG_GEMM_SHARE)
+            wg__rows(call->team, p.blocks, 1, multiply_some, &(multiplying){&p, in, call->out.data});
+        else
+            wg__packed_multiply(&p, in[0].data, in[1].data, call->out.data, false);
     }
-    wg__packed_multiply(&p, call->in[0].data, call->in[1].data, call->out.data, false);
     return WG_OK;
 }
 
-static uint32_t product_rows(const wg_infer *q) { (void)q; return 1; }
+static uint32_t product_rows(const wg_infer *q) { return q->n > 2 ? 1 | 4 : 1; }
 
-const wg_op wg__op_packed_product = {.name = "packed_product", .arity = 2, .kind = WG_PRODUCT, .traits = WG_TAKES_STRIDES,
-    .attr_size = sizeof(pack_attr), .shape = product_shape, .run = product_run, .rows = product_rows, .describe = pack_describe};
+static void product_describe(const void *attr, char *text, size_t size) {
+    const product_attr *t = attr;
+    pack_describe(&t->term[0], text, size);
+    const size_t used = strlen(text);
+    if (t->term[1].k && used + 3 < size)
+        memcpy(text + used, " + ", 4), pack_describe(&t->term[1], text + used + 3, size - used - 3);
+}
+
+const wg_op wg__op_packed_product = {.name = "packed_product", .arity = -1, .kind = WG_PRODUCT, .traits = WG_TAKES_STRIDES,
+    .attr_size = sizeof(product_attr), .shape = product_shape, .run = product_run, .rows = product_rows, .describe = product_describe};
 
 /* ---- the pass ---- */
 
@@ -109,6 +128,9 @@ typedef struct packer {
     uint32_t *made[4];       /* by old id of a matrix: it packed as it is, and transposed; either in parts; 0: not yet */
     const int64_t **strides; /* by old id: those that it will have once views are strides; NULL: dense */
     wg_arena arena;          /* of strides */
+    uint32_t *reads;
+    uint8_t *mark;           /* by old id: what can be packed */
+    wg_added added;          /* of those */
 } packer;
 
 static const int64_t repeated[WG_MAX_RANK]; /* a constant is one element */
@@ -164,41 +186,83 @@ static uint32_t packed_of(packer *m, uint32_t id) {
     return *made;
 }
 
+/* The sum of products, one or two. */
+static uint32_t product_of(packer *m, uint32_t id, uint32_t other) {
+    const wg_instruction *i = &m->p->list[id];
+    product_attr a = {.term = {attr_of(m, id)}};
+    uint32_t in[2 * WG_MOST_TERMS] = {m->r.to[i->in[0]], packed_of(m, id)};
+    if (other) {
+        a.term[1] = attr_of(m, other);
+        in[2] = m->r.to[m->p->list[other].in[0]];
+        in[3] = packed_of(m, other);
+    }
+    return m->r.failed ? 0 : wg__make(&m->r, &wg__op_packed_product, &a, other ? 4 : 2, in, i->loop, i->origin);
+}
+
+/* A sum without the pair that it adds; 0 if nothing is left. */
+static uint32_t rest_of(packer *m, uint32_t sum, uint32_t root) {
+    const wg_instruction *s = &m->p->list[sum];
+    uint32_t part[2];
+    for (int k = 0; k < 2; k++) {
+        const uint32_t in = s->in[k];
+        const bool made = in == m->added.first[root] || in == m->added.partner[m->added.first[root]];
+        part[k] = made ? 0 : m->added.within[in] == root ? rest_of(m, in, root) : m->r.to[in];
+    }
+    return part[0] && part[1] ? wg__make_add(&m->r, part[0], part[1], s->loop, s->origin) : part[0] ? part[0] : part[1];
+}
+
+/* A sum that adds a pair: the pair's product and the rest. */
+static uint32_t sum_of(packer *m, uint32_t id) {
+    const uint32_t first = m->added.first[id], made = m->r.to[wg__max(first, m->added.partner[first])], rest = rest_of(m, id, id);
+    return rest ? wg__make_add(&m->r, made, rest, m->p->list[id].loop, m->p->list[id].origin) : made;
+}
+
+static bool remake(packer *m, uint32_t id) {
+    const uint32_t partner = m->added.partner[id];
+    if (m->added.within[id] || partner > id)
+        return true; /* part of what is made later */
+    if (m->added.first[id])
+        m->r.to[id] = sum_of(m, id);
+    else if (m->mark[id])
+        m->r.to[id] = product_of(m, partner ? partner : id, partner ? id : 0);
+    else
+        return wg__rewrite_keep(&m->r, id);
+    return !m->r.failed;
+}
+
 static bool begin(packer *m, wg_program *p) {
     size_t n = (size_t)p->count;
     m->made[0] = wg__take0(p->memory, wg__size(n, 4 * sizeof *m->made[0], 0));
     m->strides = wg__take0(p->memory, wg__size(n, sizeof *m->strides, 0));
-    bool good = m->made[0] && m->strides;
+    m->mark = wg__take0(p->memory, n);
+    m->reads = wg__count_reads(p);
+    bool good = m->made[0] && m->strides && m->mark && m->reads;
     for (int k = 1; k < 4; k++)
         m->made[k] = good ? m->made[0] + (size_t)k * n : NULL;
     for (uint32_t id = 1; good && id < p->count; id++)
         good = find_strides(m, id);
-    return good && wg__rewrite_begin(&m->r, p);
+    for (uint32_t id = 1; good && id < p->count; id++)
+        m->mark[id] = is_packable(m, id) ? WG_ADDED_ANY : 0;
+    return good && wg__added_find(&m->added, p, m->reads, m->mark) && wg__rewrite_begin(&m->r, p);
 }
 
 wg_status wg__pass_pack(wg_program *p, wg_error *error) {
     packer m = {.r.program = p, .p = p, .arena.memory = p->memory};
     bool good = begin(&m, p);
-    for (uint32_t id = 1; good && !m.r.failed && id < p->count; id++) {
+    for (uint32_t id = 1; good && id < p->count; id++) {
         const wg_loop *loop = p->list[id].loop ? &p->loops[p->list[id].loop - 1] : NULL;
         for (uint32_t k = id; loop && loop->from == id && k < loop->to && !m.r.failed; k++)
-            if (is_packable(&m, k))
+            if (m.mark[k])
                 packed_of(&m, k);
-        if (m.r.failed)
-            break;
-        if (is_packable(&m, id)) {
-            pack_attr a = attr_of(&m, id);
-            const uint32_t in[2] = {m.r.to[p->list[id].in[0]], packed_of(&m, id)};
-            m.r.to[id] = wg__make(&m.r, &wg__op_packed_product, &a, 2, in, p->list[id].loop, p->list[id].origin);
-        } else {
-            good = wg__rewrite_keep(&m.r, id);
-        }
+        good = !m.r.failed && remake(&m, id);
     }
-    good = good && !m.r.failed;
     wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
     wg__rewrite_end(&m.r, good);
+    wg__added_free(&m.added, p);
     wg__give(p->memory, m.made[0]);
     wg__give(p->memory, m.strides);
+    wg__give(p->memory, m.mark);
+    wg__give(p->memory, m.reads);
     wg__arena_free(&m.arena);
     return status;
 }

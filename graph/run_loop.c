@@ -307,11 +307,13 @@ static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, const p
     }
     const wg_instruction *i = &l->program->list[k->id];
     if (k->product && l->loop->rows) {
-        const wg_loop_operand *o = &l->operands[k->in];
         const wg_packed_product *product = &n->products[k->product - 1 + (uint32_t)p->cut];
+        const wg_loop_operand *o = &l->operands[k->in], *end = o + k->n;
         wg_soon soon[WG_MOST_ASKS];
-        const int64_t count = wg__loop_asks(l, k, n->at, t, p->rows, soon);
-        multiply(n, product, n->at[o[0].slot], n->at[o[1].slot], n->at[l->operands[k->out].slot], t % 2, soon, count);
+        for (; o < end; o += 2, product += 2) {
+            const int64_t count = o + 2 == end ? wg__loop_asks(l, k, n->at, t, p->rows, soon) : 0;
+            multiply(n, product, n->at[o[0].slot], n->at[o[1].slot], n->at[l->operands[k->out].slot], t % 2, soon, count);
+        }
         return WG_OK;
     }
     for (uint32_t a = 0; a < k->n; a++)
@@ -326,18 +328,25 @@ static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, const p
 }
 
 /* The products as a tile's kernels will want them. */
+static void prepare_product(lane *n, const wg_loop_kernel *of, wg_cut cut) {
+    const wg_loop_plan *l = n->run->plan;
+    const wg_instruction *i = &l->program->list[of->id];
+    wg_packed_product *product = &n->products[of->product - 1 + (uint32_t)cut];
+    for (uint32_t a = 0; a < of->n; a += 2)
+        n->arrays[a] = array_of(n, &l->operands[of->in + a], wg__reads_const(i)[a], cut, 0);
+    wg_call call = {.op = i->op, .attr = i->attr, .in = n->arrays, .out = array_of(n, &l->operands[of->out], of->id, cut, 0), .team = &n->team};
+    for (int term = 0; term < (int)of->n / 2; term++) {
+        wg__packed_call_init(&product[2 * term], &call, term, l->loop->rows == 1);
+        if (of->asks)
+            wg__packed_product_let_ask(&product[2 * term]);
+    }
+}
+
 static void prepare_products(lane *n) {
     const wg_loop_plan *l = n->run->plan;
     for (int64_t k = 0; k < l->kernel_count && l->loop->rows; k++)
-        for (wg_cut cut = WG_CUT_TILE; l->kernels[k].product && cut <= WG_CUT_LAST; cut++) {
-            const wg_loop_kernel *of = &l->kernels[k];
-            const wg_instruction *i = &l->program->list[of->id];
-            wg_array in = array_of(n, &l->operands[of->in], i->in[0], cut, 0);
-            wg_call call = {.op = i->op, .attr = i->attr, .in = &in, .out = array_of(n, &l->operands[of->out], of->id, cut, 0), .team = &n->team};
-            wg__packed_call_init(&n->products[of->product - 1 + (uint32_t)cut], &call, l->loop->rows == 1);
-            if (of->asks)
-                wg__packed_product_let_ask(&n->products[of->product - 1 + (uint32_t)cut]);
-        }
+        for (wg_cut cut = WG_CUT_TILE; l->kernels[k].product && cut <= WG_CUT_LAST; cut++)
+            prepare_product(n, &l->kernels[k], cut);
 }
 
 /* Of several tiles the first is told, whatever lanes they are in: those before it all succeed. Of one tile, the last that is noted. */

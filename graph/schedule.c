@@ -112,8 +112,8 @@ static int64_t tile_of(const wg_program *p, const wg_loop *loop, int64_t most) {
 static double matrix_bytes(const wg_program *p, const wg_loop *loop) {
     double bytes = 0;
     for (uint32_t id = loop->from; id < loop->to; id++)
-        if (p->list[id].op == &wg__op_packed_product)
-            bytes += (double)wg__instruction_bytes(&p->list[wg__reads_const(&p->list[id])[1]]);
+        for (uint32_t k = 1; k < p->list[id].n && p->list[id].op == &wg__op_packed_product; k += 2)
+            bytes += (double)wg__instruction_bytes(&p->list[wg__reads_const(&p->list[id])[k]]);
     return bytes;
 }
 

@@ -3,10 +3,13 @@
  * the stack of its left operand; and a sum over steps of products A^T B, or of sums over rows, is one product of the stacks
  * of A and B, or one sum of a stack. Changes the order of sums, nothing else. Names the ops that it is about: matmul, sum_to
  * and add; and concat, whose parts are found again in its stack. */
+#include "added.h"
 #include "known.h"
 #include "loop.h"
 #include "make.h"
 #include "ops.h"
+
+#include "amx.h"
 
 #include <math.h>
 #include <string.h>
@@ -39,6 +42,7 @@ typedef struct mover {
     uint32_t *sums;    /* by old id: the sum over all steps and rows of what stands side by side */
     whole *wholes;     /* products of the same */
     int64_t whole_count, whole_room;
+    wg_added added; /* products that could come before the loop with those that cannot, whose sums they are then made in */
 } mover;
 
 static const wg_instruction *old(const mover *m, uint32_t id) { return &m->p->list[id]; }
@@ -144,6 +148,9 @@ static bool is_backward(const mover *m, uint32_t id) { return m->backward[old(m,
 
 /* ---- before the loop ---- */
 
+/* Rows of a step, and bytes of matrices, from and up to which a product of a step's input is quicker in the step. */
+enum { MANY_ROWS = 32, HELD_BYTES = 1 << 19 };
+
 /* Whether a product of the loop needs nothing of the loop: its rows are elements of an outside array, in order. */
 static bool comes_before(const mover *m, uint32_t id) {
     if (!is_product(m, id) || flags(old(m, id)).a || old(m, old(m, id)->in[1])->loop)
@@ -167,9 +174,20 @@ static uint32_t before_loop(mover *m, uint32_t id) {
     return wg__make_reshape(&m->r, x, 3, full, 0);
 }
 
+/* Whether products of elements had better be made in the sums of the loop's own products that they are added to (pack.c): the loop has
+ * the rows for it, and a cache next to a thread holds all matrices that it multiplies by. */
+static bool are_made_within(const mover *m, const wg_loop *loop) {
+    double bytes = 0;
+    for (uint32_t id = loop->from; id < loop->to; id++)
+        if (is_product(m, id) && !flags(old(m, id)).a)
+            bytes += old(m, id)->shape->dim[0] >= MANY_ROWS ? (double)wg__instruction_bytes(old(m, old(m, id)->in[1])) : INFINITY;
+    return bytes <= HELD_BYTES;
+}
+
 static void enter_loop(mover *m, const wg_loop *loop) {
+    const bool within = are_made_within(m, loop);
     for (uint32_t id = loop->from; id < loop->to && !m->r.failed; id++)
-        if (comes_before(m, id))
+        if (comes_before(m, id) && !(within && m->added.partner[id]))
             m->r.to[id] = before_loop(m, id); /* its element takes its place when the loop is made */
 }
 
@@ -492,6 +510,18 @@ static void find_edges(mover *m) {
     }
 }
 
+/* None that may be made in parts: those of all steps are so much quicker then. */
+static bool find_added(mover *m) {
+    const bool parts = m->p->parts && wg__amx_runs();
+    uint8_t *mark = wg__take0(m->p->memory, (size_t)m->p->count);
+    for (uint32_t id = 1; mark && id < m->p->count; id++)
+        if (is_product(m, id) && !flags(old(m, id)).a && !old(m, old(m, id)->in[1])->loop && !(parts && old(m, id)->dtype == WG_F32))
+            mark[id] = comes_before(m, id) ? WG_ADDED_ONE : WG_ADDED_OTHER;
+    const bool good = mark && wg__added_find(&m->added, m->p, m->reads, mark);
+    wg__give(m->p->memory, mark);
+    return good;
+}
+
 wg_status wg__pass_time(wg_program *p, wg_error *error) {
     size_t n = (size_t)p->count;
     mover m = {.r.program = p, .p = p, .known.memory = p->memory};
@@ -510,6 +540,7 @@ wg_status wg__pass_time(wg_program *p, wg_error *error) {
         find_whole(&m);
         find_kept(&m);
         find_adders(&m);
+        good = find_added(&m);
     }
     for (uint32_t id = 1; good && !m.r.failed && id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
@@ -530,6 +561,7 @@ wg_status wg__pass_time(wg_program *p, wg_error *error) {
     good = good && !m.r.failed;
     wg_status status = good ? WG_OK : wg__program_no_memory(p, error);
     wg__rewrite_end(&m.r, good);
+    wg__added_free(&m.added, p);
     wg__give(p->memory, m.reads);
     wg__give(p->memory, m.joint);
     wg__give(p->memory, m.backward);

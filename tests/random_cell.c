@@ -623,6 +623,7 @@ static void cover_loop(random_cell_coverage *c, const wg_program *p, const wg_lo
         for (uint32_t k = 0; k < i->n && i->region; k++)
             c->spread += wg__column_stride(p, wg__reads_const(i)[k]) == 0;
         c->packed += i->op == &wg__op_packed_product;
+        c->paired += i->op == &wg__op_packed_product && i->n > 2;
         const wg_instruction *from = i->n ? &p->list[wg__reads_const(i)[0]] : NULL;
         c->merged += i->op == &wg__op_slice && from->op->kind == WG_PRODUCT && from->loop;
         c->joined += i->op->kind == WG_PRODUCT && from->op == &wg__op_concat && from->loop;

@@ -1,0 +1,104 @@
+/* Products of a loop that are added to each other become one, and that of a step's input is made in the step where that is quicker. */
+#include <stdio.h>
+
+#include "beside.h"
+#include "loop.h"
+#include "make.h"
+
+/* What the first loop of a plan of a cell and its gradient has, beside what comes before it. */
+typedef struct counted {
+    int pairs, single; /* packed products */
+    int before;        /* products */
+} counted;
+
+static counted count(const wg_plan *plan) {
+    const wg_program *p = plan->program;
+    counted c = {0};
+    for (uint32_t id = 1; id < p->loops[0].to; id++) {
+        const wg_instruction *i = &p->list[id];
+        c.pairs += i->op == &wg__op_packed_product && i->n == 4;
+        c.single += i->op == &wg__op_packed_product && i->n == 2;
+        c.before += i->op == &wg__op_matmul;
+    }
+    return c;
+}
+
+/* And that it gives what evaluation gives, with the same bits on any threads. */
+static void has(const char *cell, const unrolled_sizes *sizes, counted want) {
+    wg_var y[MOST];
+    wg_error error = {0};
+    unrolled u = unrolled_new(cell, sizes);
+    int n = all_gradients(&u, y);
+    wg_plan *plan = wg_compile(n, y, NULL, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    const counted got = count(plan);
+    cr_expect(got.pairs == want.pairs && got.single == want.single && got.before == want.before, "%s: %d pairs, %d single, %d before", cell, got.pairs,
+              got.single, got.before);
+    wg_plan_free(plan);
+    agrees(cell, n, y);
+    unrolled_free(&u);
+}
+
+static const unrolled_sizes many_rows = {.steps = 5, .batch = 32, .input = 7, .hidden = 40};
+
+Test(added, an_inputs_product_is_made_in_the_sums_of_the_states) {
+    static const char *const sum[] = {"W @ x + U @ h", "W @ x + U @ h + b", "(W @ x + b) + (U @ h + d)", "b + (U @ h + W @ x)", "(b + d*x2) + W @ x + 0.5*h + U @ h"};
+    for (int k = 0; k < WG_LEN(sum); k++) {
+        char text[200];
+        snprintf(text, sizeof text, "cell c\ninput x\nstate h, x2\nx2' = 0.5*x2\nh' = tanh(%s)\n", sum[k]);
+        has(text, &many_rows, (counted){.pairs = 1});
+    }
+}
+
+Test(added, products_of_two_states_become_one) {
+    has("cell c\ninput x\nstate h, c\nc' = 0.9*c + 0.1*h\nh' = tanh(W @ x + U @ h + V @ c)\n", &many_rows, (counted){.pairs = 1, .single = 1});
+    has("cell c\ninput x\nstate h, c\nc' = 0.9*c + 0.1*h\nh' = tanh(W @ x) + 0.2*sin(U @ h + V @ c)\n", &many_rows, (counted){.pairs = 1, .before = 1});
+}
+
+Test(added, a_product_that_is_read_elsewhere_too_is_not_made_so) {
+    has("cell c\ninput x\nstate h\na = W @ x\nh' = tanh(a + U @ h) + 0.1*a\n", &many_rows, (counted){.single = 1, .before = 1});
+    has("cell c\ninput x\nstate h\na = U @ h\nh' = tanh(W @ x + a) + 0.1*sin(a)\n", &many_rows, (counted){.single = 1, .before = 1});
+}
+
+Test(added, inputs_products_come_before_the_loop_where_that_is_quicker) {
+    const char *const rnn = "cell c\ninput x\nstate h\nh' = tanh(W @ x + U @ h + b)\n";
+    const counted before = {.single = 1, .before = 1};
+    has(rnn, &(unrolled_sizes){.steps = 5, .batch = 31, .input = 7, .hidden = 40}, before);
+    has(rnn, &(unrolled_sizes){.steps = 2, .batch = 32, .input = 7, .hidden = 256}, before); /* 8 * 256 * 263 bytes */
+    has(rnn, &(unrolled_sizes){.steps = 2, .batch = 32, .input = 7, .hidden = 250}, (counted){.pairs = 1});
+    has("lstm", &many_rows, before);
+}
+
+Test(added, sums_of_very_many_terms_are_left_alone) {
+    enum { TERMS = 200 };
+    char text[64 + 8 * TERMS] = "cell c\ninput x\nstate h\nh' = tanh(W @ x";
+    for (int k = 0; k < TERMS; k++)
+        strcat(text, k % 2 ? " + (h" : " + h"); /* and deep */
+    strcat(text, " + 0.1*(U @ h)");
+    for (int k = 0; k < TERMS / 2; k++)
+        strcat(text, ")");
+    strcat(text, ")\n");
+    has(text, &(unrolled_sizes){.steps = 2, .batch = 32, .input = 3, .hidden = 4}, (counted){.single = 1, .before = 1});
+}
+
+Test(added, the_pass_may_be_left_out) {
+    wg_var y[MOST];
+    wg_error error = {0};
+    unrolled u = unrolled_new("rnn", &many_rows);
+    int n = all_gradients(&u, y);
+    wg_tensor *want[MOST];
+    cr_assert_eq(wg_eval(n, y, want, &error), WG_OK);
+    for (int k = 0; k < 2; k++) {
+        wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true, .without = k ? "pack" : "time"}, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        const counted got = count(plan);
+        cr_expect_eq(got.pairs, !k);
+        cr_assert_eq(wg_run(plan, &error), WG_OK);
+        for (int i = 0; i < n; i++)
+            cr_expect(taped_close(want[i], wg_plan_output(plan, i)), "%d", i);
+        wg_plan_free(plan);
+    }
+    for (int i = 0; i < n; i++)
+        wg_tensor_free(want[i]);
+    unrolled_free(&u);
+}
