@@ -206,23 +206,36 @@ static wg_gemm tile_at(const wg_gemm *g, const tiling *tile, int64_t t) {
     return part_of(g, i, j, wg__min(tile->rows, g->m - i), wg__min(tile->columns, g->n - j));
 }
 
+static wg_engine engine_of(wg_engine engine, const wg_gemm *g) { return engine == WG_ENGINE_BY_SIZE ? by_size(g) : engine; }
+
+static void run_tile(wg_engine engine, const wg_gemm *part, const wg_gemm *next) {
+    if (engine == WG_ENGINE_PLAIN)
+        plain(part);
+    else if (engine == WG_ENGINE_CBLAS)
+        by_cblas(part);
+    else if (engine == WG_ENGINE_AMX && part->dtype == WG_F32 && part->k > 0 && wg__amx_runs())
+        wg__amx_gemm(part);
+    else
+        wg__gemm_packed(engine == WG_ENGINE_XSMM, part, next);
+}
+
+/* Products of one size but for k, the tiles of which are each added up by one thread. */
+typedef struct job {
+    wg_engine engine;
+    const wg_gemm *g;
+    int count, threads;
+    tiling tile;
+} job;
+
 /* `then`: the tile that this thread is likely to make after these. */
-static void run_tiles(wg_engine engine, const wg_gemm *g, int64_t from, int64_t to, int64_t then) {
-    if (engine == WG_ENGINE_BY_SIZE)
-        engine = by_size(g);
+static void run_tiles(const job *j, int64_t from, int64_t to, int64_t then) {
     int alone = wg__alone_enter(); /* a CBLAS built with OpenMP would share a tile, and change its bits */
-    const tiling tile = tiling_of(g);
-    for (int64_t t = from; t < to; t++) {
-        const wg_gemm part = tile_at(g, &tile, t), next = tile_at(g, &tile, t + 1 < to ? t + 1 : then);
-        if (engine == WG_ENGINE_PLAIN)
-            plain(&part);
-        else if (engine == WG_ENGINE_CBLAS)
-            by_cblas(&part);
-        else if (engine == WG_ENGINE_AMX && part.dtype == WG_F32 && part.k > 0 && wg__amx_runs())
-            wg__amx_gemm(&part);
-        else
-            wg__gemm_packed(engine == WG_ENGINE_XSMM, &part, &next);
-    }
+    for (int64_t t = from; t < to; t++)
+        for (int k = 0; k < j->count; k++) {
+            const wg_gemm part = tile_at(&j->g[k], &j->tile, t);
+            const wg_gemm next = k + 1 < j->count ? tile_at(&j->g[k + 1], &j->tile, t) : tile_at(j->g, &j->tile, t + 1 < to ? t + 1 : then);
+            run_tile(engine_of(j->engine, &j->g[k]), &part, &next);
+        }
     wg__alone_leave(alone);
 }
 
@@ -231,27 +244,34 @@ int64_t wg__gemm_tiles(const wg_gemm *g) {
     return tile.down * tile.across;
 }
 
-void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to) { run_tiles(WG_ENGINE_BY_SIZE, g, from, to, to); }
-
-typedef struct job {
-    wg_engine engine;
-    const wg_gemm *g;
-    int threads;
-} job;
+void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to) {
+    run_tiles(&(job){WG_ENGINE_BY_SIZE, g, 1, 1, tiling_of(g)}, from, to, to);
+}
 
 static void work(void *user, int64_t from, int64_t to) {
     const job *j = user;
-    run_tiles(j->engine, j->g, from, to, to - 1 + j->threads); /* threads take tiles by turns */
+    run_tiles(j, from, to, to - 1 + j->threads); /* threads take tiles by turns */
 }
 
-void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g) {
-    wg_gemm own = *g;
-    own.isa = isa_of(team, g);
-    int64_t tiles = wg__gemm_tiles(&own);
-    if (team->threads <= 1 || tiles == 1 || wg__gemm_work(&own) < WG_GEMM_SHARE)
-        run_tiles(engine, &own, 0, tiles, tiles);
+/* The tiles are those of the product of most terms. */
+static void run_sum(wg_engine engine, const wg_team *team, int count, const wg_gemm *g) {
+    wg_gemm own[WG_MOST_PRODUCTS];
+    int most = 0;
+    for (int k = 0; k < count; k++) {
+        own[k] = g[k];
+        own[k].isa = isa_of(team, &g[k]);
+        most = g[k].k > g[most].k ? k : most;
+    }
+    const job j = {engine, own, count, team->threads, tiling_of(&own[most])};
+    const int64_t tiles = j.tile.down * j.tile.across;
+    if (team->threads <= 1 || tiles == 1 || wg__gemm_work(&own[most]) < WG_GEMM_SHARE)
+        run_tiles(&j, 0, tiles, tiles);
     else
-        wg__rows(team, tiles, 1, work, &(job){engine, &own, team->threads});
+        wg__rows(team, tiles, 1, work, (void *)&j);
 }
 
-void wg__gemm(const wg_team *team, const wg_gemm *g) { wg__gemm_by(WG_ENGINE_BY_SIZE, team, g); }
+void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g) { run_sum(engine, team, 1, g); }
+
+void wg__gemm(const wg_team *team, const wg_gemm *g) { run_sum(WG_ENGINE_BY_SIZE, team, 1, g); }
+
+void wg__gemm_sum(const wg_team *team, int count, const wg_gemm *g) { run_sum(WG_ENGINE_BY_SIZE, team, count, g); }

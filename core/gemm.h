@@ -42,6 +42,10 @@ typedef enum wg_engine {
 void wg__gemm(const wg_team *team, const wg_gemm *g);
 void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g);
 
+/* The sum of so many products of one m, n, dtype and C: the first has the beta, the others 1; each thread adds up tiles. */
+enum { WG_MOST_PRODUCTS = 8 };
+void wg__gemm_sum(const wg_team *team, int count, const wg_gemm *g);
+
 /* For schedules of their own: the number of tiles, and tiles [from, to) on this thread. Every tile once, in any order,
  * by any threads, gives the same bits as wg__gemm. */
 int64_t wg__gemm_tiles(const wg_gemm *g);

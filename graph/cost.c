@@ -26,8 +26,8 @@ double wg__program_flops(const wg_program *p) {
             for (uint32_t k = 0; k < i->n; k += 2)
                 flops += times * 2 * (double)p->list[wg__reads_const(i)[k]].shape->dim[1] * (double)i->shape->count;
         else if (i->op->kind == WG_PRODUCT)
-            flops += times * (2 * shared_axis(p, i) + (i->n > 2)) *
-                     (double)i->shape->count; /* a third operand is added */
+            flops += times * (2 * shared_axis(p, i) + (i->op->traits & WG_ADDS_TO_LAST ? 1 : 0)) *
+                     (double)i->shape->count;
         else if (i->op->kind == WG_REDUCTION)
             flops += times * (double)first->shape->count;
         else if (i->op->kind == WG_POINTWISE || i->op->kind == WG_RANDOM)

@@ -5,7 +5,7 @@
 
 #include "program.h"
 
-extern const wg_op wg__op_add, wg__op_concat, wg__op_matmul, wg__op_reshape, wg__op_slice, wg__op_sum_to;
+extern const wg_op wg__op_add, wg__op_concat, wg__op_matmul, wg__op_matmul_pieces, wg__op_reshape, wg__op_slice, wg__op_sum_to;
 
 /* in: indices in the new list. loop: where it stands; 0: in none. */
 uint32_t wg__make(wg_rewrite *r, const wg_op *op, const void *attr, uint32_t n, const uint32_t *in, uint32_t loop, uint32_t origin);

@@ -10,6 +10,7 @@
 #include "ops.h"
 
 #include "amx.h"
+#include "gemm.h"
 
 #include <math.h>
 #include <string.h>
@@ -212,34 +213,24 @@ static bool waits_for_nothing(const mover *m, uint32_t id) {
            old(m, old(m, id)->in[0])->loop && !comes_before(m, id);
 }
 
-/* A stack in parts, of at most so many, is not put together for a product, if it has so many bytes, and so many times the bytes of the
- * result, to which each part's product is added. */
-enum { MOST_PARTS = 3, WORTH_BYTES = 1 << 20, WORTH_RESULTS = 4 };
+/* A stack in pieces is not put together for a product, if it has so many bytes. */
+enum { WORTH_BYTES = 1 << 20 };
 
 /* A^T B of all steps and rows: a is the matrix A (new id), B the stack of `right`. */
 static uint32_t product_of_rows(mover *m, uint32_t a, uint32_t right, bool backward, uint32_t origin) {
     const wg_instruction *b = old(m, right);
-    uint32_t parts[MOST_ENDS + 1], n = 0, sum = 0;
-    int64_t from = 0;
+    uint32_t piece[MOST_ENDS + 1], n = 0, in[1 + WG_MOST_PRODUCTS] = {a};
     if (m->r.failed)
         return 0;
-    if (b->op == &wg__op_ending && !m->made[backward][right]) {
-        const double stack = (double)loop_of(m, right)->times * (double)wg__instruction_bytes(b);
-        const double result = (double)m->r.list[a].shape->dim[1] * (double)b->shape->dim[1] * (double)wg_dtype_size((wg_dtype)b->dtype);
-        if (stack >= WORTH_BYTES && stack >= WORTH_RESULTS * result)
-            n = ended_parts(m, right, backward, parts);
-    }
-    if (n < 2 || n > MOST_PARTS || m->r.failed)
+    if (b->op == &wg__op_ending && !m->made[backward][right] && (double)loop_of(m, right)->times * (double)wg__instruction_bytes(b) >= WORTH_BYTES)
+        n = ended_parts(m, right, backward, piece);
+    if (n < 2 || n > WG_MOST_PRODUCTS || m->r.failed)
         return wg__make_matmul(&m->r, a, matrix_of(m, right, backward), true, false, 0, origin);
     for (uint32_t k = 0; k < n && !m->r.failed; k++) {
-        const wg_shape *s = m->r.list[parts[k]].shape;
-        const int64_t dim[2] = {s->dim[0] * s->dim[1], s->dim[2]};
-        uint32_t some = wg__make_slice(&m->r, a, 0, from, dim[0], 0), part = wg__make_reshape(&m->r, parts[k], 2, dim, 0);
-        uint32_t product = wg__make_matmul(&m->r, some, part, true, false, 0, origin);
-        sum = sum ? wg__make_add(&m->r, sum, product, 0, origin) : product;
-        from += dim[0];
+        const wg_shape *s = m->r.list[piece[k]].shape;
+        in[1 + k] = wg__make_reshape(&m->r, piece[k], 2, (const int64_t[]){s->dim[0] * s->dim[1], s->dim[2]}, 0);
     }
-    return sum;
+    return m->r.failed ? 0 : wg__make(&m->r, &wg__op_matmul_pieces, NULL, 1 + n, in, 0, origin);
 }
 
 static uint64_t hash_of(uint32_t left, uint32_t right) { return wg__mix(wg__mix(0, left), right); }

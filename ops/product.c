@@ -148,6 +148,41 @@ static const wg_op matmul_add = {.name = "matmul_add", .arity = 3, .kind = WG_PR
     .traits = WG_TAKES_STRIDES | WG_ADDS_TO_LAST, .attr_size = sizeof(matmul_attr), .shape = matmul_add_shape,
     .run = matmul_add_run, .rows = matmul_rows, .describe = matmul_describe};
 
+/* ---- A^T B, for passes, where B is in pieces, rows after rows: operands are A and the pieces ---- */
+
+static wg_status matmul_pieces_shape(wg_infer *q) {
+    const wg_shape *a = q->in[0];
+    int64_t rows = 0;
+    q->dtype = q->in_dtype[0];
+    for (int i = 1; i < q->n; i++) {
+        if (a->rank != 2 || q->in[i]->rank != 2 || q->in[i]->dim[1] != q->in[1]->dim[1] || q->in_dtype[i] != q->dtype)
+            return wg_infer_fail(q, WG_SHAPE, "%s of %s by a piece %s", WG_SHAPE_TEXT(a), wg_dtype_name(q->dtype), WG_SHAPE_TEXT(q->in[i]));
+        rows += q->in[i]->dim[0];
+    }
+    if (q->n < 2 || q->n > 1 + WG_MOST_PRODUCTS || rows != a->dim[0])
+        return wg_infer_fail(q, WG_SHAPE, "%s by %d pieces of %lld rows", WG_SHAPE_TEXT(a), q->n - 1, (long long)rows);
+    return wg__shape_set(&q->out, 2, (const int64_t[]){a->dim[1], q->in[1]->dim[1]});
+}
+
+static wg_status matmul_pieces_run(wg_call *call) {
+    wg_gemm g[WG_MOST_PRODUCTS];
+    const int64_t *out = call->out.shape->dim, size = (int64_t)wg_dtype_size(call->out.dtype);
+    wg_matrix a = matrix_of(&call->in[0], true, NULL);
+    if (call->out.shape->count == 0)
+        return WG_OK;
+    for (int i = 1; i < call->n; i++) {
+        const int64_t k = call->in[i].shape->dim[0];
+        g[i - 1] = (wg_gemm){.dtype = call->out.dtype, .m = out[0], .n = out[1], .k = k, .a = a, .b = matrix_of(&call->in[i], false, NULL),
+                             .c = matrix_of(&call->out, false, NULL), .alpha = 1, .beta = i > 1};
+        a.data = (char *)a.data + k * a.column * size;
+    }
+    wg__gemm_sum(call->team, call->n - 1, g);
+    return WG_OK;
+}
+
+const wg_op wg__op_matmul_pieces = {.name = "matmul_pieces", .arity = -1, .kind = WG_PRODUCT, .traits = WG_TAKES_STRIDES,
+    .shape = matmul_pieces_shape, .run = matmul_pieces_run};
+
 /* ---- derivative: products again, with the flags in place of transposes ---- */
 
 static wg_var product(wg_var a, wg_var b, bool transpose_a, bool transpose_b);

@@ -113,6 +113,43 @@ Test(gemm, nan_and_infinity_reach_their_row_and_column_and_no_other) {
         }
 }
 
+/* Of few terms and of many, by any kernels, in tiles and without; the same bits on any threads. */
+Test(gemm, products_are_added_up_where_they_are_made) {
+    static const int64_t sides[][2] = {{3, 2}, {96, 130}, {300, 270}}, deep[][3] = {{32, 700, 1}, {5, 3, 0}, {200, 130, 400}};
+    for (int s = 0; s < 2 * 3 * 3; s++) {
+        const int64_t m = sides[s % 3][0], n = sides[s % 3][1];
+        const wg_dtype dtype = s < 9 ? WG_F32 : WG_F64;
+        filled c = fill(dtype, m, n, 1, 9), a[3], b[3];
+        wg_gemm g[3];
+        void *first = calloc((size_t)c.span, 8);
+        for (int k = 0; k < 3; k++) {
+            const int64_t terms = deep[s / 3 % 3][k];
+            a[k] = fill(dtype, m, terms, k == 1 ? 0 : 2, (uint64_t)k), b[k] = fill(dtype, terms, n, k, 3 + (uint64_t)k);
+            g[k] = (wg_gemm){dtype, m, n, terms, a[k].matrix, b[k].matrix, c.matrix, 1, k > 0, WG_ISA_AUTO};
+        }
+        for (int threads = 1; threads <= 3; threads++) {
+            memset(c.block, 0xff, (size_t)c.span * 8);
+            wg__gemm_sum(&(wg_team){.threads = threads}, 3, g);
+            if (threads == 1)
+                memcpy(first, c.block, (size_t)c.span * 8);
+            cr_expect_eq(memcmp(first, c.block, (size_t)c.span * 8), 0, "%d threads", threads);
+        }
+        double worst = 0;
+        for (int64_t i = 0; i < m * n; i++) {
+            double want = 0, got = get(dtype, c.block, i / n * c.matrix.row + i % n);
+            for (int k = 0; k < 3; k++)
+                for (int64_t q = 0, terms = g[k].k; q < terms; q++)
+                    want += a[k].exact[i / n * terms + q] * b[k].exact[q * n + i % n];
+            worst = fmax(worst, isnan(got) ? INFINITY : fabs(got - want));
+        }
+        cr_expect_leq(worst, dtype == WG_F32 ? 2e-3 : 1e-11, "%lld x %lld, %d: %g", (long long)m, (long long)n, s, worst);
+        for (int k = 0; k < 3; k++)
+            drop(&a[k]), drop(&b[k]);
+        drop(&c);
+        free(first);
+    }
+}
+
 Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
     const int64_t big[][3] = {{32, 1024, 256}, {300, 260, 70}, {257, 129, 200}, {600, 300, 210}};
     for (int s = 0; s < WG_LEN(big); s++)

@@ -1,5 +1,6 @@
 /* Cells as they are used: what each function of the cell language means; what steps, unrolls and models refuse; and
  * that cells, unrolls and models survive any allocation that fails. */
+#include "make.h"
 #include "suite.h"
 
 #include <string.h>
@@ -413,6 +414,23 @@ Test(refusals, products_that_are_added_to_a_sum_must_fit_it) {
     failed_op(&b, wg_apply(adds, 3, (const wg_var[]){x, y, sums[1]}, flags), WG_SHAPE, "a product (2,2) and a sum (2,3)");
     failed_op(&b, wg_apply(adds, 3, (const wg_var[]){x, x, sums[2]}, flags), WG_SHAPE, "");
     expect_same(wg_apply(adds, 3, (const wg_var[]){x, y, sums[2]}, flags), wg_full(b.tape, WG_F64, DIM(B, T), 19), "matmul_add");
+    bench_free(&b);
+}
+
+Test(refusals, pieces_of_an_operand_must_fit_the_other) {
+    bench b = bench_new();
+    const wg_var a = wg_full(b.tape, WG_F64, DIM(5, 3), 2), two = wg_full(b.tape, WG_F64, DIM(2, 4), 3), three = wg_full(b.tape, WG_F64, DIM(3, 4), 5);
+    const wg_op *op = &wg__op_matmul_pieces;
+    failed_op(&b, wg_apply(op, 3, (const wg_var[]){a, two, two}, NULL), WG_SHAPE, "(5,3) by 2 pieces of 4 rows");
+    failed_op(&b, wg_apply(op, 3, (const wg_var[]){a, two, wg_full(b.tape, WG_F64, DIM(3, 5), 1)}, NULL), WG_SHAPE, "by a piece (3,5)");
+    failed_op(&b, wg_apply(op, 3, (const wg_var[]){a, two, wg_full(b.tape, WG_F32, DIM(3, 4), 1)}, NULL), WG_SHAPE, "of f64 by a piece");
+    failed_op(&b, wg_apply(op, 2, (const wg_var[]){wg_full(b.tape, WG_F64, DIM(5), 1), two}, NULL), WG_SHAPE, "(5)");
+    failed_op(&b, wg_apply(op, 1, (const wg_var[]){a}, NULL), WG_SHAPE, "0 pieces");
+    wg_var many[10] = {wg_full(b.tape, WG_F64, DIM(18, 3), 1)};
+    for (int i = 1; i < 10; i++)
+        many[i] = two;
+    failed_op(&b, wg_apply(op, 10, many, NULL), WG_SHAPE, "9 pieces");
+    expect_same(wg_apply(op, 3, (const wg_var[]){a, two, three}, NULL), wg_full(b.tape, WG_F64, DIM(3, 4), 42), "matmul_pieces");
     bench_free(&b);
 }
 
