@@ -16,6 +16,9 @@ typedef struct group {
     uint32_t sum;  /* the old sum that they are all the products of; 0: they share their left operand */
     uint32_t made; /* the new product */
     uint32_t matrix;
+    uint32_t host; /* of a sum: another, whose left operands have among them, side by side, all of this one's or all but one; 1 + index; 0: none */
+    uint32_t from; /* there: the first of these */
+    uint32_t odd, odd_matrix; /* here: the one that is not there, the first or the last; `count`: none */
     int64_t next;  /* the next of its loop: 1 + index */
 } group;
 
@@ -150,6 +153,59 @@ static void find_readers(merger *m) {
     }
 }
 
+static uint32_t left_of(const merger *m, const group *g, uint32_t k) { return m->p->list[m->members[g->first + k]].in[0]; }
+
+/* Whether `count` left operands of g, from number k on, stand in h from `at` on. */
+static bool stand_in(const merger *m, const group *g, uint32_t k, uint32_t count, const group *h, uint32_t at) {
+    for (uint32_t i = 0; i < count; i++)
+        if (at + i >= h->count || left_of(m, g, k + i) != left_of(m, h, at + i))
+            return false;
+    return true;
+}
+
+/* Whether the left operands of h, which are kept, hold all of g's, or all but the first or the last, and are made before g's sum. */
+static bool can_host(const merger *m, const group *h, group *g) {
+    if (!h->sum || !m->kept[h->sum] || h->loop != g->loop)
+        return false;
+    for (uint32_t k = 0; k < h->count; k++)
+        if (left_of(m, h, k) >= g->sum)
+            return false;
+    for (uint32_t at = 0; at < h->count; at++)
+        if (stand_in(m, g, 0, g->count, h, at)) {
+            g->odd = g->count, g->from = at;
+            return h->count > g->count; /* else they are the same */
+        }
+    if (g->count < 3)
+        return false;
+    for (uint32_t at = 0; at < h->count; at++)
+        for (uint32_t odd = 0; odd < g->count; odd += g->count - 1)
+            if (stand_in(m, g, odd == 0, g->count - 1, h, at)) {
+                g->odd = odd, g->from = at;
+                return true;
+            }
+    return false;
+}
+
+/* Whether the products of a sum gain by standing apart: packed they are made as one anyway (pack.c). */
+static bool may_stand_apart(const merger *m, const group *g) {
+    const int64_t rows = m->p->list[g->sum].shape->dim[0];
+    return !m->kept[g->sum] && rows > 1 && rows * m->p->loops[g->loop - 1].times >= WG_PACKED_ROWS;
+}
+
+/* What two sums would have side by side, but for one operand, stands so once: for the one that is kept. */
+static void find_hosts(merger *m) {
+    enum { MOST_TRIES = 16 }; /* for each, so that many sums cost no more than their number */
+    for (int64_t i = 0; i < m->group_count; i++) {
+        group *g = &m->groups[i];
+        if (!g->sum || !may_stand_apart(m, g))
+            continue;
+        int tries = 0;
+        for (int64_t k = m->of_loop[g->loop]; k && !g->host && tries < MOST_TRIES; k = m->groups[k - 1].next, tries++)
+            if (k != i + 1 && can_host(m, &m->groups[k - 1], g))
+                g->host = (uint32_t)k;
+    }
+}
+
 /* ---- making ---- */
 
 static uint64_t hash_of(const joined *j) {
@@ -191,8 +247,31 @@ static int joined_axis(const merger *m, const group *g) {
     return g->sum ? t : !t;
 }
 
+/* The columns of left operands [from, to) of a group. */
+static int64_t columns_of(const merger *m, const group *g, uint32_t from, uint32_t to) {
+    int64_t columns = 0;
+    for (uint32_t k = from; k < to; k++)
+        columns += m->p->list[left_of(m, g, k)].shape->dim[1];
+    return columns;
+}
+
+/* The product of what stands in the host, and that of the odd operand. */
+static uint32_t product_by_host(merger *m, const group *g, const wg_instruction *first) {
+    const group *h = &m->groups[g->host - 1];
+    const int64_t at = columns_of(m, h, 0, g->from), count = columns_of(m, h, g->from, g->from + g->count - (g->odd < g->count));
+    const bool t = transposed_b(first);
+    uint32_t all = joint_of(m, h, 0, 1, g->loop), some = wg__make_slice(&m->r, all, 1, at, count, g->loop);
+    uint32_t one = wg__make_matmul(&m->r, some, g->matrix, false, t, g->loop, first->origin);
+    if (g->odd == g->count)
+        return one;
+    uint32_t other = wg__make_matmul(&m->r, m->r.to[left_of(m, g, g->odd)], g->odd_matrix, false, t, g->loop, first->origin);
+    return wg__make_add(&m->r, one, other, g->loop, first->origin);
+}
+
 static uint32_t product_of(merger *m, group *g) {
     const wg_instruction *first = &m->p->list[m->members[g->first]];
+    if (g->host)
+        return product_by_host(m, g, first);
     uint32_t a = g->sum ? joint_of(m, g, 0, 1, g->loop) : m->r.to[first->in[0]];
     return wg__make_matmul(&m->r, a, g->matrix, false, transposed_b(first), g->loop, first->origin);
 }
@@ -229,9 +308,21 @@ static uint32_t rewritten(merger *m, uint32_t id) {
     return wg__make_slice(&m->r, g->made, 1, from, m->p->list[id].shape->dim[1], g->loop);
 }
 
+/* The matrices of a group, joined; those of one that has a host without the odd operand's. */
+static void make_matrices(merger *m, group *g) {
+    const int axis = joined_axis(m, g);
+    uint32_t all = joint_of(m, g, 1, axis, 0);
+    g->matrix = all;
+    if (!g->host || g->odd == g->count || m->r.failed)
+        return;
+    const int64_t odd = columns_of(m, g, g->odd, g->odd + 1), rest = columns_of(m, g, 0, g->count) - odd;
+    g->matrix = wg__make_slice(&m->r, all, axis, g->odd ? 0 : odd, rest, 0);
+    g->odd_matrix = wg__make_slice(&m->r, all, axis, g->odd ? rest : 0, odd, 0);
+}
+
 static void enter_loop(merger *m, uint32_t loop) {
     for (int64_t k = m->of_loop[loop]; k && !m->r.failed; k = m->groups[k - 1].next)
-        m->groups[k - 1].matrix = joint_of(m, &m->groups[k - 1], 1, joined_axis(m, &m->groups[k - 1]), 0);
+        make_matrices(m, &m->groups[k - 1]);
 }
 
 wg_status wg__pass_gates(wg_program *p, wg_error *error) {
@@ -250,6 +341,8 @@ wg_status wg__pass_gates(wg_program *p, wg_error *error) {
     }
     if (good && !m.r.failed)
         find_readers(&m);
+    if (good && !m.r.failed)
+        find_hosts(&m);
     for (uint32_t id = 1; good && !m.r.failed && id < p->count; id++) {
         if (p->list[id].loop && p->loops[p->list[id].loop - 1].from == id)
             enter_loop(&m, p->list[id].loop);

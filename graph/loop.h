@@ -32,6 +32,7 @@ extern const wg_op wg__op_stacked, wg__op_last;
  * and one of these products of a call of it, as its kernel would make it at each call: the second adds to the first. alone: of a loop
  * of one row in all. */
 enum { WG_MOST_TERMS = 2 };
+enum { WG_PACKED_ROWS = 24 }; /* rows times iterations from which packing gains */
 extern const wg_op wg__op_packed_product;
 struct wg_packed_product;
 void wg__packed_call_init(struct wg_packed_product *product, const wg_call *call, int term, bool alone);

@@ -11,9 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Rows times iterations from which packing gains. */
-enum { FEW_ROWS = 24 };
-
 /* From how many rows of a loop, and which matrices, products are made in parts: of fewer rows, moving the matrix takes longest,
  * and in parts there is half as much again to move. */
 enum { PARTS_ROWS = 16, PARTS_SIDE = 64 };
@@ -167,7 +164,7 @@ static bool is_packable(const packer *m, uint32_t id) {
         return false;
     const wg_instruction *a = &m->p->list[i->in[0]];
     return a->shape->count > 0 && !m->p->list[i->in[1]].loop && has_dense_rows(m, i->in[0]) &&
-           m->p->loops[i->loop - 1].times * i->shape->dim[0] >= FEW_ROWS;
+           m->p->loops[i->loop - 1].times * i->shape->dim[0] >= WG_PACKED_ROWS;
 }
 
 static pack_attr attr_of(const packer *m, uint32_t id) {

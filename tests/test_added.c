@@ -81,6 +81,36 @@ Test(added, sums_of_very_many_terms_are_left_alone) {
     has(text, &(unrolled_sizes){.steps = 2, .batch = 32, .input = 3, .hidden = 4}, (counted){.single = 1, .before = 1});
 }
 
+/* What a reset gate scales is made by a matrix of its own: all else that a GRU's derivative multiplies stands side by side once, for the
+ * gradient of the input. The odd operand last, and first, and none; one row, and few iterations. */
+Test(added, what_stands_side_by_side_for_one_product_serves_another) {
+    static const char *const first = "cell c\ninput x\nstate h\nu = U_a @ h\nr = sigmoid(W_r @ x + U_r @ h)\nz = sigmoid(W_z @ x + U_z @ h)\n"
+                                     "h' = (1 - z)*tanh(W_a @ x + r*u) + z*h\n";
+    static const struct {
+        const char *cell;
+        int64_t steps, batch;
+        int concats, products; /* in the loop back */
+    } want[] = {{"gru", 6, 32, 1, 1}, {first, 6, 33, 1, 1}, {"gru", 3, 5, 2, 1}, {"gru", 30, 1, 2, 1}, {"lstm", 6, 32, 1, 1}, {"gru_v1", 6, 32, 1, 2}, {"gru_v1", 3, 5, 2, 2}};
+    for (int k = 0; k < WG_LEN(want); k++) {
+        wg_var y[MOST];
+        wg_error error = {0};
+        unrolled u = unrolled_new(want[k].cell, &(unrolled_sizes){.steps = want[k].steps, .batch = want[k].batch, .input = 7, .hidden = 40});
+        int n = all_gradients(&u, y), concats = 0, products = 0;
+        wg_plan *plan = wg_compile(n, y, NULL, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        const wg_loop *back = &plan->program->loops[1];
+        for (uint32_t id = back->from; id < back->to; id++) {
+            concats += plan->program->list[id].op == &wg__op_concat;
+            products += plan->program->list[id].op->kind == WG_PRODUCT;
+        }
+        cr_expect(concats == want[k].concats && products == want[k].products, "%d: %d concats, %d products", k, concats, products);
+        wg_plan_free(plan);
+        if (want[k].steps < 10) /* over more these gradients explode */
+            agrees(want[k].cell, n, y);
+        unrolled_free(&u);
+    }
+}
+
 Test(added, the_pass_may_be_left_out) {
     wg_var y[MOST];
     wg_error error = {0};
