@@ -12,7 +12,7 @@
 enum { TINY = 96, SIDE = 64 };
 
 /* A tile's sides are 256, halved while there are fewer than FEW tiles to hand out that are worth it: columns first, for a tall tile
- * reuses more of what is copied of B; but rows alone where only A is copied. The last tile of a row or column is smaller. */
+ * reuses more of what is copied of B; but rows alone where B is not and A's rows are not adjacent. The last tile of a row or column is smaller. */
 enum { TILE_SIDE = 256, FEW_TILES = 4, MANY_TILES = 8 };
 
 typedef struct tiling {
@@ -48,13 +48,13 @@ static tiling longer(const wg_gemm *g, tiling t) {
 static tiling tiling_of(const wg_gemm *g) {
     tiling t = {.rows = TILE_SIDE, .columns = TILE_SIDE};
     int64_t few = wg__min(FEW_TILES, wg__gemm_work(g) / WG_GEMM_SHARE);
-    bool a_alone = g->a.column != 1 && !copies_b(g) && !in_parts(g);
+    bool rows_alone = g->a.column != 1 && !copies_b(g) && !in_parts(g);
     for (int halved = 0;; halved++) {
         t.down = (g->m + t.rows - 1) / t.rows;
         t.across = (g->n + t.columns - 1) / t.columns;
         if (t.down * t.across >= few || halved == 2)
             return halved == 0 ? longer(g, t) : t;
-        if (halved == 0 && !a_alone)
+        if (halved == 0 && !rows_alone)
             t.columns /= 2;
         else
             t.rows /= 2;
@@ -223,7 +223,7 @@ static void run_tile(wg_engine engine, const wg_gemm *part, const wg_gemm *next)
 typedef struct job {
     wg_engine engine;
     const wg_gemm *g;
-    int count, threads;
+    int count, turns; /* turns: threads that take tiles by turns */
     tiling tile;
 } job;
 
@@ -250,7 +250,7 @@ void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to) {
 
 static void work(void *user, int64_t from, int64_t to) {
     const job *j = user;
-    run_tiles(j, from, to, to - 1 + j->threads); /* threads take tiles by turns */
+    run_tiles(j, from, to, to - 1 + j->turns);
 }
 
 /* The tiles are those of the product of most terms. */
@@ -262,7 +262,7 @@ static void run_sum(wg_engine engine, const wg_team *team, int count, const wg_g
         own[k].isa = isa_of(team, &g[k]);
         most = g[k].k > g[most].k ? k : most;
     }
-    const job j = {engine, own, count, team->threads, tiling_of(&own[most])};
+    const job j = {engine, own, count, team->pool ? team->threads : 1, tiling_of(&own[most])};
     const int64_t tiles = j.tile.down * j.tile.across;
     if (team->threads <= 1 || tiles == 1 || wg__gemm_work(&own[most]) < WG_GEMM_SHARE)
         run_tiles(&j, 0, tiles, tiles);

@@ -145,7 +145,7 @@ static void multiply_rows(bool xsmm, const wg_gemm *g, const wg_gemm *next, pane
         const int64_t from = over ? 0 : q + k, then = wg__min(deep, of->k - from);
         wg_matrix a = panel_of_a(g, q, k, panel->a), after = wg__corner(g->dtype, &of->a, 0, from);
         const bool here = g->a.column == 1;
-        stream next_a = stream_of(g, &after, here ? 0 : of->m, then, calls / 2 * blocks);
+        stream next_a = stream_of(g, &after, here && !over ? 0 : of->m, then, calls / 2 * blocks);
         kernels kernel = {0};
         for (int64_t j = 0; j < g->n; j += width) {
             int64_t columns = wg__min(width, g->n - j);

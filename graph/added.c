@@ -3,35 +3,34 @@
 
 #include "make.h"
 
-enum { MOST_LEAVES = 64, DEEPEST = 64 };
+enum { MOST_INNER = 64 };
 
 typedef struct finder {
     const wg_program *p;
     const uint32_t *reads;
     const uint8_t *mark;
     wg_added *added;
-    uint32_t leaf[MOST_LEAVES], leaves, inner[MOST_LEAVES], inners; /* of a sum: products of its shape, and the additions in it */
+    uint32_t inner[MOST_INNER], inners; /* of a sum: the additions in it, */
+    uint32_t leaf[MOST_INNER + 2], leaves; /* and the products, at most one more than these and it */
 } finder;
 
-/* What a sum adds, through the sums in it; false if that is too much, or too deep. */
-static bool take_leaves(finder *f, uint32_t sum, int depth) {
+/* What a sum adds, through the sums in it; false if they are too many. */
+static bool take_leaves(finder *f, uint32_t sum) {
     const wg_instruction *s = &f->p->list[sum];
     for (int k = 0; k < 2; k++) {
         const uint32_t in = s->in[k];
         const wg_instruction *i = &f->p->list[in];
         if (i->loop != s->loop || f->reads[in] != 1)
             continue;
-        if (i->op == &wg__op_add) {
-            if (depth == DEEPEST || f->inners == MOST_LEAVES)
-                return false;
-            f->inner[f->inners++] = in;
-            if (!take_leaves(f, in, depth + 1))
-                return false;
-        } else if (f->mark[in] && i->shape == s->shape) {
-            if (f->leaves == MOST_LEAVES)
-                return false;
+        if (f->mark[in])
             f->leaf[f->leaves++] = in;
-        }
+        if (i->op != &wg__op_add)
+            continue;
+        if (f->inners == MOST_INNER)
+            return false;
+        f->inner[f->inners++] = in;
+        if (!take_leaves(f, in))
+            return false;
     }
     return true;
 }
@@ -41,19 +40,21 @@ static bool may_pair(const finder *f, uint32_t a, uint32_t b) {
     return ((m & WG_ADDED_ONE) && (n & WG_ADDED_OTHER)) || ((m & WG_ADDED_OTHER) && (n & WG_ADDED_ONE));
 }
 
-/* The first two products of a sum that may be a pair. */
-static void note_pair(finder *f, uint32_t sum) {
+/* The first two products of a sum that may be a pair; false if there are none of unlike marks, or of like ones. */
+static bool note_pair(finder *f, uint32_t sum, bool unlike) {
     for (uint32_t i = 0; i < f->leaves; i++)
         for (uint32_t j = i + 1; j < f->leaves; j++) {
-            if (!may_pair(f, f->leaf[i], f->leaf[j]))
+            const uint32_t a = f->leaf[i], b = f->leaf[j];
+            if (!may_pair(f, a, b) || (f->mark[a] != f->mark[b]) != unlike)
                 continue;
-            f->added->first[sum] = f->leaf[i];
-            f->added->partner[f->leaf[i]] = f->leaf[j];
-            f->added->partner[f->leaf[j]] = f->leaf[i];
+            f->added->first[sum] = a;
+            f->added->partner[a] = b;
+            f->added->partner[b] = a;
             for (uint32_t k = 0; k < f->inners; k++)
                 f->added->within[f->inner[k]] = sum;
-            return;
+            return true;
         }
+    return false;
 }
 
 bool wg__added_find(wg_added *added, const wg_program *p, const uint32_t *reads, const uint8_t *mark) {
@@ -70,11 +71,11 @@ bool wg__added_find(wg_added *added, const wg_program *p, const uint32_t *reads,
         if (p->list[id].op != &wg__op_add || !p->list[id].loop || seen[id])
             continue;
         f.leaves = f.inners = 0;
-        const bool all = take_leaves(&f, id, 0);
+        const bool all = take_leaves(&f, id);
         for (uint32_t k = 0; k < f.inners; k++)
             seen[f.inner[k]] = true;
-        if (all)
-            note_pair(&f, id);
+        if (all && !note_pair(&f, id, true))
+            note_pair(&f, id, false);
     }
     wg__give(p->memory, seen);
     return good;

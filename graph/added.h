@@ -11,7 +11,7 @@ typedef struct wg_added {
     uint32_t *within;  /* by id of an addition that is part of such a sum: that sum */
 } wg_added;
 
-/* Marks of products: those that make one side of a pair, or the other, or any; 0: in none. */
+/* Marks of products: those that make one side of a pair, or the other, or any; 0: in none. Of several pairs one of unlike marks is taken. */
 enum { WG_ADDED_ONE = 1, WG_ADDED_OTHER = 2, WG_ADDED_ANY = 3 };
 
 /* Finds one pair a sum. reads, mark: by id. False when out of memory. Free it in either case. */

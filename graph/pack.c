@@ -57,10 +57,12 @@ typedef struct product_attr {
 static wg_status product_shape(wg_infer *q) {
     const product_attr *t = q->attr;
     q->dtype = q->in_dtype[0];
+    if (q->n != (t->term[1].k ? 4 : 2))
+        return wg_infer_fail(q, WG_ARGUMENT, "%d operands", q->n);
     for (int i = 0; i < q->n / 2; i++) {
         const pack_attr *a = &t->term[i];
         const wg_shape *x = q->in[2 * i], *packed = q->in[2 * i + 1];
-        if (x->rank != 2 || x->dim[1] != a->k || x->dim[0] != q->in[0]->dim[0])
+        if (x->rank != 2 || x->dim[1] != a->k || x->dim[0] != q->in[0]->dim[0] || a->n != t->term[0].n || q->in_dtype[2 * i] != q->dtype)
             return wg_infer_fail(q, WG_SHAPE, "%s by a packed (%lld,%lld)", WG_SHAPE_TEXT(x), (long long)a->k, (long long)a->n);
         size_t bytes = wg__packed_bytes(q->dtype, a->k, a->n, a->parts);
         if (packed->rank != 1 || packed->dim[0] != (int64_t)(bytes / wg_dtype_size(q->dtype)))
@@ -183,15 +185,16 @@ static uint32_t packed_of(packer *m, uint32_t id) {
     return *made;
 }
 
-/* The sum of products, one or two. */
+/* The sum of products, one or two (other: 0 or the second). */
 static uint32_t product_of(packer *m, uint32_t id, uint32_t other) {
     const wg_instruction *i = &m->p->list[id];
-    product_attr a = {.term = {attr_of(m, id)}};
-    uint32_t in[2 * WG_MOST_TERMS] = {m->r.to[i->in[0]], packed_of(m, id)};
-    if (other) {
-        a.term[1] = attr_of(m, other);
-        in[2] = m->r.to[m->p->list[other].in[0]];
-        in[3] = packed_of(m, other);
+    const uint32_t of[WG_MOST_TERMS] = {id, other};
+    product_attr a = {0};
+    uint32_t in[2 * WG_MOST_TERMS];
+    for (int k = 0; k < (other ? 2 : 1); k++) {
+        a.term[k] = attr_of(m, of[k]);
+        in[2 * k] = m->r.to[m->p->list[of[k]].in[0]];
+        in[2 * k + 1] = packed_of(m, of[k]);
     }
     return m->r.failed ? 0 : wg__make(&m->r, &wg__op_packed_product, &a, other ? 4 : 2, in, i->loop, i->origin);
 }
@@ -214,14 +217,19 @@ static uint32_t sum_of(packer *m, uint32_t id) {
     return rest ? wg__make_add(&m->r, made, rest, m->p->list[id].loop, m->p->list[id].origin) : made;
 }
 
+/* The second of a pair asks memory on its way: the longer. */
+static int64_t terms_of(const packer *m, uint32_t id) { return attr_of(m, id).k; }
+
 static bool remake(packer *m, uint32_t id) {
     const uint32_t partner = m->added.partner[id];
     if (m->added.within[id] || partner > id)
         return true; /* part of what is made later */
     if (m->added.first[id])
         m->r.to[id] = sum_of(m, id);
+    else if (m->mark[id] && partner)
+        m->r.to[id] = terms_of(m, id) < terms_of(m, partner) ? product_of(m, id, partner) : product_of(m, partner, id);
     else if (m->mark[id])
-        m->r.to[id] = product_of(m, partner ? partner : id, partner ? id : 0);
+        m->r.to[id] = product_of(m, id, 0);
     else
         return wg__rewrite_keep(&m->r, id);
     return !m->r.failed;
@@ -239,7 +247,7 @@ static bool begin(packer *m, wg_program *p) {
     for (uint32_t id = 1; good && id < p->count; id++)
         good = find_strides(m, id);
     for (uint32_t id = 1; good && id < p->count; id++)
-        m->mark[id] = is_packable(m, id) ? WG_ADDED_ANY : 0;
+        m->mark[id] = !is_packable(m, id) ? 0 : p->list[p->list[id].in[0]].op == &wg__op_element ? WG_ADDED_ONE : WG_ADDED_ANY;
     return good && wg__added_find(&m->added, p, m->reads, m->mark) && wg__rewrite_begin(&m->r, p);
 }
 

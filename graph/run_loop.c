@@ -327,7 +327,6 @@ static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, const p
     return wg__kernel(i->op)(&call);
 }
 
-/* The products as a tile's kernels will want them. */
 static void prepare_product(lane *n, const wg_loop_kernel *of, wg_cut cut) {
     const wg_loop_plan *l = n->run->plan;
     const wg_instruction *i = &l->program->list[of->id];
@@ -337,11 +336,12 @@ static void prepare_product(lane *n, const wg_loop_kernel *of, wg_cut cut) {
     wg_call call = {.op = i->op, .attr = i->attr, .in = n->arrays, .out = array_of(n, &l->operands[of->out], of->id, cut, 0), .team = &n->team};
     for (int term = 0; term < (int)of->n / 2; term++) {
         wg__packed_call_init(&product[2 * term], &call, term, l->loop->rows == 1);
-        if (of->asks)
+        if (of->asks && term == (int)of->n / 2 - 1)
             wg__packed_product_let_ask(&product[2 * term]);
     }
 }
 
+/* The products as a tile's kernels will want them. */
 static void prepare_products(lane *n) {
     const wg_loop_plan *l = n->run->plan;
     for (int64_t k = 0; k < l->kernel_count && l->loop->rows; k++)

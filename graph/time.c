@@ -1,5 +1,5 @@
 /* time.c: what a loop does not need to do step by step is done once for all steps. A product of elements of an outside array
- * with an outside matrix is made before the loop; a product that only the stack of a loop's values wants is made after it, of
+ * with an outside matrix is made before the loop, unless it is quicker in the sums of one that stays there; a product that only the stack of a loop's values wants is made after it, of
  * the stack of its left operand; and a sum over steps of products A^T B, or of sums over rows, is one product of the stacks
  * of A and B, or one sum of a stack. Changes the order of sums, nothing else. Names the ops that it is about: matmul, sum_to
  * and add; and concat, whose parts are found again in its stack. */
@@ -501,12 +501,22 @@ static void find_edges(mover *m) {
     }
 }
 
+/* Whether `pack` can do with a product of the loop by an outside matrix as it is: no view is its left operand, or that of which it is an
+ * element. */
+static bool is_plain(const mover *m, uint32_t id) {
+    if (!is_product(m, id) || flags(old(m, id)).a || old(m, old(m, id)->in[1])->loop)
+        return false;
+    uint32_t a = old(m, id)->in[0];
+    a = old(m, a)->op == &wg__op_element ? old(m, a)->in[0] : a;
+    return !old(m, a)->op->view && old(m, a)->shape->count > 0;
+}
+
 /* None that may be made in parts: those of all steps are so much quicker then. */
 static bool find_added(mover *m) {
     const bool parts = m->p->parts && wg__amx_runs();
     uint8_t *mark = wg__take0(m->p->memory, (size_t)m->p->count);
     for (uint32_t id = 1; mark && id < m->p->count; id++)
-        if (is_product(m, id) && !flags(old(m, id)).a && !old(m, old(m, id)->in[1])->loop && !(parts && old(m, id)->dtype == WG_F32))
+        if (is_plain(m, id) && !(parts && old(m, id)->dtype == WG_F32))
             mark[id] = comes_before(m, id) ? WG_ADDED_ONE : WG_ADDED_OTHER;
     const bool good = mark && wg__added_find(&m->added, m->p, m->reads, mark);
     wg__give(m->p->memory, mark);

@@ -1,4 +1,5 @@
 /* Matrix products: every engine against long double sums, at all transposes, odd strides, sizes and thread counts. */
+#include "packed_gemm.h"
 #include "filled.h"
 
 #include "amx.h"
@@ -61,6 +62,24 @@ Test(gemm, tiles_of_large_products_are_longer_where_an_operand_is_copied) {
             double error = worst(WG_ENGINE_PACKED, WG_F32, 1540, 1300, 7, want[k].a, want[k].b, 1, 1, threads - 1, threads);
             cr_expect_leq(error, 1, "%d, %d threads: %g", k, threads, error);
         }
+    }
+}
+
+/* More rows than are copied of A together; whatever is said to be next. */
+Test(gemm, a_tile_of_packed_panels_may_have_any_rows) {
+    for (int layout = 0; layout < 4; layout++) {
+        filled a = fill(WG_F32, 600, 330, layout, 1), b = fill(WG_F32, 330, 70, 0, 2), c = fill(WG_F32, 600, 70, 1, 3);
+        const wg_gemm g = {WG_F32, 600, 70, 330, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
+        wg__gemm_packed(false, &g, &g);
+        double worst = 0;
+        for (int64_t i = 0; i < 600 * 70; i++) {
+            double want = 0;
+            for (int64_t q = 0; q < 330; q++)
+                want += a.exact[i / 70 * 330 + q] * b.exact[q * 70 + i % 70];
+            worst = fmax(worst, fabs(want - get(WG_F32, c.block, i / 70 * c.matrix.row + i % 70)));
+        }
+        cr_expect_leq(worst, 1e-3, "layout %d: %g", layout, worst);
+        drop(&a), drop(&b), drop(&c);
     }
 }
 
