@@ -513,7 +513,7 @@ static void survives(const char *text, const unrolled_sizes *sizes, int64_t leas
         cr_assert(plan || error.status == WG_MEMORY, "%s, refusal %ld: %s", text, k, error.text);
         if (plan) {
             cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
-            cr_assert(taped_close(want, wg_plan_output(plan, 1)));
+            cr_assert(taped_within(want, wg_plan_output(plan, 1), 1e-10)); /* some of these gradients are 10^4 */
         }
         wg_workspace_free(more);
         wg_plan_free(plan);
