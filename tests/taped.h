@@ -42,7 +42,7 @@ static inline double taped_number(wg_var y) {
 
 /* Whether two f64 arrays are the same but for rounding, by the largest element. A scalar is a loss, whose terms, of about 1, may cancel.
  * NaN agrees with NaN. */
-static inline bool taped_within(const wg_tensor *want, const wg_tensor *got, double part) {
+static inline bool taped_close(const wg_tensor *want, const wg_tensor *got) {
     double worst = 0, scale = wg_tensor_shape(want)->rank ? 0 : 1;
     for (int64_t i = 0; i < wg_tensor_shape(want)->count; i++) {
         double w = wg_tensor_get(want, i), g = wg_tensor_get(got, i);
@@ -51,10 +51,8 @@ static inline bool taped_within(const wg_tensor *want, const wg_tensor *got, dou
         worst = fmax(worst, isnan(w - g) ? INFINITY : fabs(w - g));
         scale = fmax(scale, fabs(w));
     }
-    return worst <= part * scale + 1e-300;
+    return worst <= 1e-12 * scale + 1e-300;
 }
-
-static inline bool taped_close(const wg_tensor *want, const wg_tensor *got) { return taped_within(want, got, 1e-12); }
 
 /* The shape rule of an op of a test whose result is like its operand. */
 static inline wg_status taped_as_it_is(wg_infer *infer) {

@@ -513,7 +513,7 @@ static void survives(const char *text, const unrolled_sizes *sizes, int64_t leas
         cr_assert(plan || error.status == WG_MEMORY, "%s, refusal %ld: %s", text, k, error.text);
         if (plan) {
             cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
-            cr_assert(taped_within(want, wg_plan_output(plan, 1), 1e-10)); /* some of these gradients are 10^4 */
+            cr_assert(taped_close(want, wg_plan_output(plan, 1)));
         }
         wg_workspace_free(more);
         wg_plan_free(plan);
@@ -531,9 +531,14 @@ Test(loop, every_failing_allocation_is_survived) {
              &(unrolled_sizes){.steps = 6, .batch = 3, .input = 2, .hidden = 2}, 150);
 }
 
-/* Regions of several steps; gates made again; states that are not put together for a product. */
+/* Regions of several steps; gates made again; states that are not put together for a product. A state that is read at a third keeps
+ * gradients from growing. */
 Test(loop, every_failing_allocation_of_large_programs_is_survived) {
-    static const char *const cells[] = {"rnn", "gru", "gru_v1"};
+    static const char *const cells[] = {"cell c\ninput x\nstate h\nh' = tanh(W @ x + U @ (0.3*h) + b)\n",
+                                        "cell c\ninput x\nstate h\nk = 0.3*h\nr = sigmoid(W_r @ x + U_r @ k + b_r)\nz = sigmoid(W_z @ x + U_z @ k + b_z)\n"
+                                        "n = tanh(W_n @ x + r*(U_n @ k + d))\nh' = (1 - z)*n + z*h\n",
+                                        "cell c\ninput x\nstate h\nk = 0.3*h\nr = sigmoid(W_r @ x + U_r @ k + b_r)\nz = sigmoid(W_z @ x + U_z @ k + b_z)\n"
+                                        "n = tanh(W_n @ x + U_n @ (r*k))\nh' = (1 - z)*n + z*h\n"};
     for (int k = 0; k < WG_LEN(cells); k++)
         survives(cells[k], &(unrolled_sizes){.steps = 10, .batch = 330, .input = 1, .hidden = 40}, 150);
     survives("gru", &(unrolled_sizes){.steps = 6, .batch = 3, .input = 3, .hidden = 4}, 150);
