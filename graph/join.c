@@ -25,6 +25,7 @@ typedef struct fact {
     uint32_t stack; /* of a loop's value: the one `stacked` of it; 0: none, or it may not be moved */
     uint32_t group, column; /* of a member: 1 + its group; the first of its columns */
     uint32_t slices, next;  /* of an element: the last slice of it; of a slice: the one before; 0: none */
+    uint32_t source; /* the slice that it was last seen to be made of */
     bool apart;     /* read by more than neighbours in regions (of a value of a loop), or by more than elements (of a stack) */
 } fact;
 
@@ -81,16 +82,35 @@ static bool consumes(const joiner *m, const wg_instruction *element, bool *backw
     return m->reads[array] == 1 && made->op->kind != WG_LEAF && made->op->kind != WG_EFFECT && !made->op->view;
 }
 
-/* The first value from `from` on that is stacked alone and could lie over columns of that shape. */
-static uint32_t stacked_after(joiner *m, const wg_loop *loop, uint32_t from, const wg_instruction *columns, bool backward) {
-    for (uint32_t id = from; id < loop->to && m->looks > 0; id++, m->looks--) {
+/* Whether a value is stacked alone, and could lie over columns of that shape. */
+static bool could_lie_over(const joiner *m, uint32_t id, const wg_instruction *columns, bool backward) {
+    const wg_instruction *i = &m->p->list[id];
+    const fact *f = &m->facts[id];
+    return in_region(i) && i->shape == columns->shape && i->dtype == columns->dtype && f->stack && !f->apart && !f->group &&
+           !m->facts[f->stack].apart && (((const wg_stacked_attr *)m->p->list[f->stack].attr)->backward != 0) == backward;
+}
+
+/* The first value after the last read of `slice` that could lie over it and is made of it; if there is none, the first that could.
+ * What is made of a gate's product is the gate: the derivative's value of the same columns reads it before all else, and so can lie
+ * over it in turn. */
+static uint32_t member_over(joiner *m, const wg_loop *loop, uint32_t slice, bool backward) {
+    const wg_instruction *columns = &m->p->list[slice];
+    uint32_t first = 0;
+    m->facts[slice].source = slice;
+    for (uint32_t id = slice + 1; id < loop->to && m->looks > 0; id++, m->looks--) {
         const wg_instruction *i = &m->p->list[id];
-        const fact *f = &m->facts[id];
-        if (in_region(i) && i->shape == columns->shape && i->dtype == columns->dtype && f->stack && !f->apart && !f->group &&
-            !m->facts[f->stack].apart && (((const wg_stacked_attr *)m->p->list[f->stack].attr)->backward != 0) == backward)
+        bool made = false;
+        for (uint32_t k = 0; k < i->n; k++)
+            made = made || m->facts[wg__reads_const(i)[k]].source == slice;
+        if (made)
+            m->facts[id].source = slice;
+        if (id < m->facts[slice].last || (first && !made) || !could_lie_over(m, id, columns, backward))
+            continue;
+        if (made)
             return id;
+        first = id;
     }
-    return 0;
+    return first;
 }
 
 /* Slices of one element as members of a group; false if they do not fill it, or have nothing to lie over them. */
@@ -110,7 +130,7 @@ static bool fill(joiner *m, uint32_t element, group *g) {
     for (uint32_t k = 0; k < count; k++) {
         const slice_attr *a = p->list[part[k]].attr;
         uint32_t member = a->axis == 1 && a->from == column && !m->facts[part[k]].apart
-                              ? stacked_after(m, loop, m->facts[part[k]].last, &p->list[part[k]], g->backward) : 0;
+                              ? member_over(m, loop, part[k], g->backward) : 0;
         if (!member)
             break;
         m->facts[member].group = (uint32_t)m->group_count + 1;
