@@ -50,20 +50,27 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
         for (int j = 0; j < vectors; j++)
             sum[i][j] = p->add ? *(const NAME(loose) *)(from + j * LANES) : (NAME(vector)){0};
     }
+    /* No call from here on: it would put all sums into memory. */
     int64_t q = 0;
-    for (int r = 0; r < rows && ahead && q + vectors <= k; r++)
-        for (int j = 0; j < vectors; j++, q++) {
-            __builtin_prefetch(c + (rows + r) * c_row + j * LANES, 1);
+    if (ahead && k >= rows * vectors) {
+        const ELEMENT *below = c + rows * c_row;
+#pragma GCC unroll 1
+        for (int r = 0; r < rows; r++, below += c_row)
+#pragma GCC unroll 1
+            for (int j = 0; j < vectors; j++, q++) {
+                __builtin_prefetch(below + j * LANES, 1);
+                TERM(q)
+            }
+    }
+    const char *soon = p->soon.at + from_row * p->soon.step;
+    for (int64_t row = from_row; row < to_row && q < k; row++, soon += p->soon.step) {
+        const int64_t first = q, end = p->soon.lines < k - q ? q + p->soon.lines : k;
+#pragma GCC unroll 1
+        for (; q < end; q++) {
+            ASK(soon + (q - first) * WG_LINE_BYTES);
             TERM(q)
         }
-    const int64_t lines = (to_row - from_row) * p->soon.lines, every = lines ? wg__max(1, (k - q) / lines) : 0;
-    const char *soon = p->soon.at + from_row * p->soon.step;
-    for (int64_t row = from_row; row < to_row; row++, soon += p->soon.step)
-        for (int64_t line = 0; line < p->soon.lines && q + every <= k; line++) {
-            ASK(soon + line * WG_LINE_BYTES);
-            for (int64_t n = 0; n < every; n++, q++)
-                TERM(q)
-        }
+    }
     for (; q < k; q++)
         TERM(q)
 #pragma GCC unroll 6
@@ -85,7 +92,7 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
         const ELEMENT *from = a + i * p->a_row;                                                                                \
         ELEMENT *to = c + i * p->c_row;                                                                                        \
         rows = left >= 2 * ROWS ? ROWS : left > ROWS ? (left + 1) / 2 : left;                                                  \
-        const int64_t f = p->soon.rows * i / p->m, t = p->soon.rows * (i + rows) / p->m;                                       \
+        const int64_t f = asked ? asked * i / p->m : 0, t = asked ? asked * (i + rows) / p->m : 0;                             \
         switch (rows) {                                                                                                        \
         case 1: NAME(tile)(1, vectors, partly, false, 0, 0, columns, a_column, p, p->a_row, from, b, to); break;               \
         case 2: NAME(tile)(2, vectors, partly, false, 0, 0, columns, a_column, p, p->a_row, from, b, to); break;               \
@@ -105,14 +112,14 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
     }
 
 /* Whole strips: what nearly all work is. */
-static __attribute__((noinline)) void NAME(whole)(const wg_panel *p, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
+static __attribute__((noinline)) void NAME(whole)(const wg_panel *p, int64_t asked, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
     const int64_t columns = ACROSS * LANES, a_column = p->a_column;
     STRIP(ACROSS, false)
 }
 
 /* The last columns, fewer than a strip: whole vectors of them, or not. */
 static __attribute__((noinline)) void NAME(vectors)(const wg_panel *p, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
-    const int64_t a_column = p->a_column;
+    const int64_t a_column = p->a_column, asked = p->soon.rows;
     switch (columns / LANES) {
     case 1:
         STRIP(1, false)
@@ -129,7 +136,7 @@ static __attribute__((noinline)) void NAME(vectors)(const wg_panel *p, int64_t c
 }
 
 static __attribute__((noinline)) void NAME(edge)(const wg_panel *p, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
-    const int64_t a_column = p->a_column;
+    const int64_t a_column = p->a_column, asked = 0;
     switch ((columns + LANES - 1) / LANES) {
     case 1:
         STRIP(1, true)
@@ -150,9 +157,8 @@ static __attribute__((noinline)) void NAME(edge)(const wg_panel *p, int64_t colu
 
 static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void *c) {
     int64_t j = 0;
-    wg_panel panel = *p;
-    for (; j + ACROSS * LANES <= p->columns; j += ACROSS * LANES, panel.soon.rows = 0) /* the first strip asks */
-        NAME(whole)(&panel, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
+    for (; j + ACROSS * LANES <= p->columns; j += ACROSS * LANES)
+        NAME(whole)(p, j == 0 ? p->soon.rows : 0, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
     if (j == p->columns)
         return;
     if ((p->columns - j) % LANES == 0)
