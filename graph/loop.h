@@ -38,8 +38,9 @@ struct wg_packed_product;
 void wg__packed_call_init(struct wg_packed_product *product, const wg_call *call, int term, bool alone);
 
 /* Whether a loop over rows adds up groups of WG_FOLD_ROWS rows: a tile has whole groups, of which it keeps the sums alone. That a loop
- * does so must not depend on its tiles, which follow from the threads. */
+ * does so must not depend on its tiles, which follow from the threads. may_fold: whether one of so many rows would do it with i. */
 enum { WG_FOLD_SHIFT = 2, WG_FOLD_ROWS = 1 << WG_FOLD_SHIFT };
+bool wg__may_fold(const wg_instruction *i, int64_t rows);
 bool wg__folds_rows(const wg_loop *loop, const wg_instruction *i);
 
 static inline bool wg__is_edge(const wg_instruction *i) { return i->op == &wg__op_stacked || i->op == &wg__op_last; }

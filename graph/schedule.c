@@ -86,9 +86,12 @@ static bool is_made_row_by_row(const wg_program *p, const wg_loop *loop) {
 enum { FOLDED_ROWS = 32, FOLDED_BYTES = 512 };
 _Static_assert((int)SHARED_ROWS < (int)FOLDED_ROWS, "no threads share the rows of a group");
 
+bool wg__may_fold(const wg_instruction *i, int64_t rows) {
+    return rows > 0 && rows % FOLDED_ROWS == 0 && i->shape->count / rows * (int64_t)wg_dtype_size((wg_dtype)i->dtype) >= FOLDED_BYTES;
+}
+
 bool wg__folds_rows(const wg_loop *loop, const wg_instruction *i) {
-    return i->op == &wg__op_add_rows && i->region && loop->rows > 0 && loop->rows % FOLDED_ROWS == 0 &&
-           i->shape->count / loop->rows * (int64_t)wg_dtype_size((wg_dtype)i->dtype) >= FOLDED_BYTES;
+    return i->op == &wg__op_add_rows && i->region && wg__may_fold(i, loop->rows);
 }
 
 static bool folds(const wg_program *p, const wg_loop *loop) {

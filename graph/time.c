@@ -375,7 +375,15 @@ static bool adds_nothing(const wg_instruction *i) {
     return i->op == &wg__op_constant && i->value == 0 && signbit(i->value);
 }
 
-/* ---- sums that a loop adds up itself: what nothing else wants stacked is not, but added to the same rows of the step before ---- */
+/* ---- sums that a loop adds up itself: what nothing else wants stacked is not, but added to the same rows of the step before; and what is
+ * stacked anyway is, where the stack, or that of what stands side by side with it, is so large that reading it again costs more ---- */
+
+enum { FAR_BYTES = 1 << 22 };
+
+static bool is_far(const mover *m, uint32_t id) {
+    const wg_instruction *x = old(m, id), *all = m->joint[id] ? old(m, m->joint[id]) : x;
+    return (double)loop_of(m, id)->times * (double)wg__instruction_bytes(all) >= FAR_BYTES && wg__may_fold(x, x->shape->dim[0]);
+}
 
 static void find_kept(mover *m) {
     for (uint32_t id = 1; id < m->p->count; id++) {
@@ -394,7 +402,8 @@ static void find_adders(mover *m) {
             !stackable(m, part))
             continue;
         uint32_t x = old(m, part)->in[0], joint = m->joint[x];
-        if (old(m, x)->op->kind == WG_POINTWISE && !m->kept[x] && !(joint && (m->stacked[joint] || m->kept[joint])))
+        bool kept = m->kept[x] || (joint && (m->stacked[joint] || m->kept[joint]));
+        if (old(m, x)->op->kind == WG_POINTWISE && (!kept || is_far(m, x)))
             m->adder[part] = part;
     }
 }

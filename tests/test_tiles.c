@@ -597,6 +597,29 @@ Test(tiles, gradients_of_vectors_are_added_up_in_groups_of_rows_with_the_same_bi
     }
 }
 
+/* Biases, whose gradients are sums of what is kept for other gradients: of two gates side by side, which are 4 MB in 128 steps. */
+Test(tiles, what_is_kept_of_very_many_steps_is_added_up_as_it_is_made) {
+    static const char *const text = "cell c\ninput x\nstate h\nz = sigmoid(W_z @ x + U_z @ (0.3*h) + b_z)\n"
+                                    "h' = z*(0.3*h) + (1 - z)*tanh(W @ x + U @ (0.3*h) + b)\n";
+    static const struct {
+        int64_t steps, batch;
+        int folded;
+    } sizes[] = {{128, 32, 2}, {127, 32, 0}, {250, 17, 0}};
+    for (int k = 0; k < WG_LEN(sizes); k++) {
+        wg_var y[MOST];
+        wg_error error = {0};
+        bool whole = true;
+        unrolled u = unrolled_new(text, &(unrolled_sizes){.steps = sizes[k].steps, .batch = sizes[k].batch, .input = 3, .hidden = 64});
+        int n = all_gradients(&u, y);
+        wg_plan *plan = wg_compile(n, y, NULL, &error);
+        cr_assert_not_null(plan, "%s", error.text);
+        cr_expect_eq(folded(plan, &whole), sizes[k].folded, "%lld steps of %lld rows", (long long)sizes[k].steps, (long long)sizes[k].batch);
+        wg_plan_free(plan);
+        agrees(text, n, y);
+        unrolled_free(&u);
+    }
+}
+
 /* Vectors that stand in sums, products, functions and norms, beside states and alone; loops of one, two and more iterations. */
 Test(tiles, vectors_in_every_place_have_gradients_that_agree) {
     static const char *const in[] = {"p*h", "p*c", "p*h*c", "b", "p*sin(h) + b", "(p + h)*b"}, *const keep[] = {"0.9", "q", "sigmoid(q*s)", "(q - c)"},
