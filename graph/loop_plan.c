@@ -2,6 +2,7 @@
 #include "loop_plan.h"
 
 #include "loop.h"
+#include "make.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -260,12 +261,53 @@ static bool outlasts(const maker *m, const steps *q, uint32_t id, uint32_t later
     return true;
 }
 
-/* Whether operand `in` of `id` is made in its step: nothing else reads it. */
+/* Whether value `in` can be made in the step of `id`: no other reads it, and what it is made of is still there. */
 static bool absorbs(const maker *m, const steps *q, uint32_t id, uint32_t in, uint32_t from) {
     const wg_program *p = m->program;
-    const uint32_t at = in - m->plan->loop->from;
-    return in >= from && in < id && p->values[in].local && q->reads[at] == 1 && wg__pair_op_of(p->list[in].op) != WG__PAIR_NONE &&
-           outlasts(m, q, in, id);
+    return in >= from && in < id && p->values[in].local && q->reads[in - m->plan->loop->from] == 1 && outlasts(m, q, in, id);
+}
+
+/* Which operands of a sum, difference or product can be made in its step: how many. Partial derivatives are only multiplied, and not by each
+ * other. */
+static uint32_t absorbable(const maker *m, const steps *q, uint32_t id, uint32_t from, uint32_t take[2]) {
+    const wg_instruction *i = &m->program->list[id];
+    const wg__pair_op outer = i->n == 2 ? wg__pair_op_of(i->op) : WG__PAIR_NONE;
+    bool partial = false;
+    uint32_t n = 0;
+    for (uint32_t k = 0; k < 2 && outer != WG__PAIR_NONE; k++) {
+        const wg__pair_op inner = wg__pair_op_of(m->program->list[i->in[k]].op);
+        if (inner == WG__PAIR_NONE || (wg__pair_is_partial(inner) && (partial || outer != WG__PAIR_MUL)) || !absorbs(m, q, id, i->in[k], from))
+            continue;
+        take[n++] = i->in[k];
+        partial = partial || wg__pair_is_partial(inner);
+    }
+    return n;
+}
+
+/* But what could make two operands itself has a step of its own. */
+static void absorb_operands(const maker *m, steps *q, uint32_t id, uint32_t from) {
+    uint32_t take[2], own[2], n = absorbable(m, q, id, from, take);
+    for (uint32_t k = 0; k < n; k++)
+        if (absorbable(m, q, take[k], from, own) < 2)
+            q->into[take[k] - m->plan->loop->from] = id;
+}
+
+/* A function's operand that is a sum, and one of that sum's operands that is a sum: unless two others would have been made in the sum's step. */
+static void absorb_sum(const maker *m, steps *q, uint32_t id, uint32_t from) {
+    const wg_program *p = m->program;
+    const uint32_t first = m->plan->loop->from, sum = p->list[id].in[0];
+    uint32_t own[2], inner = 0;
+    if (!wg__map_of_sum(p->list[id].op, 2, (int)p->list[id].dtype - WG_F32, 0) || p->list[sum].op != &wg__op_add || !absorbs(m, q, id, sum, from))
+        return;
+    const uint32_t n = absorbable(m, q, sum, from, own);
+    for (uint32_t k = 0; k < n && !inner; k++)
+        if (p->list[own[k]].op == &wg__op_add && absorbs(m, q, id, own[k], from))
+            inner = own[k];
+    if (n == 2 && !inner)
+        return;
+    q->into[sum - first] = id;
+    if (inner)
+        q->into[inner - first] = id;
 }
 
 /* Finds the pairs of the region [from, to), from its end: what is made in another's step makes nothing in its own. */
@@ -285,9 +327,12 @@ static void find_pairs(const maker *m, steps *q, uint32_t from, uint32_t to) {
     }
     for (uint32_t id = to; id-- > from;) {
         const wg_instruction *i = &p->list[id];
-        for (uint32_t k = 0; k < i->n && i->n == 2 && !q->into[id - first] && wg__pair_op_of(i->op) != WG__PAIR_NONE; k++)
-            if (absorbs(m, q, id, i->in[k], from))
-                q->into[i->in[k] - first] = id;
+        if (q->into[id - first])
+            continue;
+        if (i->n == 2 && wg__pair_op_of(i->op) != WG__PAIR_NONE)
+            absorb_operands(m, q, id, from);
+        else if (i->n == 1)
+            absorb_sum(m, q, id, from);
     }
     for (uint32_t id = from; id < to; id++)
         for (uint32_t k = 0; k < p->list[id].n; k++) {
@@ -297,26 +342,49 @@ static void find_pairs(const maker *m, steps *q, uint32_t from, uint32_t to) {
         }
 }
 
+/* Whether value `in` is made in the step of `id`. */
+static bool is_within(const maker *m, const steps *q, uint32_t id, uint32_t in) {
+    const wg_loop *loop = m->plan->loop;
+    return in >= loop->from && in < loop->to && m->program->values[in].local && q->into[in - loop->from] == id;
+}
+
+/* Operands of a function of a sum that its step makes: those of the sum's own sum first. */
+static uint32_t operands_of_sum(const maker *m, const steps *q, uint32_t id, uint32_t operand[WG_STEP_OPERANDS]) {
+    const wg_instruction *sum = &m->program->list[m->program->list[id].in[0]];
+    for (uint32_t k = 0; k < 2; k++)
+        if (is_within(m, q, id, sum->in[k])) {
+            const wg_instruction *part = &m->program->list[sum->in[k]];
+            operand[0] = part->in[0], operand[1] = part->in[1], operand[2] = sum->in[1 - k];
+            return 3;
+        }
+    operand[0] = sum->in[0], operand[1] = sum->in[1];
+    return 2;
+}
+
 /* The operands of a step, and what it does with them. */
 static uint32_t operands_of(const maker *m, const steps *q, uint32_t id, wg__pair *pair, uint32_t operand[WG_STEP_OPERANDS]) {
     const wg_program *p = m->program;
     const wg_instruction *i = &p->list[id];
-    const wg_loop *loop = m->plan->loop;
     uint32_t n = 0, inner[2] = {0};
-    for (uint32_t k = 0; k < i->n && i->n == 2; k++)
-        if (i->in[k] >= loop->from && i->in[k] < loop->to && p->values[i->in[k]].local && q->into[i->in[k] - loop->from] == id)
-            inner[k] = i->in[k];
     *pair = (wg__pair){0};
+    if (i->n == 1 && is_within(m, q, id, i->in[0])) {
+        pair->kind = WG__PAIR_SUM;
+        return operands_of_sum(m, q, id, operand);
+    }
+    for (uint32_t k = 0; k < i->n && i->n == 2; k++)
+        inner[k] = is_within(m, q, id, i->in[k]) ? i->in[k] : 0;
+    if (inner[0] && inner[1] && wg__pair_is_partial(wg__pair_op_of(p->list[inner[0]].op))) /* a product: the partial derivative comes last */
+        inner[0] = i->in[1], inner[1] = i->in[0];
     for (uint32_t k = 0; k < 2 && (inner[0] || inner[1]); k++) {
         if (!inner[k])
             continue;
         const wg_instruction *part = &p->list[inner[k]];
         operand[n++] = part->in[0];
-        operand[n++] = part->in[part->n - 1]; /* square: the one that it has */
+        operand[n++] = part->in[part->n - 1]; /* of one operand: that */
         *(n == 2 ? &pair->g : &pair->h) = (uint8_t)wg__pair_op_of(part->op);
     }
     if (n) {
-        pair->kind = n == 4 ? WG__PAIR_BOTH : inner[0] ? WG__PAIR_LEFT : WG__PAIR_RIGHT;
+        pair->kind = n == 4 ? WG__PAIR_BOTH : inner[0] || wg__pair_is_partial(pair->g) ? WG__PAIR_LEFT : WG__PAIR_RIGHT;
         pair->f = (uint8_t)wg__pair_op_of(i->op);
         if (n == 2)
             operand[n++] = i->in[inner[0] ? 1 : 0];

@@ -68,7 +68,10 @@ static void note_blocks(const wg_loop_plan *l, char *blocks) {
 }
 
 static step step_of(const wg_loop_step *s, int type, wg_isa isa) {
-    return (step){s->pair.kind ? wg__pair_map(&s->pair, type, isa) : wg__map_of(s->op, type, isa), s->n, s->ahead};
+    wg__map *map = s->pair.kind == WG__PAIR_SUM ? wg__map_of_sum(s->op, s->n, type, wg__isa_within(isa))
+                   : s->pair.kind               ? wg__pair_map(&s->pair, type, isa)
+                                                : wg__map_of(s->op, type, isa);
+    return (step){map, s->n, s->ahead};
 }
 
 static lane lane_of(run *r, int number, wg_team team) {

@@ -1,7 +1,7 @@
 /* pointwise.c: the records of the pointwise ops, read from their rows; the builder that broadcasts; the kernel that
  * walks arrays of any strides in dense blocks. */
 #include "ops.h"
-#include "pointwise.h"
+#include "pairs.h"
 
 #include <limits.h>
 #include <stdatomic.h>
@@ -247,7 +247,14 @@ static int row_of(const wg_op *op) {
 
 wg__map *wg__map_for(const wg_op *op, int type, int isa) {
     int row = row_of(op == &wg__op_add_rows ? &wg__op_add : op);
+    if (row == WG__ROWS && wg__pair_is_partial(wg__pair_op_of(op)))
+        return wg__partial_map(wg__pair_op_of(op), type, isa);
     return row < WG__ROWS ? wg__kernels_of(isa)[row].map[type] : op->map[type];
+}
+
+wg__map *wg__map_of_sum(const wg_op *op, int operands, int type, int isa) {
+    int row = row_of(op);
+    return row < WG__ROWS ? wg__kernels_of(isa)[row].of_sum[operands - 2][type] : NULL;
 }
 
 /* ---- the builder ---- */
@@ -488,3 +495,12 @@ static void add_rows_float(int64_t n, const void *const *in, void *out) { wg__op
 static void add_rows_double(int64_t n, const void *const *in, void *out) { wg__op_add.map[WG_F64 - WG_F32](n, in, out); }
 const wg_op wg__op_add_rows = {.name = "add_rows", .arity = 2, .kind = WG_POINTWISE, .traits = WG_TAKES_STRIDES,
                                 .map = {add_rows_float, add_rows_double}};
+
+/* ---- partial derivatives (partials.c) ---- */
+
+#define MADE(op, which)                                                                                                        \
+    static void op##_float(int64_t n, const void *const *in, void *out) { wg__partial_map(which, 0, 0)(n, in, out); }          \
+    static void op##_double(int64_t n, const void *const *in, void *out) { wg__partial_map(which, 1, 0)(n, in, out); }         \
+    const wg_op wg__op_##op = {.name = #op, .arity = 1, .kind = WG_POINTWISE, .traits = WG_TAKES_STRIDES, .map = {op##_float, op##_double}};
+MADE(tanh_partial, WG__PAIR_TANH)
+MADE(sigmoid_partial, WG__PAIR_SIGMOID)

@@ -25,9 +25,10 @@ enum {
     WG__ROWS
 };
 
-/* f32, f64, i32 (NULL if there is none). */
+/* f32, f64, i32 (NULL if there is none). of_sum: of a function of vector maths that has one operand: it of a + b, and of (a + b) + c; for
+ * f32 and f64. */
 typedef struct wg__kernels {
-    wg__map *map[3];
+    wg__map *map[3], *of_sum[2][2];
 } wg__kernels;
 
 #define WG__ISA_TABLE(name, needs) extern const wg__kernels wg__kernels_##name[WG__ROWS];
@@ -39,7 +40,9 @@ const wg__kernels *wg__kernels_best(void);
 
 /* A pointwise op's kernel for a type (0 to 2: f32, f64, i32) and an instruction set; of an op that is not built in, its own. */
 wg__map *wg__map_for(const wg_op *op, int type, int isa);
-/* The same for a run that may use `most` at most. */
+/* Of a sum of two or three operands; NULL if there is none. */
+wg__map *wg__map_of_sum(const wg_op *op, int operands, int type, int isa);
+/* The first for a run that may use `most` at most. */
 static inline wg__map *wg__map_of(const wg_op *op, int type, wg_isa most) { return wg__map_for(op, type, wg__isa_within(most)); }
 
 #endif

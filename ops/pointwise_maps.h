@@ -97,7 +97,24 @@ PADDED(double, uint64_t, DOUBLES)
     }
 #define FLOAT_F(operands, op, value)                                                               \
     WHOLE(operands, op, float, FLOATS, value)                                                      \
-    WHOLE(operands, op, double, DOUBLES, value)
+    WHOLE(operands, op, double, DOUBLES, value)                                                    \
+    OF_SUMS_##operands(op, value)
+/* The same of sums, by kernels of their own: WHOLE's with x a sum. */
+#define BODY_OF2(T_, S_, count, value) BODY2(T_, S_, count, ({ const T x = a + b; value; }))
+#define BODY_OF3(T_, S_, count, value) BODY3(T_, S_, count, ({ const T x = a + b + c; value; }))
+#define OF_SUM(operands, op, T, WIDTH, value)                                                      \
+    static __attribute__((noinline)) void whole_##op##_of##operands##_##T BODY_OF##operands(       \
+        T, T, n_ & ~(int64_t)(WIDTH - 1), value)                                                   \
+    static void op##_of##operands##_##T(int64_t n, const void *const *in, void *out) {             \
+        padded_##T(whole_##op##_of##operands##_##T, operands, n, in, out);                         \
+    }
+#define OF_SUMS_1(op, value)                                                                       \
+    OF_SUM(2, op, float, FLOATS, value)                                                            \
+    OF_SUM(2, op, double, DOUBLES, value)                                                          \
+    OF_SUM(3, op, float, FLOATS, value)                                                            \
+    OF_SUM(3, op, double, DOUBLES, value)
+#define OF_SUMS_2(op, value)
+#define OF_SUMS_3(op, value)
 /* A single element, as chains of scalars have, goes past the loop for vectors and those for what they leave over. */
 #define EACH(operands, op, name, T, S, value)                                                      \
     static inline void one_##op##_##name BODY##operands(T, S, 1, value)                            \
@@ -124,14 +141,17 @@ PADDED(double, uint64_t, DOUBLES)
 #include "pointwise_rows.def"
 #include "pointwise_rows_end.h"
 
-#define TABLE_F(op) {{op##_float, op##_double, NULL}},
-#define TABLE_A(op) {{op##_float, op##_double, NULL}},
-#define TABLE_I(op) {{op##_float, op##_double, op##_int}},
+#define TABLE_F(op, operands) {{op##_float, op##_double, NULL}, TABLE_OF_SUMS_##operands(op)},
+#define TABLE_OF_SUMS_1(op) {{op##_of2_float, op##_of2_double}, {op##_of3_float, op##_of3_double}}
+#define TABLE_OF_SUMS_2(op) {{NULL}}
+#define TABLE_OF_SUMS_3(op) {{NULL}}
+#define TABLE_A(op, operands) {{op##_float, op##_double, NULL}, {{NULL}}},
+#define TABLE_I(op, operands) {{op##_float, op##_double, op##_int}, {{NULL}}},
 #define TABLE_Z TABLE_I
 #define TABLE_S TABLE_I
-#define MAP1(op, kind, ...) TABLE_##kind(op)
-#define MAP2(op, kind, ...) TABLE_##kind(op)
-#define MAP3(op, kind, ...) TABLE_##kind(op)
+#define MAP1(op, kind, ...) TABLE_##kind(op, 1)
+#define MAP2(op, kind, ...) TABLE_##kind(op, 2)
+#define MAP3(op, kind, ...) TABLE_##kind(op, 3)
 #define NAME(isa) NAMED(isa)
 #define NAMED(isa) wg__kernels_##isa
 const wg__kernels NAME(ISA)[WG__ROWS] = {

@@ -299,6 +299,16 @@ static bool overlap(wg_program *p) {
     return false;
 }
 
+/* One function's partial derivative is the other's. */
+static bool exchange_functions(wg_program *p) {
+    for (uint32_t id = 1; id < p->count; id++)
+        if (p->list[id].op == &wg__op_tanh_partial || p->list[id].op == &wg__op_sigmoid_partial) {
+            p->list[id].op = p->list[id].op == &wg__op_tanh_partial ? &wg__op_sigmoid_partial : &wg__op_tanh_partial;
+            return true;
+        }
+    return false;
+}
+
 /* Two values that a loop keeps side by side exchange their columns. */
 static bool exchange_parts(wg_program *p) {
     for (uint32_t id = 1; id < p->count; id++) {
@@ -341,7 +351,7 @@ static const struct {
 } faults[] = {{"simplify", merge_unequal}, {"draws", exchange_draws}, {"early", make_of_another}, {"even", add_something}, {"again", make_again_of_another}, {"relay", hand_on_another}, {"roll", shift_element},
               {"roll", confuse_carries}, {"roll", confuse_ending},
               {"gates", slice_another_gate}, {"gates", exchange_matrices}, {"time", turn_stack},
-              {"accumulate", lose_sum},    {"pack", pack_transposed},     {"fuse", join_longer_rows},  {"join", exchange_parts},
+              {"accumulate", lose_sum},    {"pack", pack_transposed},   {"partials", exchange_functions}, {"fuse", join_longer_rows},  {"join", exchange_parts},
               {"layout", lose_strides},    {"inplace", take_too_early}, {"inplace", stack_too_early},   {"place", overlap},
               {"schedule", overlap_in_tile}, {"schedule", forget_twice}};
 

@@ -187,11 +187,10 @@ Test(tiles, what_is_made_of_one_array_stands_with_what_reads_it) {
     const wg_program *p = plan->program;
     for (uint32_t id = 1, loop = 0; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
-        if (strcmp(i->op->name, "sub") == 0 && i->region)
-            loop = i->loop;
-        if (!loop || i->loop != loop || !i->region || strcmp(i->op->name, "mul") != 0)
+        if (strcmp(i->op->name, "sigmoid_partial") == 0 && i->region)
+            loop = i->loop, slopes++;
+        if (!loop || i->loop != loop || !i->region || (strcmp(i->op->name, "mul") != 0 && strcmp(i->op->name, "sigmoid_partial") != 0))
             continue;
-        slopes++;
         cr_expect(p->values[id].space != WG_IN_TILE || p->values[id].carried, "%%%u is kept for a later region", id);
     }
     cr_expect_gt(slopes, 0);
@@ -406,19 +405,29 @@ Test(tiles, results_that_one_other_instruction_reads_are_made_in_its_step) {
     wg_var y[MOST];
     wg_error error = {0};
     unrolled u = unrolled_new("lstm", &(unrolled_sizes){.steps = 8, .batch = 16, .input = 3, .hidden = 20});
-    int n = all_gradients(&u, y), pairs = 0, instructions = 0;
+    int n = all_gradients(&u, y), pairs = 0, sums = 0, partials = 0, instructions = 0;
     int64_t steps = 0;
     wg_plan *plan = wg_compile(n, y, NULL, &error);
     cr_assert_not_null(plan, "%s", error.text);
     for (int64_t k = 0; k < plan->program->loop_count; k++)
-        for (int64_t s = 0; plan->loops[k] && s < plan->loops[k]->step_count; s++)
-            pairs += plan->loops[k]->steps[s].pair.kind != WG__PAIR_PLAIN, steps++;
+        for (int64_t s = 0; plan->loops[k] && s < plan->loops[k]->step_count; s++) {
+            const wg__pair *pair = &plan->loops[k]->steps[s].pair;
+            pairs += pair->kind != WG__PAIR_PLAIN, steps++;
+            sums += pair->kind == WG__PAIR_SUM && plan->loops[k]->steps[s].n == 3;
+            partials += pair->kind && (wg__pair_is_partial(pair->g) || wg__pair_is_partial(pair->h));
+        }
     for (uint32_t id = 1; id < plan->program->count; id++)
         instructions += plan->program->list[id].region != 0;
-    cr_expect_geq(pairs, 8);
+    cr_expect_geq(pairs, 10, "%d", pairs);
+    cr_expect_eq(sums, 4, "%d gates are functions of their sums", sums);
+    cr_expect_geq(partials, 4, "%d of their derivatives", partials);
     cr_expect_leq(steps, instructions - pairs);
     wg_plan_free(plan);
     all_agree("lstm", &(unrolled_sizes){.steps = 8, .batch = 16, .input = 3, .hidden = 20});
+    /* Partial derivatives by each other, in sums, and of sums; sums in sums on either side. */
+    all_agree("cell c\ninput x\nstate h, c\ns = sigmoid(b + (W @ x + U @ h))\nt = tanh(0.3*c)\nd = s*(1 - s)*(1 - square(t))\ne = (1 - square(t)) - (1 - s)*s\n"
+              "h' = silu(0.5*d + (0.2*e + s))\nc' = exp(0.1*h + 0.1*c)*0.1 + tanh((s - d) + (1 - square(d + e)))\n",
+              &(unrolled_sizes){.steps = 8, .batch = 16, .input = 3, .hidden = 20});
     unrolled_free(&u);
 }
 
