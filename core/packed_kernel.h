@@ -31,7 +31,7 @@ typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, align
 
 /* rows x (vectors LANES) of C, of which only `columns` are there where `partly`. Rows and vectors are known where this is
  * inlined, so that the loops over them vanish. ahead: it asks for the rows of C below, and for rows
- * [from_row, to_row) of p->soon, a line every so many terms. */
+ * [from_row, to_row) of p->soon, a line a term. */
 static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, bool ahead, int64_t from_row, int64_t to_row,
                                                              int64_t columns, int64_t a_column, const wg_panel *p, int64_t a_row,
                                                              const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
@@ -118,8 +118,8 @@ static __attribute__((noinline)) void NAME(whole)(const wg_panel *p, int64_t ask
 }
 
 /* The last columns, fewer than a strip: whole vectors of them, or not. */
-static __attribute__((noinline)) void NAME(vectors)(const wg_panel *p, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
-    const int64_t a_column = p->a_column, asked = p->soon.rows;
+static __attribute__((noinline)) void NAME(vectors)(const wg_panel *p, int64_t asked, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
+    const int64_t a_column = p->a_column;
     switch (columns / LANES) {
     case 1:
         STRIP(1, false)
@@ -156,13 +156,13 @@ static __attribute__((noinline)) void NAME(edge)(const wg_panel *p, int64_t colu
 }
 
 static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void *c) {
-    int64_t j = 0;
+    int64_t j = 0; /* the first strip asks */
     for (; j + ACROSS * LANES <= p->columns; j += ACROSS * LANES)
         NAME(whole)(p, j == 0 ? p->soon.rows : 0, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
     if (j == p->columns)
         return;
     if ((p->columns - j) % LANES == 0)
-        NAME(vectors)(p, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
+        NAME(vectors)(p, j == 0 ? p->soon.rows : 0, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
     else
         NAME(edge)(p, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
 }

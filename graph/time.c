@@ -562,7 +562,7 @@ wg_status wg__pass_time(wg_program *p, wg_error *error) {
         if (m.r.to[id])
             m.r.to[id] = element_of(&m, id);
         else if (i->op == &wg__op_stacked || i->op == &wg__op_last)
-            m.r.to[id] = edge_of(&m, id);
+            good = (m.r.to[id] = edge_of(&m, id));
         else
             good = wg__rewrite_keep(&m.r, id);
         if (good && loop && loop->to == id + 1)

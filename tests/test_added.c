@@ -113,6 +113,20 @@ Test(added, what_stands_side_by_side_for_one_product_serves_another) {
             agrees(want[k].cell, n, y);
         unrolled_free(&u);
     }
+    /* What a sum finds in another's does not begin with its first operand; and is made of what comes later. */
+    static const char *const hosted[] = {
+        "cell c\ninput x\nstate h, c, d\na = sigmoid(Wa @ x + Ua @ h + Va @ c)\nb = sigmoid(Wb @ x + Ub @ h + Vb @ c + Zb @ d)\n"
+        "e = tanh(We @ x + b*(Ue @ h) + Ve @ c)\nf = tanh(Wf @ x + Uf @ h + a*(Vf @ c) + Zf @ d)\nc' = a*c + (1 - a)*e\nd' = 0.5*d + b*f\n"
+        "h' = b*tanh(c') + 0.2*f\n",
+        "cell c\ninput x\nstate h, c\nu = U @ h\na = sigmoid(W @ x + U @ h + U @ c)\nb = sigmoid(W @ x + U @ h + V @ c)\n"
+        "e = tanh(W @ x + b*u + V @ c)\nc' = a*c + (1 - a)*e\nh' = b*tanh(c') + 0.2*e*a\n"};
+    for (int k = 0; k < WG_LEN(hosted); k++) {
+        wg_var y[MOST];
+        unrolled u = unrolled_new(hosted[k], &(unrolled_sizes){.steps = 4, .batch = 32, .input = 3, .hidden = 20});
+        int n = all_gradients(&u, y);
+        agrees(hosted[k], n, y);
+        unrolled_free(&u);
+    }
 }
 
 Test(added, the_pass_may_be_left_out) {

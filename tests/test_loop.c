@@ -141,6 +141,16 @@ Test(loop, many_states_are_not_put_together_for_a_product) {
     free(text);
     agrees("states of two and three steps before", n, y);
     unrolled_free(&u);
+    /* Two to eight pieces are added up; two states have nine and ten, and are copied; one has a stack of its own, less its first state. */
+    u = unrolled_new("cell c\ninput x\nstate h, a, b, c, d, e, f, g, i, j\na' = h\nb' = a\nc' = b\nd' = c\ne' = d\nf' = e\ng' = f\ni' = g\nj' = i\n"
+                     "h' = tanh(W @ x + 0.02*(U @ h + U_a @ a + U_b @ b + U_c @ c + U_d @ d + U_e @ e + U_f @ f + U_g @ g + U_i @ i + U_j @ j))\n",
+                     &(unrolled_sizes){.steps = 70, .batch = 32, .input = 3, .hidden = 64});
+    n = all_gradients(&u, y);
+    text = printed(n, y, "schedule");
+    cr_expect_eq(count(text, " = matmul_pieces "), 8, "%s", text);
+    free(text);
+    agrees("states of many steps before", n, y);
+    unrolled_free(&u);
 }
 
 /* The derivative reads a gate z, and 1 - z, which it makes of z. What its products read (r*h, of r and h, which it reads too), what is
@@ -542,6 +552,8 @@ Test(loop, every_failing_allocation_of_large_programs_is_survived) {
     for (int k = 0; k < WG_LEN(cells); k++)
         survives(cells[k], &(unrolled_sizes){.steps = 10, .batch = 330, .input = 1, .hidden = 40}, 150);
     survives("gru", &(unrolled_sizes){.steps = 6, .batch = 3, .input = 3, .hidden = 4}, 150);
+    survives("cell c\ninput x\nstate h, c\nk = 0.1*h\nd = 0.1*c\nh' = U @ k + (U @ d + W @ x) + (V @ d + V @ k)\nc' = Z @ k + W @ x + k + d\n",
+             &(unrolled_sizes){.steps = 6, .batch = 32, .input = 3, .hidden = 20}, 150);
 }
 
 Test(loop, a_number_that_a_region_reads_often_is_repeated_once) {

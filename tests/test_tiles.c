@@ -431,6 +431,29 @@ Test(tiles, results_that_one_other_instruction_reads_are_made_in_its_step) {
     unrolled_free(&u);
 }
 
+/* Forwards alone, where nothing else reads them: two partial derivatives multiplied by each other, of which one is made in the product's
+ * step; and one that stands before what it is multiplied by. */
+Test(tiles, a_partial_derivative_is_made_in_a_product_with_anything_but_another) {
+    wg_error error = {0};
+    unrolled u = unrolled_new("cell c\ninput x\nstate h, c\ns = sigmoid(W @ x + U @ h)\nt = tanh(V @ x + Y @ c)\n"
+                              "h' = s*(1 - s)*(1 - square(t))\nc' = (1 - square(s))*(t - h)\n",
+                              &(unrolled_sizes){.steps = 6, .batch = 32, .input = 3, .hidden = 64});
+    wg_var y = wg_unroll_output(u.unroll);
+    int before = 0, by_each_other = 0;
+    wg_plan *plan = wg_compile(1, &y, NULL, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    for (int64_t k = 0; k < plan->program->loop_count; k++)
+        for (int64_t s = 0; plan->loops[k] && s < plan->loops[k]->step_count; s++) {
+            const wg__pair *pair = &plan->loops[k]->steps[s].pair;
+            before += pair->kind == WG__PAIR_BOTH && wg__pair_is_partial(pair->h) && pair->g == WG__PAIR_SUB;
+            by_each_other += pair->kind == WG__PAIR_LEFT && wg__pair_is_partial(pair->g);
+        }
+    cr_expect(before == 1 && by_each_other == 1, "%d and %d", before, by_each_other);
+    wg_plan_free(plan);
+    agrees("partial derivatives", 1, &y);
+    unrolled_free(&u);
+}
+
 /* What was carried here has one place, which the next is made in before the end of the step: what reads it cannot wait for its reader. */
 Test(tiles, what_reads_a_carried_value_runs_before_the_next_takes_its_place) {
     static const char *const texts[] = {"cell c\ninput x\nstate h\nparam b[hidden]\nparam W[hidden,input]\np = h*b\n"
