@@ -163,7 +163,7 @@ static bool stand_in(const merger *m, const group *g, uint32_t k, uint32_t count
     return true;
 }
 
-/* Whether the left operands of h, which are kept, hold all of g's, or all but the first or the last, and are made before g's sum. */
+/* Whether the left operands of h, whose sum is kept, hold all of g's, or all but the first or the last, and are made before g's sum. */
 static bool can_host(const merger *m, const group *h, group *g) {
     if (!h->sum || !m->kept[h->sum] || h->loop != g->loop)
         return false;

@@ -97,11 +97,12 @@ static uint32_t member_over(joiner *m, const wg_loop *loop, uint32_t slice, bool
     const wg_instruction *columns = &m->p->list[slice];
     uint32_t first = 0;
     m->facts[slice].source = slice;
-    for (uint32_t id = slice + 1; id < loop->to && m->looks > 0; id++, m->looks--) {
+    for (uint32_t id = slice + 1; id < loop->to && m->looks > 0; id++) {
         const wg_instruction *i = &m->p->list[id];
         bool made = false;
-        for (uint32_t k = 0; k < i->n; k++)
-            made = made || m->facts[wg__reads_const(i)[k]].source == slice;
+        m->looks -= 1 + i->n;
+        for (uint32_t k = 0; k < i->n && !made; k++)
+            made = m->facts[wg__reads_const(i)[k]].source == slice;
         if (made)
             m->facts[id].source = slice;
         if (id < m->facts[slice].last || (first && !made) || !could_lie_over(m, id, columns, backward))

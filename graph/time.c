@@ -376,13 +376,18 @@ static bool adds_nothing(const wg_instruction *i) {
 }
 
 /* ---- sums that a loop adds up itself: what nothing else wants stacked is not, but added to the same rows of the step before; and what is
- * stacked anyway is, where the stack, or that of what stands side by side with it, is so large that reading it again costs more ---- */
+ * stacked anyway is, where the stack, or that of what stands side by side with it, is so large that reading it again costs more. Not of very
+ * many steps in f32, in which the sums are made: sum_to makes them in f64 ---- */
 
-enum { FAR_BYTES = 1 << 22 };
+enum { FAR_BYTES = 1 << 22, MOST_SUMMED = 256 };
 
-static bool is_far(const mover *m, uint32_t id) {
-    const wg_instruction *x = old(m, id), *all = m->joint[id] ? old(m, m->joint[id]) : x;
-    return (double)loop_of(m, id)->times * (double)wg__instruction_bytes(all) >= FAR_BYTES && wg__may_fold(x, x->shape->dim[0]);
+static bool is_joint_kept(const mover *m, uint32_t joint) { return joint && (m->stacked[joint] || m->kept[joint]); }
+
+static bool costs_to_read_again(const mover *m, uint32_t id) {
+    const wg_instruction *x = old(m, id), *all = is_joint_kept(m, m->joint[id]) ? old(m, m->joint[id]) : x;
+    const int64_t times = loop_of(m, id)->times;
+    return (double)times * (double)wg__instruction_bytes(all) >= FAR_BYTES && (x->dtype == WG_F64 || times <= MOST_SUMMED) &&
+           wg__may_fold(x, x->shape->dim[0]);
 }
 
 static void find_kept(mover *m) {
@@ -401,9 +406,9 @@ static void find_adders(mover *m) {
         if (old(m, id)->op != &wg__op_last || loop_of(m, v)->times == 1 || !is_sum_of_steps(m, v, &part, &start) || !sums_rows(m, part) ||
             !stackable(m, part))
             continue;
-        uint32_t x = old(m, part)->in[0], joint = m->joint[x];
-        bool kept = m->kept[x] || (joint && (m->stacked[joint] || m->kept[joint]));
-        if (old(m, x)->op->kind == WG_POINTWISE && (!kept || is_far(m, x)))
+        uint32_t x = old(m, part)->in[0];
+        bool kept = m->kept[x] || is_joint_kept(m, m->joint[x]);
+        if (old(m, x)->op->kind == WG_POINTWISE && (!kept || costs_to_read_again(m, x)))
             m->adder[part] = part;
     }
 }

@@ -132,8 +132,14 @@ Test(loop, many_states_are_not_put_together_for_a_product) {
             agrees(cells[k / 2], n, y);
         unrolled_free(&u);
     }
+    /* Gates' gradients side by side, of which some columns are multiplied. */
     wg_var y[MOST];
-    unrolled u = unrolled_new("cell c\ninput x\nstate h, p, q\np' = h\nq' = p\nh' = tanh(W @ x + 0.02*(U @ h + V @ p + Z @ q))\n",
+    unrolled u = unrolled_new("cell c\ninput x\nstate h\nk = 0.3*h\nr = sigmoid(W_r @ x + U_r @ k)\nz = sigmoid(W_z @ x + U_z @ k)\n"
+                              "h' = (1 - z)*tanh(W_n @ x + r*(U_n @ k + b)) + 0.3*(z*k)\n",
+                     &(unrolled_sizes){.steps = 70, .batch = 32, .input = 3, .hidden = 64});
+    agrees("a reset gate", all_gradients(&u, y), y);
+    unrolled_free(&u);
+    u = unrolled_new("cell c\ninput x\nstate h, p, q\np' = h\nq' = p\nh' = tanh(W @ x + 0.02*(U @ h + V @ p + Z @ q))\n",
                      &(unrolled_sizes){.steps = 70, .batch = 32, .input = 3, .hidden = 64});
     int n = all_gradients(&u, y);
     char *text = printed(n, y, "schedule");
