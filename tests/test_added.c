@@ -119,8 +119,8 @@ Test(added, what_stands_side_by_side_for_one_product_serves_another) {
         "e = tanh(We @ x + b*(Ue @ h) + Ve @ c)\nf = tanh(Wf @ x + Uf @ h + a*(Vf @ c) + Zf @ d)\nc' = a*c + (1 - a)*e\nd' = 0.5*d + b*f\n"
         "h' = b*tanh(c') + 0.2*f\n",
         "cell c\ninput x\nstate h\nr = sigmoid(W_r @ x)\nz = sigmoid(W_z @ x + U_z @ h)\nq = tanh(W_q @ x + U_q @ h)\nh' = (1 - z)*q*r + z*h\n",
-        "cell c\ninput x\nstate h, c\nu = U @ h\na = sigmoid(W @ x + U @ h + U @ c)\nb = sigmoid(W @ x + U @ h + V @ c)\n"
-        "e = tanh(W @ x + b*u + V @ c)\nc' = a*c + (1 - a)*e\nh' = b*tanh(c') + 0.2*e*a\n"};
+        ("cell c\ninput x\nstate h, c\nu = U @ h\na = sigmoid(W @ x + U @ h + U @ c)\nb = sigmoid(W @ x + U @ h + V @ c)\n"
+         "e = tanh(W @ x + b*u + V @ c)\nc' = a*c + (1 - a)*e\nh' = b*tanh(c') + 0.2*e*a\n")};
     for (int k = 0; k < WG_LEN(hosted); k++) {
         wg_var y[MOST];
         unrolled u = unrolled_new(hosted[k], &(unrolled_sizes){.steps = 4, .batch = 32, .input = 3, .hidden = 20});
