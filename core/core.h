@@ -92,6 +92,14 @@ void wg__alone_leave(int saved);
 unsigned wg__float_mode_enter(bool keep);
 void wg__float_mode_leave(unsigned saved);
 
+enum { WG_LINE_BYTES = 64 }; /* what caches and memory hand each other */
+
+/* ---- stores past the caches (nontemporal.c) ------------------------------------------------------------- */
+/* Copies as memcpy does, but whole lines past the caches: they are neither read there first nor kept. */
+void wg__bypass(void *to, const void *from, size_t bytes);
+/* What this thread has copied so is seen by others that learn of it after this. wg__rows calls it after every chunk. */
+void wg__bypass_fence(void);
+
 /* ---- random fills, for kernels: write elements [from, to) to out[0..to-from). Element i depends on (key, stream, step, i) alone, so any
  * split of the range gives the same bits. uniform: in [0,1), 24 and 53 bits; normal: mean 0, variance 1. ------ */
 void wg__random_uniform_f32(const uint32_t key[2], uint64_t stream, uint64_t step, int64_t from,

@@ -74,14 +74,12 @@ int64_t wg__packed_width(wg_dtype dtype);
 int64_t wg__packed_blocks(wg_dtype dtype, int64_t n);
 size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n, bool parts); /* SIZE_MAX if it overflows */
 
-/* Packs B, whose strides are any. `packed`: wg__packed_bytes, aligned to 64, not overlapping B. The first shares large work
- * between the team's threads; the second packs blocks [from, to) on this one. */
+/* Packs B, whose strides are any. `packed`: wg__packed_bytes, aligned to 64, not overlapping B. Large work is shared between the team's
+ * threads. */
 void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed);
-void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed, int64_t from, int64_t to);
 enum { WG_PACK_SHARE = 1 << 17 }; /* bytes: less gains nothing from a second thread */
 
 /* What will be read next, asked of memory on the way: so many lines from each of so many rows, `step` bytes apart. */
-enum { WG_LINE_BYTES = 64 };
 typedef struct wg_soon {
     const char *at;
     int64_t step, lines, rows;

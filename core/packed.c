@@ -95,16 +95,16 @@ size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n, bool parts) {
     return wg__size(row, (size_t)k, 0);
 }
 
-void wg__pack_blocks(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed, int64_t from, int64_t to) {
-    if (parts) {
-        wg__amx_pack_blocks(k, n, b, packed, from, to);
-        return;
-    }
-    int64_t size = (int64_t)wg_dtype_size(dtype), width = wg__packed_width(dtype);
-    for (int64_t j = from; j < to; j++) {
-        int64_t columns = columns_of(dtype, n, j), row = wg__packed_row(dtype, columns);
-        wg_matrix part = wg__corner(dtype, b, 0, j * width);
-        wg__panel_copy(dtype, &part, k, columns, row, row, (char *)packed + j * width * k * size);
+/* wg__panel_copy of whole rows past the caches, some at a time. */
+static void panel_bypass(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64_t columns, int64_t width, void *out) {
+    enum { ROWS = 16 };
+    _Alignas(WG_LINE_BYTES) char some[ROWS * WG_BLOCK_BYTES];
+    const int64_t row = width * (int64_t)wg_dtype_size(dtype);
+    for (int64_t i = 0; i < rows; i += ROWS) {
+        const int64_t count = wg__min(ROWS, rows - i);
+        const wg_matrix part = wg__corner(dtype, x, i, 0);
+        wg__panel_copy(dtype, &part, count, columns, width, width, some);
+        wg__bypass((char *)out + i * row, some, (size_t)(count * row));
     }
 }
 
@@ -114,19 +114,34 @@ typedef struct packing {
     const wg_matrix *b;
     bool parts;
     void *packed;
+    bool shared; /* other threads have read what lay there, and will read this */
 } packing;
 
 static void pack_some(void *user, int64_t from, int64_t to) {
     const packing *p = user;
-    wg__pack_blocks(p->dtype, p->k, p->n, p->b, p->parts, p->packed, from, to);
+    if (p->parts) {
+        wg__amx_pack_blocks(p->k, p->n, p->b, p->packed, from, to);
+        return;
+    }
+    const int64_t size = (int64_t)wg_dtype_size(p->dtype), width = wg__packed_width(p->dtype);
+    for (int64_t j = from; j < to; j++) {
+        const int64_t columns = columns_of(p->dtype, p->n, j), row = wg__packed_row(p->dtype, columns);
+        const wg_matrix part = wg__corner(p->dtype, p->b, 0, j * width);
+        char *out = (char *)p->packed + j * width * p->k * size;
+        if (p->shared)
+            panel_bypass(p->dtype, &part, p->k, columns, row, out);
+        else
+            wg__panel_copy(p->dtype, &part, p->k, columns, row, row, out);
+    }
 }
 
 void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed) {
+    packing p = {dtype, k, n, b, parts, packed, team->threads > 1 && wg__packed_bytes(dtype, k, n, parts) >= WG_PACK_SHARE};
     int64_t blocks = wg__packed_blocks(dtype, n);
-    if (team->threads <= 1 || wg__packed_bytes(dtype, k, n, parts) < WG_PACK_SHARE)
-        wg__pack_blocks(dtype, k, n, b, parts, packed, 0, blocks);
+    if (p.shared)
+        wg__rows(team, blocks, 1, pack_some, &p);
     else
-        wg__rows(team, blocks, 1, pack_some, &(packing){dtype, k, n, b, parts, packed});
+        pack_some(&p, 0, blocks);
 }
 
 /* ---- products ---- */

@@ -107,6 +107,7 @@ static void take_chunks(wg_pool *p) {
         if (from >= p->n)
             return;
         p->work(p->user, from, wg__min(p->n, from + p->grain));
+        wg__bypass_fence();
     }
 }
 
@@ -263,8 +264,10 @@ void wg__rows(const wg_team *team, int64_t n, int64_t grain,
     {
         unsigned saved = wg__float_mode_enter(keep);
 #pragma omp for schedule(static)
-        for (int64_t k = 0; k < chunks; k++)
+        for (int64_t k = 0; k < chunks; k++) {
             work(user, k * grain, wg__min(n, (k + 1) * grain));
+            wg__bypass_fence();
+        }
         wg__float_mode_leave(saved);
     }
 }

@@ -787,6 +787,8 @@ typedef struct wg_compile_options {
     wg_run_options run;  /* how the plan runs where a run does not say; no run's loops are cut for more threads than here */
     const char *without; /* names of passes to leave out, separated by commas; NULL: none */
     bool validate;       /* check the program after every pass (always done in unoptimised builds) */
+    int64_t far_bytes;   /* from how many bytes what a loop keeps of its steps is thought to leave the caches before it is read, so that
+                            threads write it past them; 0: 2 MiB. Changes no bit but those of sums over steps */
 } wg_compile_options;
 
 /* A plan that computes y[0..n). Means what wg_eval means. NULL on failure.

@@ -30,7 +30,7 @@ double wg__program_flops(const wg_program *p) {
                      (double)i->shape->count;
         else if (i->op->kind == WG_REDUCTION)
             flops += times * (double)first->shape->count;
-        else if (i->op->kind == WG_POINTWISE || i->op->kind == WG_RANDOM)
+        else if ((i->op->kind == WG_POINTWISE && i->op != &wg__op_bypass) || i->op->kind == WG_RANDOM)
             flops += times * (double)i->shape->count;
     }
     return flops;

@@ -209,6 +209,9 @@ static bool asks_first(const wg_loop_plan *l, const wg_loop_region *g, const wg_
     return true;
 }
 
+/* How many of a step's references, of which its result's is the last, are worth asking for: what goes past the caches had better not be in them. */
+static uint32_t wanted_of(const wg_loop_step *s) { return s->op == &wg__op_bypass ? s->n : s->n + 1u; }
+
 /* ---- a region's steps: an instruction, or a pair (pairs.h) of one with its operands ---- */
 
 /* The instructions of a loop's regions, by id less the loop's first. */
@@ -431,7 +434,7 @@ static void add_step(maker *m, steps *q, uint32_t id, wg_loop_region *g) {
         fold_rows(l, s, g);
     if (p->values[id].local && q->ends[id - first] == id) /* never read */
         b->free[b->free_count++] = r[s->n].block;
-    for (uint32_t k = 0; k <= s->n && !m->failed; k++)
+    for (uint32_t k = 0; k < wanted_of(s) && !m->failed; k++)
         if (asks_first(l, g, &r[k]))
             s->ahead |= (uint16_t)(1u << k);
 }
@@ -532,7 +535,7 @@ static void add_ask(wg_loop_plan *l, wg_loop_kernel *product, const wg_loop_refe
     product->asks++;
 }
 
-/* Every product asks for what the regions up to the next one will read and write; the last, for those before the first. */
+/* Every product asks for what the regions up to the next one will read, and write other than past the caches; the last, for those before the first. */
 static void add_asks(wg_loop_plan *l) {
     for (int64_t k = 0; k < l->kernel_count && l->loop->rows; k++) {
         wg_loop_kernel *product = &l->kernels[k];
@@ -545,7 +548,7 @@ static void add_asks(wg_loop_plan *l) {
                 continue;
             const wg_loop_region *g = &l->regions[then->region - 1];
             for (const wg_loop_step *s = l->steps + g->first, *end = s + g->count; s < end; s++)
-                for (uint32_t o = 0; o <= s->n; o++)
+                for (uint32_t o = 0; o < wanted_of(s); o++)
                     add_ask(l, product, &l->references[s->refers + o], g, n >= l->kernel_count);
         }
     }

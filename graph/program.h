@@ -103,6 +103,7 @@ typedef struct wg_program {
     size_t constant_bytes;
     const char *after;   /* the last pass that ran, or "record" */
     bool parts;          /* products of f32 may be made in parts (gemm.h), if the machine makes such */
+    int64_t far_bytes;   /* from how many bytes a stack leaves the caches before it is read; from the passes on */
     int threads;         /* that runs are thought to have, and the most that share a loop's rows; from the passes on */
 } wg_program;
 

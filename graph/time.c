@@ -379,14 +379,14 @@ static bool adds_nothing(const wg_instruction *i) {
  * stacked anyway is, where the stack, or that of what stands side by side with it, is so large that reading it again costs more. Not of very
  * many steps in f32, in which the sums are made: sum_to makes them in f64 ---- */
 
-enum { FAR_BYTES = 1 << 22, MOST_SUMMED = 256 };
+enum { MOST_SUMMED = 256 };
 
 static bool is_joint_kept(const mover *m, uint32_t joint) { return joint && (m->stacked[joint] || m->kept[joint]); }
 
 static bool costs_to_read_again(const mover *m, uint32_t id) {
     const wg_instruction *x = old(m, id), *all = is_joint_kept(m, m->joint[id]) ? old(m, m->joint[id]) : x;
     const int64_t times = loop_of(m, id)->times;
-    return (double)times * (double)wg__instruction_bytes(all) >= FAR_BYTES && (x->dtype == WG_F64 || times <= MOST_SUMMED) &&
+    return (double)times * (double)wg__instruction_bytes(all) >= (double)m->p->far_bytes && (x->dtype == WG_F64 || times <= MOST_SUMMED) &&
            wg__may_fold(x, x->shape->dim[0]);
 }
 

@@ -174,6 +174,7 @@ static trial draw_trial(uint64_t seed, bool kinks) {
     t.dtype = wg_random_uniform(&t.random) < (kinks ? 0.1 : 0.6) ? WG_F32 : WG_F64;
     t.options.run.threads = threads[wg_random_below(&t.random, WG_LEN(threads))];
     t.options.validate = true;
+    t.options.far_bytes = wg_random_uniform(&t.random) < 0.5;
     bool all = wg_random_uniform(&t.random) < 0.4;
     for (int i = 0; wg_pass_name(i); i++)
         if (!wg__passes[i].needed && !all && wg_random_uniform(&t.random) < 0.25) {

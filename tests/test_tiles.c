@@ -547,7 +547,7 @@ Test(tiles, products_ask_once_for_everything_far_away_that_regions_up_to_the_nex
                     cr_expect_eq(soon[q].lines, 128 * 8 / 64);
                 }
                 cr_expect_eq(wg__loop_asks(l, of, at, 63, 5, soon), of->asks - later, "there is no next iteration");
-                cr_expect_eq(of->asks, few ? 4 : backward ? 7 : 8, "loop %d: %u", k, of->asks);
+                cr_expect_eq(of->asks, few || !backward ? 4 : 7, "loop %d: %u", k, of->asks); /* what is kept goes past the caches */
                 cr_expect_eq(later, !backward ? 0 : few ? 4 : 6, "loop %d: %u in the next iteration", k, later);
             }
         }
@@ -636,7 +636,7 @@ Test(tiles, what_is_kept_of_very_many_steps_is_added_up_as_it_is_made) {
     static const struct {
         int64_t steps, batch;
         int folded;
-    } sizes[] = {{128, 32, 2}, {127, 32, 0}, {250, 17, 0}};
+    } sizes[] = {{64, 32, 2}, {63, 32, 0}, {125, 17, 0}};
     for (int k = 0; k < WG_LEN(sizes); k++) {
         wg_var y[MOST];
         wg_error error = {0};
