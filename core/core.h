@@ -97,7 +97,7 @@ enum { WG_LINE_BYTES = 64 }; /* what caches and memory hand each other */
 /* ---- stores past the caches (nontemporal.c) ------------------------------------------------------------- */
 /* Copies as memcpy does, but whole lines past the caches: they are neither read there first nor kept. */
 void wg__bypass(void *to, const void *from, size_t bytes);
-/* What this thread has copied so is seen by others that learn of it after this. wg__rows calls it after every chunk. */
+/* What this thread has copied so is seen by others that learn of it after this. wg__rows calls it before it returns, on every thread. */
 void wg__bypass_fence(void);
 
 /* ---- random fills, for kernels: write elements [from, to) to out[0..to-from). Element i depends on (key, stream, step, i) alone, so any

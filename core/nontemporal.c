@@ -1,5 +1,5 @@
 /* nontemporal.c: copies that go past the caches, to memory that another thread's cache may hold and that none will read soon. Storing to such a
- * line as usual waits until the other core has given it up, 7 to 30 ns a line; these stores wait for nobody. */
+ * line as usual waits until the other core has given it up; these stores wait for nobody. (ARCHITECTURE.md, "Past the caches", has figures.) */
 #include "core.h"
 
 #include <string.h>

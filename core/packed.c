@@ -114,7 +114,7 @@ typedef struct packing {
     const wg_matrix *b;
     bool parts;
     void *packed;
-    bool shared; /* other threads have read what lay there, and will read this */
+    bool shared; /* there are other threads, which may have read what lay there, and it is large */
 } packing;
 
 static void pack_some(void *user, int64_t from, int64_t to) {

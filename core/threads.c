@@ -255,6 +255,7 @@ void wg__rows(const wg_team *team, int64_t n, int64_t grain,
     if (threads <= 1 || openmp_lost || omp_in_parallel()) {
         for (int64_t from = 0; from < n; from += grain)
             work(user, from, wg__min(n, from + grain));
+        wg__bypass_fence();
         return;
     }
     pthread_once(&watch_once, watch_forks);

@@ -787,13 +787,13 @@ typedef struct wg_compile_options {
     wg_run_options run;  /* how the plan runs where a run does not say; no run's loops are cut for more threads than here */
     const char *without; /* names of passes to leave out, separated by commas; NULL: none */
     bool validate;       /* check the program after every pass (always done in unoptimised builds) */
-    int64_t far_bytes;   /* from how many bytes what a loop keeps of its steps is thought to leave the caches before it is read, so that
-                            threads write it past them; 0: 2 MiB. Changes no bit but those of sums over steps */
+    int64_t far_bytes;   /* from how many bytes what a loop keeps of its steps is thought to leave the caches before it is read: several
+                            threads write it past them, and sums over it are made in the loop, whose bits then differ; 0: 2 MiB */
 } wg_compile_options;
 
 /* A plan that computes y[0..n). Means what wg_eval means. NULL on failure.
- * Fails: WG_ARGUMENT (no output, or one that is no var of the tape; a pass left out that is needed), WG_NOT_FOUND (no such
- * pass), WG_CONFLICT (two stores to one tensor), the tape's own failure, WG_MEMORY, WG_LIMIT. */
+ * Fails: WG_ARGUMENT (no output, or one that is no var of the tape; a pass left out that is needed; far_bytes below 0),
+ * WG_NOT_FOUND (no such pass), WG_CONFLICT (two stores to one tensor), the tape's own failure, WG_MEMORY, WG_LIMIT. */
 WG_API wg_plan *wg_compile(int n, const wg_var *y, const wg_compile_options *options, wg_error *error);
 WG_API void wg_plan_free(wg_plan *plan);
 /* Runs in the plan's own workspace: reads the leaf tensors' contents, computes, and at the end, if every guard among the

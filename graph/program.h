@@ -163,6 +163,8 @@ wg_status wg__prune(wg_program *program, wg_error *error);
 /* The mask of wg_op.rows for an instruction (0 too when out of memory), and a bit of it. */
 uint32_t wg__instruction_rows(const wg_program *program, const wg_instruction *instruction);
 bool wg__is_cut(uint32_t mask, uint32_t operand);
+/* The rows on which a loop can run in tiles, each of which needs nothing of another; 0: it cannot. Before layout: as far as can be told. */
+int64_t wg__rows_of_loop(const wg_program *program, const wg_loop *loop);
 /* One past what runs together from instruction `from` of a loop on: a strip's, a region, or one instruction. */
 uint32_t wg__together(const wg_program *program, const wg_loop *loop, uint32_t from);
 /* Bytes of a value's place in a tile of its loop (or, where an iteration runs whole, of all of it): whole lines, and more

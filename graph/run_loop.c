@@ -472,6 +472,7 @@ static void run_lanes(void *user, int64_t from, int64_t to) {
         if (n.spent)
             tell_times(&n);
     }
+    wg__bypass_fence(); /* wg__rows may not have called this */
 }
 
 wg_status wg__loop_run(const wg_loop_plan *l, wg_workspace *w, int lanes, char *scratch, size_t lane_bytes, uint32_t *failed) {

@@ -19,7 +19,12 @@ enum { CACHE_BYTES = 3 << 19, LEAST_MOST = 8 };
  * cache holds. */
 enum { STRIP_ROWS = 2 * WG_FOLD_ROWS, STRIP_BYTES = 1 << 15 };
 
-static bool in_loop(const wg_program *p, uint32_t value) { return p->list[p->values[value].base].loop != 0; }
+/* Whether a value lies in a buffer of its loop: it is no part of an outside array. Before layout views are thought to be views. */
+static bool in_loop(const wg_program *p, uint32_t value) {
+    while (!p->values && p->list[value].loop && p->list[value].op->view)
+        value = p->list[value].in[0];
+    return p->list[p->values ? p->values[value].base : value].loop != 0;
+}
 
 uint32_t wg__instruction_rows(const wg_program *p, const wg_instruction *i) {
     const wg_shape *few_shapes[16], **shapes = few_shapes;
@@ -56,13 +61,12 @@ static bool keeps_rows(const wg_program *p, const wg_instruction *i, int64_t row
     return mask || !i->n;
 }
 
-/* The rows on which a loop can run in tiles; 0: it cannot. */
-static int64_t rows_of_loop(const wg_program *p, const wg_loop *loop) {
+int64_t wg__rows_of_loop(const wg_program *p, const wg_loop *loop) {
     int64_t rows = 0;
     for (uint32_t id = loop->from; id < loop->to; id++) {
         const wg_instruction *i = &p->list[id];
-        bool outside = !p->values[id].task && !in_loop(p, id); /* a view of something outside */
-        if (outside)
+        bool task = p->values && p->values[id].task;
+        if (!task && !in_loop(p, id)) /* a view of something outside */
             continue;
         if (!rows && i->shape->rank > 0)
             rows = i->shape->dim[0];
@@ -397,7 +401,7 @@ wg_status wg__pass_schedule(wg_program *p, wg_error *error) {
         wg_loop *loop = &p->loops[k];
         if (!loop->to)
             continue;
-        loop->rows = rows_of_loop(p, loop);
+        loop->rows = wg__rows_of_loop(p, loop);
         good = settle_regions(p, loop) && choose_tile(p, loop);
     }
     return good ? WG_OK : wg__program_no_memory(p, error);

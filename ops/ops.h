@@ -71,9 +71,9 @@ void wg__draws_set(void *attr, const wg_op *draw, const void *first, int64_t apa
 /* Made by a pass: a + b, of which only the sum of all rows is wanted: rows may be added up in groups on the way. */
 extern const wg_op wg__op_add_rows;
 
-/* Made by a pass, in loops, of floats: 1 - y^2 and y (1 - y), with the bits of their ops one by one, but for the sign of a NaN. */
-/* x, written past the caches (core/nontemporal.c). */
+/* Made by a pass, in loops: x, written past the caches (core/nontemporal.c). */
 extern const wg_op wg__op_bypass;
+/* Made by a pass, in loops, of floats: 1 - y^2 and y (1 - y), with the bits of their ops one by one, but for the sign of a NaN. */
 extern const wg_op wg__op_tanh_partial, wg__op_sigmoid_partial;
 
 /* x as an operand whose shape a builder may read: false (and the tape's failure set) if x is invalid or bare. */

@@ -44,6 +44,16 @@ static inline unrolled unrolled_step(const unrolled_sizes *of, wg_status (*step)
     return u;
 }
 
+/* tanh(W x + U h), less its mean over the batch: rows that depend on each other. */
+static inline wg_status centred_step(wg_step *step, void *user) {
+    (void)user;
+    wg_var h = tanh(add(matmul(wg_step_get(step, "x"), wg_step_get(step, "W"), false, true),
+                        matmul(wg_step_get(step, "h"), wg_step_get(step, "U"), false, true)));
+    const wg_shape *s = wg_var_shape(h);
+    wg_var mean = mul(sum_to(h, 2, ((const int64_t[]){1, s->dim[1]})), 1 / (double)s->dim[0]);
+    return wg_step_set(step, "h", sub(h, broadcast_to(mean, 2, s->dim)));
+}
+
 /* A loss, and its gradient by everything given: y[0 .. 1 + n). */
 static inline int with_gradients(unrolled *u, wg_var loss, wg_var *y) {
     wg_var by[UNROLLED_NAMES];

@@ -629,6 +629,7 @@ static void cover_loop(random_cell_coverage *c, const wg_program *p, const wg_lo
         c->joined += i->op->kind == WG_PRODUCT && from->op == &wg__op_concat && from->loop;
         c->in_parts += i->op == &wg__op_concat && !v->task && v->base == id;
         c->copies += i->op == &wg__op_copy;
+        c->bypassed += i->op == &wg__op_bypass;
     }
     *several = *several || loop->times > 1;
     c->rolled += loop->times > 1;

@@ -37,7 +37,7 @@ void random_cell_free(random_cell *made);
     _(packed, "packed products") _(paired, "of them of two pairs of operands") _(merged, "slices of merged products") _(joined, "products of operands side by side")         \
     _(in_parts, "concats made in parts") _(before, "products of all steps at once, before or after a loop")                    \
     _(accumulated, "products added to a sum") _(copies, "dense copies in loops")                          \
-    _(over, "stacks that take over an array") _(over_parts, "of them made of parts")
+    _(bypassed, "values kept past the caches") _(over, "stacks that take over an array") _(over_parts, "of them made of parts")
 
 /* How many of each the programs looked at contained. Zero it first. */
 typedef struct random_cell_coverage {

@@ -1,6 +1,10 @@
 /* What threads keep of a loop's steps goes past the caches where it is much: the same bytes, and nothing beside them. */
 #include "beside.h"
 #include "loop.h"
+#include "plan.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
 
 Test(bypass, whole_lines_and_what_is_none_are_copied_and_nothing_else) {
     _Alignas(WG_LINE_BYTES) static char from[512], to[512];
@@ -17,6 +21,54 @@ Test(bypass, whole_lines_and_what_is_none_are_copied_and_nothing_else) {
                     right = (k >= at && k < at + size) || to[k] == 0;
                 cr_assert(right, "%d bytes from %d to %d", size, source, at);
             }
+}
+
+/* ---- what another thread that learns of it reads ---- */
+
+enum { HANDED = 1 << 16, TURNS = 2000 };
+typedef struct handing {
+    _Alignas(WG_LINE_BYTES) char to[HANDED], from[HANDED];
+    atomic_int given, taken;
+    int stale;
+} handing;
+
+static void *take(void *user) {
+    handing *h = user;
+    char seen = 0;
+    for (int turn = 1; turn <= TURNS; turn++) {
+        while (atomic_load_explicit(&h->given, memory_order_acquire) != turn)
+            ;
+        for (int k = HANDED - 1024; k < HANDED; k += WG_LINE_BYTES)
+            h->stale += ((volatile char *)h->to)[k] != (char)turn;
+        for (int k = 0; k < HANDED; k += WG_LINE_BYTES) /* into this core's cache */
+            seen ^= ((volatile char *)h->to)[k];
+        atomic_store_explicit(&h->taken, turn, memory_order_release);
+    }
+    return NULL;
+}
+
+static void write_chunk(void *user, int64_t from, int64_t to) {
+    handing *h = user;
+    wg__bypass(h->to + from, h->from + from, (size_t)(to - from));
+}
+
+/* By wg__rows, on one thread and on two, none of whose own ways of waiting is the reader's. */
+Test(bypass, what_rows_have_written_is_there_once_they_are_done) {
+    static handing h;
+    for (int threads = 1; threads <= 2; threads++) {
+        pthread_t reader;
+        h.given = h.taken = 0;
+        cr_assert_eq(pthread_create(&reader, NULL, take, &h), 0);
+        for (int turn = 1; turn <= TURNS; turn++) {
+            memset(h.from, turn, sizeof h.from);
+            wg__rows(&(wg_team){.threads = threads}, HANDED, HANDED / threads, write_chunk, &h);
+            atomic_store_explicit(&h.given, turn, memory_order_release);
+            while (atomic_load_explicit(&h.taken, memory_order_acquire) != turn)
+                ;
+        }
+        pthread_join(reader, NULL);
+        cr_expect_eq(h.stale, 0, "on %d threads: %d", threads, h.stale);
+    }
 }
 
 /* How many values go past the caches. */
@@ -42,7 +94,8 @@ Test(bypass, large_stacks_that_several_threads_write) {
         int threads, passed;
     } sizes[] = {
         {64, 32, 128, 0, 2, 2}, {63, 32, 128, 0, 2, 0}, {64, 32, 128, 0, 1, 0}, {64, 32, 128, 0, 8, 2}, /* of h, and of its derivative: 2 MiB */
-        {16, 1, 3, 1, 2, 0}, {16, 8, 3, 1, 2, 2}, {16, 8, 3, 16 * 8 * 3 * 8, 2, 2}, {16, 8, 3, 16 * 8 * 3 * 8 + 1, 2, 0}};
+        {16, 1, 3, 1, 2, 0}, {1100, 32, 31, 0, 2, 0}, /* one row; rows of 248 bytes */
+        {16, 8, 3, 1, 2, 2}, {16, 8, 32, 16 * 8 * 32 * 8, 2, 2}, {16, 8, 32, 16 * 8 * 32 * 8 + 1, 2, 0}};
     for (int k = 0; k < WG_LEN(sizes); k++) {
         wg_var y[MOST];
         wg_error error = {0};
@@ -72,6 +125,7 @@ Test(bypass, no_bit_depends_on_it) {
             wg_plan *plain = wg_compile(n, y, &options, &error);
             cr_assert(with && plain, "%s", error.text);
             cr_expect_eq(passed(plain), 0);
+            cr_expect_eq(wg__program_flops(with->program), wg__program_flops(plain->program));
             count += passed(with);
             for (int threads = 1; threads <= 8; threads++) {
                 const wg_run_options run = {.threads = threads};
@@ -88,4 +142,34 @@ Test(bypass, no_bit_depends_on_it) {
         unrolled_free(&u);
     }
     cr_expect_geq(count, 3 * 3 * 21, "%d", count);
+}
+
+/* Steps of whole batches, which run op by op. */
+Test(bypass, loops_without_tiles_keep_as_they_did) {
+    wg_var y[MOST];
+    wg_error error = {0};
+    unrolled u = unrolled_step(&(unrolled_sizes){.steps = 12, .batch = 8, .input = 3, .hidden = 16}, centred_step, NULL);
+    int n = all_gradients(&u, y);
+    wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.run.threads = 2, .far_bytes = 1}, &error);
+    cr_assert_not_null(plan, "%s", error.text);
+    int bypasses = 0, loops = 0;
+    for (uint32_t id = 1; id < plan->program->count; id++)
+        bypasses += plan->program->list[id].op == &wg__op_bypass;
+    for (int64_t k = 0; k < plan->program->loop_count; k++)
+        loops += plan->program->loops[k].times > 1 && plan->program->loops[k].rows == 0;
+    cr_expect(loops > 0 && bypasses == 0, "%d loops, %d", loops, bypasses);
+    wg_plan_free(plan);
+    agrees("centred", n, y);
+    unrolled_free(&u);
+}
+
+Test(bypass, a_limit_below_zero_is_refused) {
+    wg_var y[MOST];
+    wg_error error = {0};
+    unrolled u = unrolled_new(lstm, &(unrolled_sizes){.steps = 2, .batch = 2, .input = 2, .hidden = 2});
+    int n = all_gradients(&u, y);
+    cr_expect_null(wg_compile(n, y, &(wg_compile_options){.far_bytes = -1}, &error));
+    cr_expect_eq(error.status, WG_ARGUMENT);
+    cr_expect_str_eq(error.text, "compile: far_bytes is -1");
+    unrolled_free(&u);
 }

@@ -629,7 +629,7 @@ Test(tiles, gradients_of_vectors_are_added_up_in_groups_of_rows_with_the_same_bi
     }
 }
 
-/* Biases, whose gradients are sums of what is kept for other gradients: of two gates side by side, which are 4 MB in 128 steps. */
+/* Biases, whose gradients are sums of what is kept for other gradients: of two gates side by side, which are 2 MB in 64 steps. */
 Test(tiles, what_is_kept_of_very_many_steps_is_added_up_as_it_is_made) {
     static const char *const text = "cell c\ninput x\nstate h\nz = sigmoid(W_z @ x + U_z @ (0.3*h) + b_z)\n"
                                     "h' = z*(0.3*h) + (1 - z)*tanh(W @ x + U @ (0.3*h) + b)\n";
