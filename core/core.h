@@ -93,6 +93,8 @@ unsigned wg__float_mode_enter(bool keep);
 void wg__float_mode_leave(unsigned saved);
 
 enum { WG_LINE_BYTES = 64 }; /* what caches and memory hand each other */
+/* From how many bytes what is written is thought to have left the caches when it is read. */
+enum { WG_FAR_BYTES = 1 << 21 };
 
 /* ---- stores past the caches (nontemporal.c) ------------------------------------------------------------- */
 /* Copies as memcpy does, but whole lines past the caches: they are neither read there first nor kept. */

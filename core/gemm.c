@@ -208,7 +208,7 @@ static wg_gemm tile_at(const wg_gemm *g, const tiling *tile, int64_t t) {
 
 static wg_engine engine_of(wg_engine engine, const wg_gemm *g) { return engine == WG_ENGINE_BY_SIZE ? by_size(g) : engine; }
 
-static void run_tile(wg_engine engine, const wg_gemm *part, const wg_gemm *next) {
+static void run_tile(wg_engine engine, bool past, const wg_gemm *part, const wg_gemm *next) {
     if (engine == WG_ENGINE_PLAIN)
         plain(part);
     else if (engine == WG_ENGINE_CBLAS)
@@ -216,7 +216,7 @@ static void run_tile(wg_engine engine, const wg_gemm *part, const wg_gemm *next)
     else if (engine == WG_ENGINE_AMX && part->dtype == WG_F32 && part->k > 0 && wg__amx_runs())
         wg__amx_gemm(part);
     else
-        wg__gemm_packed(engine == WG_ENGINE_XSMM, part, next);
+        wg__gemm_packed(engine == WG_ENGINE_XSMM, past, part, next);
 }
 
 /* Products of one size but for k, the tiles of which are each added up by one thread. */
@@ -225,6 +225,7 @@ typedef struct job {
     const wg_gemm *g;
     int count, turns; /* turns: threads that take tiles by turns */
     tiling tile;
+    bool past; /* C, which they share and is large, goes past their caches where a kernel can do that */
 } job;
 
 /* `then`: the tile that this thread is likely to make after these. */
@@ -234,7 +235,7 @@ static void run_tiles(const job *j, int64_t from, int64_t to, int64_t then) {
         for (int k = 0; k < j->count; k++) {
             const wg_gemm part = tile_at(&j->g[k], &j->tile, t);
             const wg_gemm next = k + 1 < j->count ? tile_at(&j->g[k + 1], &j->tile, t) : tile_at(j->g, &j->tile, t + 1 < to ? t + 1 : then);
-            run_tile(engine_of(j->engine, &j->g[k]), &part, &next);
+            run_tile(engine_of(j->engine, &j->g[k]), j->past, &part, &next);
         }
     wg__alone_leave(alone);
 }
@@ -245,7 +246,7 @@ int64_t wg__gemm_tiles(const wg_gemm *g) {
 }
 
 void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to) {
-    run_tiles(&(job){WG_ENGINE_BY_SIZE, g, 1, 1, tiling_of(g)}, from, to, to);
+    run_tiles(&(job){WG_ENGINE_BY_SIZE, g, 1, 1, tiling_of(g), false}, from, to, to);
 }
 
 static void work(void *user, int64_t from, int64_t to) {
@@ -262,12 +263,14 @@ static void run_sum(wg_engine engine, const wg_team *team, int count, const wg_g
         own[k].isa = isa_of(team, &g[k]);
         most = g[k].k > g[most].k ? k : most;
     }
-    const job j = {engine, own, count, team->pool ? team->threads : 1, tiling_of(&own[most])};
+    job j = {engine, own, count, team->pool ? team->threads : 1, tiling_of(&own[most]), false};
     const int64_t tiles = j.tile.down * j.tile.across;
-    if (team->threads <= 1 || tiles == 1 || wg__gemm_work(&own[most]) < WG_GEMM_SHARE)
+    const bool alone = team->threads <= 1 || tiles == 1 || wg__gemm_work(&own[most]) < WG_GEMM_SHARE;
+    j.past = !alone && count == 1 && (double)g->m * (double)g->n * (double)wg_dtype_size(g->dtype) >= WG_FAR_BYTES;
+    if (alone)
         run_tiles(&j, 0, tiles, tiles);
     else
-        wg__rows(team, tiles, 1, work, (void *)&j);
+        wg__rows(team, tiles, 1, work, &j);
 }
 
 void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g) { run_sum(engine, team, 1, g); }

@@ -29,6 +29,7 @@ typedef struct wg_panel {
     int64_t m, columns, k;
     int64_t a_row, a_column, b_row, c_row;
     bool add;
+    bool past; /* C's rows are whole lines, and go past the caches: only kernels of AVX-512 do so */
     wg_soon soon;
 } wg_panel;
 typedef void wg__panel_kernel(const wg_panel *p, const void *a, const void *b, void *c);

@@ -129,6 +129,11 @@ static void multiply(const wg_gemm *g, const kernels *kernel, const wg_panel *p,
     }
 }
 
+/* Whether rows of C begin on lines. */
+static bool has_whole_lines(wg_dtype dtype, const wg_matrix *c) {
+    return ((uintptr_t)c->data | (uintptr_t)(c->row * (int64_t)wg_dtype_size(dtype))) % WG_LINE_BYTES == 0;
+}
+
 /* How k is cut. */
 static int64_t deep_of(const wg_gemm *g) {
     int64_t most = DEEP_BYTES / (int64_t)wg_dtype_size(g->dtype), pieces = wg__max(1, (g->k + most - 1) / most);
@@ -136,7 +141,7 @@ static int64_t deep_of(const wg_gemm *g) {
 }
 
 /* As many rows as A is copied of together; then comes `next`. */
-static void multiply_rows(bool xsmm, const wg_gemm *g, const wg_gemm *next, panels *panel) {
+static void multiply_rows(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *next, panels *panel) {
     const int64_t width = wg__packed_width(g->dtype), deep = deep_of(g), calls = calls_of(xsmm, g->m), blocks = (g->n + width - 1) / width;
     for (int64_t q = 0; q < g->k; q += deep) {
         const int64_t k = wg__min(deep, g->k - q);
@@ -151,7 +156,8 @@ static void multiply_rows(bool xsmm, const wg_gemm *g, const wg_gemm *next, pane
             int64_t columns = wg__min(width, g->n - j);
             wg_matrix b = panel_of_b(g, q, j, k, columns, panel->b);
             wg_panel p = {.m = g->m, .columns = columns, .k = k, .a_row = a.row, .a_column = a.column, .b_row = b.row,
-                          .c_row = g->c.row, .add = q > 0 || g->beta != 0};
+                          .c_row = g->c.row, .add = q > 0 || g->beta != 0,
+                          .past = past && k == g->k && g->beta == 0 && has_whole_lines(g->dtype, &g->c)};
             bool last = j + width >= g->n;
             after = last ? wg__corner(g->dtype, &of->b, from, 0) : wg__corner(g->dtype, &g->b, q, j + width);
             stream next_b = stream_of(g, &after, last ? then : k, wg__min(width, last ? of->n : g->n - j - width), (calls + 1) / 2);
@@ -171,13 +177,13 @@ static wg_gemm rows_of(const wg_gemm *g, int64_t i, int64_t rows) {
     return part;
 }
 
-void wg__gemm_packed(bool xsmm, const wg_gemm *g, const wg_gemm *then) {
+void wg__gemm_packed(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *then) {
     panels panel;
     int64_t rows = wg__lies_ready(&g->a) ? wg__max(g->m, 1) : ROWS; /* not copied: all of them */
     if (g->k == 0 || (g->beta != 0 && g->beta != 1))
         begin(g);
     for (int64_t i = 0; i < g->m && g->k > 0; i += rows) {
         const wg_gemm part = rows_of(g, i, rows), next = i + rows < g->m ? rows_of(g, i + rows, rows) : rows_of(then, 0, rows);
-        multiply_rows(xsmm, &part, &next, &panel);
+        multiply_rows(xsmm, past, &part, &next, &panel);
     }
 }

@@ -4,9 +4,10 @@
 
 #include "packed.h"
 
-/* The whole of g on this thread, by LIBXSMM's kernels where `xsmm` and it has them. Takes WG_TILE_BYTES of the stack. Memory is asked for
- * the beginning of `then`, which is likely to be next, or empty. */
-void wg__gemm_packed(bool xsmm, const wg_gemm *g, const wg_gemm *then);
+/* The whole of g on this thread, by LIBXSMM's kernels where `xsmm` and it has them; past: what of C is written once, in whole lines, goes past
+ * the caches, if its kernels can do that. Takes WG_TILE_BYTES of the stack. Memory is asked for the beginning of `then`, which is likely to be
+ * next, or empty. */
+void wg__gemm_packed(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *then);
 enum { WG_TILE_BYTES = 400 * 1024 };
 
 #endif

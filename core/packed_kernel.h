@@ -18,6 +18,11 @@ typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, align
 #define ASK(line) __builtin_prefetch(line, 0, 2)
 #endif
 
+/* Stores a whole line past the caches (nontemporal.c): with AVX-512. */
+#ifndef STORE_PAST
+#define STORE_PAST(to, x) (*(NAME(loose) *)(to) = (x))
+#endif
+
 /* Adds one term to every sum. */
 #define TERM(q)                                                                                                                \
     {                                                                                                                          \
@@ -52,7 +57,8 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
     }
     /* No call from here on: it would put all sums into memory. */
     int64_t q = 0;
-    if (ahead && k >= rows * vectors) {
+    const bool past = VECTOR == WG_LINE_BYTES && !partly && p->past;
+    if (ahead && k >= rows * vectors && !past) {
         const ELEMENT *below = c + rows * c_row;
 #pragma GCC unroll 1
         for (int r = 0; r < rows; r++, below += c_row)
@@ -73,6 +79,14 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
     }
     for (; q < k; q++)
         TERM(q)
+    if (past) {
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < vectors; j++)
+                STORE_PAST(c + i * c_row + j * LANES, sum[i][j]);
+        return;
+    }
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++) {
         ELEMENT *to = partly ? edge : c + i * c_row;

@@ -7,6 +7,7 @@
 /* Multiply-adds are fused by an optimising compiler alone, and must be in every build: see packed.h. */
 #pragma GCC optimize("O3")
 #pragma GCC target("arch=skylake-avx512")
+#define STORE_PAST(to, x) __builtin_ia32_movntps512((float *)(to), (float __attribute__((vector_size(64))))(x))
 #define ISA skylake_avx512
 #define VECTOR 64
 #define ELEMENT float

@@ -23,7 +23,7 @@ enum { ALWAYS_VALIDATE = 0 };
 enum { ALWAYS_VALIDATE = 1 };
 #endif
 
-enum { MOST_PASSES = 64, FAR_BYTES = 1 << 21 };
+enum { MOST_PASSES = 64 };
 
 static int find_pass(const char *name, size_t size) {
     for (int i = 0; i < wg__pass_count; i++)
@@ -58,7 +58,7 @@ wg_status wg__run_passes(wg_program *p, const wg_compile_options *options, const
     wg_status status = read_without(options ? options->without : NULL, left_out, error);
     const wg_team team = wg__team_of(options ? &options->run : NULL);
     p->threads = team.threads;
-    p->far_bytes = options && options->far_bytes ? options->far_bytes : FAR_BYTES;
+    p->far_bytes = options && options->far_bytes ? options->far_bytes : WG_FAR_BYTES;
     if (status == WG_OK && p->far_bytes < 0)
         status = wg_error_set(error, WG_ARGUMENT, "compile: far_bytes is %lld", (long long)p->far_bytes);
     p->parts = wg__parts_allowed(&team);

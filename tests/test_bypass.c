@@ -1,5 +1,6 @@
 /* What threads keep of a loop's steps goes past the caches where it is much: the same bytes, and nothing beside them. */
 #include "beside.h"
+#include "gemm.h"
 #include "loop.h"
 #include "plan.h"
 
@@ -67,6 +68,36 @@ Test(bypass, what_rows_have_written_is_there_once_they_are_done) {
         }
         pthread_join(reader, NULL);
         cr_expect_eq(h.stale, 0, "on %d threads: %d", threads, h.stale);
+    }
+}
+
+/* ---- products ---- */
+
+/* C of 2 MiB and more, whose rows are whole lines or not, of terms that are added up at once or not. */
+Test(bypass, large_products_have_the_bits_that_one_thread_makes_and_write_nothing_else) {
+    static const struct {
+        int64_t m, n, k, row, shift;
+        double beta;
+    } sizes[] = {{2100, 256, 70, 256, 0, 0}, {2100, 256, 320, 272, 0, 0}, {1100, 528, 321, 528, 0, 0},  {2100, 260, 30, 260, 0, 0}, {1100, 500, 33, 512, 0, 0},
+                 {2100, 256, 70, 256, 0, 1}, {2100, 256, 70, 260, 0, 0}, {2100, 256, 70, 256, 1, 0}, {1030, 1040, 12, 1040, 0, 0}};
+    for (int k = 0; k < 2 * WG_LEN(sizes); k++) {
+        const wg_dtype dtype = k % 2 ? WG_F64 : WG_F32;
+        const int64_t m = sizes[k / 2].m, n = sizes[k / 2].n, terms = sizes[k / 2].k, row = sizes[k / 2].row, size = (int64_t)wg_dtype_size(dtype);
+        wg_tensor *a = taped_random(NULL, dtype, 2, (const int64_t[]){m, terms}, 1), *b = taped_random(NULL, dtype, 2, (const int64_t[]){terms, n}, 2);
+        const size_t bytes = (size_t)((m * row + 64) * size / 64 * 64);
+        char *c[2] = {aligned_alloc(64, bytes), aligned_alloc(64, bytes)};
+        for (wg_isa isa = WG_ISA_BASELINE; isa <= WG_ISA_AVX512; isa++) {
+            for (int threads = 1; threads <= 2; threads++) {
+                memset(c[threads - 1], 1, bytes);
+                wg__gemm(&(wg_team){.threads = threads, .isa = isa}, &(wg_gemm){.dtype = dtype, .m = m, .n = n, .k = terms, .alpha = 1, .beta = sizes[k / 2].beta,
+                    .a = {(void *)wg_tensor_data(a), terms, 1}, .b = {(void *)wg_tensor_data(b), n, 1}, .c = {c[threads - 1] + sizes[k / 2].shift * size, row, 1}});
+            }
+            cr_expect(memcmp(c[0], c[1], bytes) == 0, "case %d, set %d", k, isa);
+        }
+        free(c[0]);
+        free(c[1]);
+        wg_tensor_free(a);
+        wg_tensor_free(b);
     }
 }
 

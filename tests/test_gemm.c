@@ -70,7 +70,7 @@ Test(gemm, a_tile_of_packed_panels_may_have_any_rows) {
     for (int layout = 0; layout < 4; layout++) {
         filled a = fill(WG_F32, 600, 330, layout, 1), b = fill(WG_F32, 330, 70, 0, 2), c = fill(WG_F32, 600, 70, 1, 3);
         const wg_gemm g = {WG_F32, 600, 70, 330, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
-        wg__gemm_packed(false, &g, &g);
+        wg__gemm_packed(false, false, &g, &g);
         double worst = 0;
         for (int64_t i = 0; i < 600 * 70; i++) {
             double want = 0;
