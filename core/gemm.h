@@ -85,8 +85,8 @@ typedef struct wg_soon {
     int64_t step, lines, rows;
 } wg_soon;
 
-/* C = A B, or C = C + A B where `add`, of a row by one whole block. */
-typedef void wg__lone_kernel(int64_t k, bool add, bool turned, const void *a, const void *block, void *c);
+/* C = A B, or C = C + A B where `add`, of a row by so many whole blocks, the last first if `turned`. */
+typedef void wg__lone_kernel(int64_t k, int64_t blocks, bool add, bool turned, const void *a, const void *packed, void *c);
 
 /* What the products of one form have in common: made once, read by any threads at once. Owns nothing. */
 typedef struct wg_packed_product {

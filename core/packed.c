@@ -209,13 +209,11 @@ static wg_soon next_of(const wg_packed_product *p, asking *q) {
 
 /* ---- products by blocks ---- */
 
-static void multiply_block(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t j, bool turned, asking *q) {
+static void multiply_block(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t j, asking *q) {
     int64_t width = WG_BLOCK_BYTES / (p->dtype == WG_F32 ? 4 : 8), columns = wg__min(width, p->n - j * width);
     const void *block = (const char *)packed + j * WG_BLOCK_BYTES * p->k;
     void *out = (char *)c + j * WG_BLOCK_BYTES;
-    if (columns == width && p->lone) {
-        p->lone(p->k, p->add, turned, a, block, out);
-    } else if (columns == width && p->whole) {
+    if (columns == width && p->whole) {
         p->whole(block, a, out);
     } else {
         wg_panel panel = panel_of(p, columns);
@@ -225,6 +223,17 @@ static void multiply_block(const wg_packed_product *p, const void *a, const void
     }
 }
 
+/* Of a row alone: the whole blocks in one call. */
+static void multiply_alone(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to, bool turned) {
+    const int64_t whole = wg__min(to, p->n / wg__packed_width(p->dtype));
+    if (turned && whole < to)
+        multiply_block(p, a, packed, c, whole, &(asking){0});
+    if (from < whole)
+        p->lone(p->k, whole - from, p->add, turned, a, (const char *)packed + from * WG_BLOCK_BYTES * p->k, (char *)c + from * WG_BLOCK_BYTES);
+    if (!turned && whole < to)
+        multiply_block(p, a, packed, c, whole, &(asking){0});
+}
+
 /* The last blocks ask. */
 static void multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to, bool turned,
                             asking q) {
@@ -232,11 +241,15 @@ static void multiply_blocks(const wg_packed_product *p, const void *a, const voi
         wg__amx_multiply(&(wg_amx_product){p->m, p->n, p->k, p->a_row, p->c_row, p->add}, a, packed, c, from, to, turned);
         return;
     }
+    if (p->lone) {
+        multiply_alone(p, a, packed, c, from, to, turned);
+        return;
+    }
     asking none = {0};
     const bool ends_narrow = !turned && p->n % wg__packed_width(p->dtype) != 0;
     const int64_t quiet = to - from - ends_narrow - blocks_that_ask(p, &q);
     for (int64_t n = 0; n < to - from; n++)
-        multiply_block(p, a, packed, c, turned ? to - 1 - n : from + n, turned, n < quiet ? &none : &q);
+        multiply_block(p, a, packed, c, turned ? to - 1 - n : from + n, n < quiet ? &none : &q);
 }
 
 void wg__packed_multiply_blocks(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to) {

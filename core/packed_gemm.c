@@ -10,10 +10,9 @@
 enum { DEEP_BYTES = 1280, ROWS = 256, SLICE = 6, CALL = 2 * SLICE };
 _Static_assert(ROWS * DEEP_BYTES + WG_BLOCK_BYTES * DEEP_BYTES / 4 <= WG_TILE_BYTES, "panels");
 
-/* Where panels are copied: A's, and one block of B's. */
+/* Where panels are copied: A's rows, and one block of B's. */
 typedef struct panels {
-    _Alignas(64) char a[ROWS * DEEP_BYTES];
-    _Alignas(64) char b[WG_BLOCK_BYTES * DEEP_BYTES / 4];
+    char *a, *b;
 } panels;
 
 static void scale(wg_dtype dtype, int64_t count, double factor, void *x) {
@@ -45,13 +44,17 @@ static wg_matrix panel_of_a(const wg_gemm *g, int64_t q, int64_t k, char *copy) 
     return (wg_matrix){copy, k, 1};
 }
 
-/* The same of one block of columns of B, times alpha: rows of a whole block are read where they lie. */
+/* Whether a block of so many columns of B is read where it lies: in whole lines, or kernels would read past its rows. */
+static bool b_lies_ready(const wg_gemm *g, int64_t columns) {
+    return g->b.column == 1 && g->alpha == 1 && columns == wg__packed_row(g->dtype, columns);
+}
+
+/* The same of one block of columns of B, times alpha. */
 static wg_matrix panel_of_b(const wg_gemm *g, int64_t q, int64_t j, int64_t k, int64_t columns, char *copy) {
-    int64_t width = wg__packed_width(g->dtype);
     wg_matrix b = wg__corner(g->dtype, &g->b, q, j);
-    if (b.column == 1 && g->alpha == 1 && columns == width)
+    if (b_lies_ready(g, columns))
         return b;
-    width = wg__packed_row(g->dtype, columns);
+    const int64_t width = wg__packed_row(g->dtype, columns);
     wg__panel_copy(g->dtype, &b, k, columns, width, width, copy);
     if (g->alpha != 1)
         scale(g->dtype, k * width, g->alpha, copy);
@@ -141,20 +144,20 @@ static int64_t deep_of(const wg_gemm *g) {
 }
 
 /* As many rows as A is copied of together; then comes `next`. */
-static void multiply_rows(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *next, panels *panel) {
+static void multiply_rows(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *next, panels panel) {
     const int64_t width = wg__packed_width(g->dtype), deep = deep_of(g), calls = calls_of(xsmm, g->m), blocks = (g->n + width - 1) / width;
     for (int64_t q = 0; q < g->k; q += deep) {
         const int64_t k = wg__min(deep, g->k - q);
         const bool over = q + k == g->k;
         const wg_gemm *of = over ? next : g; /* whose first, or next, piece follows */
         const int64_t from = over ? 0 : q + k, then = wg__min(deep, of->k - from);
-        wg_matrix a = panel_of_a(g, q, k, panel->a), after = wg__corner(g->dtype, &of->a, 0, from);
+        wg_matrix a = panel_of_a(g, q, k, panel.a), after = wg__corner(g->dtype, &of->a, 0, from);
         const bool here = g->a.column == 1;
         stream next_a = stream_of(g, &after, here && !over ? 0 : of->m, then, calls / 2 * blocks);
         kernels kernel = {0};
         for (int64_t j = 0; j < g->n; j += width) {
             int64_t columns = wg__min(width, g->n - j);
-            wg_matrix b = panel_of_b(g, q, j, k, columns, panel->b);
+            wg_matrix b = panel_of_b(g, q, j, k, columns, panel.b);
             wg_panel p = {.m = g->m, .columns = columns, .k = k, .a_row = a.row, .a_column = a.column, .b_row = b.row,
                           .c_row = g->c.row, .add = q > 0 || g->beta != 0,
                           .past = past && k == g->k && g->beta == 0 && has_whole_lines(g->dtype, &g->c)};
@@ -177,13 +180,44 @@ static wg_gemm rows_of(const wg_gemm *g, int64_t i, int64_t rows) {
     return part;
 }
 
+/* What A's panel takes, in whole lines, and one block of B's. */
+static size_t bytes_of_a(const wg_gemm *g) {
+    const size_t bytes = (size_t)(wg__min(ROWS, g->m) * wg__min(g->k, deep_of(g))) * wg_dtype_size(g->dtype);
+    return wg__lies_ready(&g->a) ? 0 : (bytes + WG_LINE_BYTES - 1) / WG_LINE_BYTES * WG_LINE_BYTES;
+}
+
+static size_t bytes_of_b(const wg_gemm *g) {
+    return b_lies_ready(g, g->n) ? 0 : (size_t)wg__min(g->k, deep_of(g)) * WG_BLOCK_BYTES;
+}
+
+static void multiply_all(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *then, panels panel) {
+    const int64_t rows = wg__lies_ready(&g->a) ? wg__max(g->m, 1) : ROWS; /* not copied: all of them */
+    for (int64_t i = 0; i < g->m; i += rows) {
+        const wg_gemm part = rows_of(g, i, rows), next = i + rows < g->m ? rows_of(g, i + rows, rows) : rows_of(then, 0, rows);
+        multiply_rows(xsmm, past, &part, &next, panel);
+    }
+}
+
+/* A large frame costs more than its address: each of its pages is touched where it is made (2 us). */
+enum { FEW_BYTES = 16 * 1024 };
+
+static __attribute__((noinline)) void multiply_with_few(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *then) {
+    _Alignas(64) char panel[FEW_BYTES];
+    multiply_all(xsmm, past, g, then, (panels){panel, panel + bytes_of_a(g)});
+}
+
+static __attribute__((noinline)) void multiply_with_all(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *then) {
+    _Alignas(64) char a[ROWS * DEEP_BYTES], b[WG_BLOCK_BYTES * DEEP_BYTES / 4];
+    multiply_all(xsmm, past, g, then, (panels){a, b});
+}
+
 void wg__gemm_packed(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *then) {
-    panels panel;
-    int64_t rows = wg__lies_ready(&g->a) ? wg__max(g->m, 1) : ROWS; /* not copied: all of them */
     if (g->k == 0 || (g->beta != 0 && g->beta != 1))
         begin(g);
-    for (int64_t i = 0; i < g->m && g->k > 0; i += rows) {
-        const wg_gemm part = rows_of(g, i, rows), next = i + rows < g->m ? rows_of(g, i + rows, rows) : rows_of(then, 0, rows);
-        multiply_rows(xsmm, past, &part, &next, &panel);
-    }
+    if (g->k == 0)
+        return;
+    if (bytes_of_a(g) + bytes_of_b(g) <= FEW_BYTES)
+        multiply_with_few(xsmm, past, g, then);
+    else
+        multiply_with_all(xsmm, past, g, then);
 }

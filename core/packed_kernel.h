@@ -181,44 +181,71 @@ static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void
         NAME(edge)(p, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
 }
 
-/* The only row by a whole block. k goes in pieces, each with sums of its own, so that the bits are the same from either end; a piece in
- * two chains of sums, which keep the multipliers busy where one does not. */
-static void NAME(lone)(int64_t k, bool add, bool turned, const void *row, const void *block, void *to) {
-    enum { WIDTH = WG_BLOCK_BYTES / sizeof(ELEMENT), PIECES = 16, PIECE = 64 };
-    _Alignas(64) ELEMENT sums[PIECES][WIDTH];
-    const int64_t pieces = wg__max(1, wg__min(PIECES, k / PIECE));
-    for (int64_t n = 0; n < pieces; n++) {
-        const int64_t piece = turned ? pieces - 1 - n : n, first = k * piece / pieces, rows = k * (piece + 1) / pieces - first, half = rows / 2;
-        const ELEMENT *a = (const ELEMENT *)row + first;
-        for (int64_t j = 0; j < WIDTH; j += 4 * LANES) {
-            const ELEMENT *b = (const ELEMENT *)block + first * WIDTH + j;
-            NAME(vector) sum[2][4] = {0};
-            for (int64_t q = 0; q < half; q++)
-#pragma GCC unroll 2
-                for (int64_t h = 0; h < 2; h++) {
-                    NAME(vector) x = a[q + h * half] - (NAME(vector)){0};
-#pragma GCC unroll 4
-                    for (int u = 0; u < 4; u++)
-                        sum[h][u] += x * *(const NAME(vector) *)(b + (q + h * half) * WIDTH + u * LANES);
-                }
-            for (int64_t q = 2 * half; q < rows; q++)
-#pragma GCC unroll 4
-                for (int u = 0; u < 4; u++)
-                    sum[1][u] += (a[q] - (NAME(vector)){0}) * *(const NAME(vector) *)(b + q * WIDTH + u * LANES);
-#pragma GCC unroll 4
-            for (int u = 0; u < 4; u++)
-                *(NAME(vector) *)(sums[piece] + j + u * LANES) = sum[0][u] + sum[1][u];
-        }
+/* A piece of the only row by that of a block, from either end of it: in CHAINS parts, each with sums of its own, which keep the multipliers
+ * busy where one chain does not. A part takes few lines: what was read last in the other direction is still in the cache. */
+#define CHAINS (VECTOR == 64 ? 4 : 2)
+#define PART(i)                                                                                                                \
+    {                                                                                                                          \
+        const int64_t end = rows * ((i) + 1) / CHAINS;                                                                         \
+        for (int64_t q = rows * (i) / CHAINS; q < end; q++) {                                                                  \
+            NAME(vector) x = a[q] - (NAME(vector)){0};                                                                         \
+            _Pragma("GCC unroll 4") for (int u = 0; u < 4; u++) sum[i][u] += x * *(const NAME(vector) *)(b + q * b_row + u * LANES); \
+        }                                                                                                                      \
     }
-    for (int64_t j = 0; j < WIDTH; j += LANES) {
-        NAME(loose) *c = (NAME(loose) *)((ELEMENT *)to + j);
-        NAME(vector) sum = add ? *c : (NAME(vector)){0};
-        for (int64_t piece = 0; piece < pieces; piece++)
-            sum += *(const NAME(vector) *)(sums[piece] + j);
-        *c = sum;
+#if VECTOR == 64
+#define PARTS_UP {PART(0) PART(1) PART(2) PART(3)}
+#define PARTS_DOWN {PART(3) PART(2) PART(1) PART(0)}
+#else
+#define PARTS_UP {PART(0) PART(1)}
+#define PARTS_DOWN {PART(1) PART(0)}
+#endif
+static inline __attribute__((always_inline)) void NAME(piece)(bool turned, int64_t rows, int64_t b_row, const ELEMENT *a, const ELEMENT *b,
+                                                              NAME(vector) *out) {
+    NAME(vector) sum[CHAINS][4] = {0};
+    if (turned)
+        PARTS_DOWN
+    else
+        PARTS_UP
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; u++)
+        out[u] = CHAINS == 2 ? sum[0][u] + sum[1][u] : (sum[0][u] + sum[1][u]) + (sum[CHAINS - 2][u] + sum[CHAINS - 1][u]);
+}
+
+static inline __attribute__((always_inline)) void NAME(lone_way)(bool turned, int64_t k, int64_t blocks, bool add, const ELEMENT *row,
+                                                                 const ELEMENT *packed, ELEMENT *to) {
+    enum { WIDTH = WG_BLOCK_BYTES / sizeof(ELEMENT), PIECES = 16, PIECE = 64 };
+    const int64_t pieces = wg__max(1, wg__min(PIECES, k / PIECE));
+    _Alignas(64) ELEMENT sums[PIECES][WIDTH];
+    for (int64_t m = 0; m < blocks; m++) {
+        const int64_t block = turned ? blocks - 1 - m : m;
+        for (int64_t n = 0; n < pieces; n++) {
+            const int64_t piece = turned ? pieces - 1 - n : n, first = k * piece / pieces, rows = k * (piece + 1) / pieces - first;
+            for (int64_t j = 0; j < WIDTH; j += 4 * LANES)
+                NAME(piece)(turned, rows, WIDTH, row + first, packed + (block * k + first) * WIDTH + j, (NAME(vector) *)(sums[piece] + j));
+        }
+        for (int64_t j = 0; j < WIDTH; j += LANES) {
+            NAME(loose) *c = (NAME(loose) *)(to + block * WIDTH + j);
+            NAME(vector) sum = add ? *c : (NAME(vector)){0};
+            for (int64_t piece = 0; piece < pieces; piece++)
+                sum += *(const NAME(vector) *)(sums[piece] + j);
+            *c = sum;
+        }
     }
 }
 
+/* The only row by so many whole blocks, the last first if `turned`. k goes in pieces, each with sums of its own, so that the bits are the same
+ * from either end. */
+static void NAME(lone)(int64_t k, int64_t blocks, bool add, bool turned, const void *row, const void *packed, void *to) {
+    if (turned)
+        NAME(lone_way)(true, k, blocks, add, row, packed, to);
+    else
+        NAME(lone_way)(false, k, blocks, add, row, packed, to);
+}
+
+#undef PARTS_DOWN
+#undef PARTS_UP
+#undef PART
+#undef CHAINS
 #undef STRIP
 #undef ACROSS
 #undef ROWS

@@ -445,7 +445,7 @@ static void add_movings(wg_loop_plan *l, wg_loop_region *g) {
         const wg_loop_reference *r = &l->references[k];
         if (r->in_block)
             continue;
-        l->movings[l->moving_count++] = (wg_loop_moving){k, r->slot, l->slots[r->slot].in_strip, r->row, r->row - last};
+        l->movings[l->moving_count++] = (wg_loop_moving){k, r->slot, l->slots[r->slot].in_strip ? 0 : r->row, r->row - last};
         g->movings++;
     }
 }

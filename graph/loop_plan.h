@@ -57,8 +57,8 @@ typedef struct wg_loop_reference {
 /* A reference to a slot: its index, and how its address is found and moves on. That of a running sum of groups is found anew in each row. */
 typedef struct wg_loop_moving {
     uint32_t reference, slot;
-    bool in_strip;
-    int64_t row, next_row; /* bytes from one row to the next, and from the last block of one to the first of the next */
+    int64_t row; /* bytes from one row to the next; 0 of a place for a strip alone: its rows begin there */
+    int64_t next_row; /* from the last block of one to the first of the next */
 } wg_loop_moving;
 
 /* A slot's one element of the row and the block that it is repeated in. */

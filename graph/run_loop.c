@@ -191,7 +191,7 @@ static inline void ask_ahead(const step *s, const wg_loop_reference *r, char *co
 /* The addresses of what a region refers to in the first block of the first of its rows. */
 static inline void find_row(const lane *n, const wg_loop_region *g, int64_t row, char **at) {
     for (const wg_loop_moving *m = n->run->plan->movings + g->first_moving, *end = m + g->movings; m < end; m++)
-        at[m->reference] = n->at[m->slot] + (m->in_strip ? 0 : row * m->row);
+        at[m->reference] = n->at[m->slot] + row * m->row;
 }
 
 static inline void next_row(const lane *n, const wg_loop_region *g, char **at) {
