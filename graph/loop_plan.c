@@ -469,6 +469,7 @@ static uint32_t add_region(maker *m, uint32_t from, steps *q) {
     g.count = (uint32_t)l->step_count - g.first;
     g.instructions = to - from;
     g.flat = g.flat && !g.spreads;
+    g.once = l->loop->rows == 1 && g.columns <= WG_REGION_BLOCK && !g.sums;
     if (m->failed)
         return to;
     add_movings(l, &g);
@@ -605,9 +606,10 @@ static bool make_room(maker *m) {
     l->sums = wg__take(p->memory, wg__size((size_t)kernels, sizeof *l->sums, 1));
     l->references = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->references, 1));
     l->movings = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->movings, 1));
+    l->kept = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->kept, 1));
     l->asks = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->asks, 1));
     l->spreads = wg__take(p->memory, wg__size((size_t)operands, sizeof *l->spreads, 1));
-    return l->regions && l->steps && l->sums && l->references && l->movings && l->asks && l->spreads && l->kernels && l->operands && l->results;
+    return l->regions && l->steps && l->sums && l->references && l->movings && l->kept && l->asks && l->spreads && l->kernels && l->operands && l->results;
 }
 
 static wg_move move_of(const wg_loop_slot *s) {
@@ -618,6 +620,54 @@ static wg_move move_of(const wg_loop_slot *s) {
     return s->twice ? WG_MOVE_TWICE : s->step ? WG_MOVE_STEP : WG_MOVES;
 }
 
+/* Calls itself as slot_for does. */
+static void keep(wg_loop_plan *l, uint32_t slot) {
+    wg_loop_slot *s = &l->slots[slot];
+    if (s->kept)
+        return;
+    s->kept = true;
+    if (s->kind == WG_SLOT_CARRIED || s->kind == WG_SLOT_ENDING)
+        keep(l, s->next);
+    if (s->kind == WG_SLOT_ENDING)
+        keep(l, s->first);
+}
+
+/* The references whose addresses are kept: all that move by steps, or else the rest that move. */
+static void keep_references(wg_loop_plan *l, const wg_loop_region *g, bool stepping) {
+    for (const wg_loop_moving *v = l->movings + g->first_moving, *end = v + g->movings; v < end; v++) {
+        const wg_loop_slot *s = &l->slots[v->slot];
+        const wg_move how = move_of(s);
+        if (how == WG_MOVES || (how == WG_MOVE_STEP) != stepping)
+            continue;
+        l->kept[l->kept_count++] = (wg_loop_kept){v->reference, v->slot, stepping ? s->step : 0};
+        if (!stepping)
+            keep(l, v->slot);
+    }
+}
+
+/* Which addresses of references are kept, and so which of slots need not be. */
+static void find_kept(wg_loop_plan *l) {
+    for (int stepping = 1; stepping >= 0; stepping--) {
+        for (int64_t g = 0; g < l->region_count; g++)
+            if (l->regions[g].once)
+                keep_references(l, &l->regions[g], stepping);
+        l->kept_moving = stepping ? l->kept_count : l->kept_moving;
+    }
+    for (int64_t g = 0; g < l->region_count; g++) {
+        const wg_loop_region *r = &l->regions[g];
+        for (uint32_t k = 0; k < r->movings && !r->once; k++)
+            keep(l, l->movings[r->first_moving + k].slot);
+    }
+    for (int64_t k = 0; k < l->spread_count; k++)
+        keep(l, l->spreads[k].slot);
+    for (int64_t k = 0; k < l->ask_count; k++)
+        keep(l, l->asks[k].slot);
+    for (int64_t k = 0; k < l->operand_count; k++)
+        keep(l, l->operands[k].slot);
+    for (int64_t k = 0; k < l->result_count; k++)
+        keep(l, l->results[k].slot), keep(l, l->results[k].to);
+}
+
 static void sort_moves(maker *m) {
     wg_loop_plan *l = m->plan;
     int64_t count = 0;
@@ -625,7 +675,7 @@ static void sort_moves(maker *m) {
     m->failed = !l->moved;
     for (wg_move how = 0; how < WG_MOVES && l->moved; l->moved_until[how++] = count)
         for (uint32_t s = 0; s < l->slot_count; s++)
-            if (move_of(&l->slots[s]) == how)
+            if (l->slots[s].kept && move_of(&l->slots[s]) == how)
                 l->moved[count++] = s;
 }
 
@@ -642,7 +692,7 @@ wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *me
     if (!m.failed)
         add_results(&m);
     if (!m.failed)
-        sort_moves(&m), find_strips(l), add_asks(l);
+        find_strips(l), add_asks(l), find_kept(l), sort_moves(&m);
     for (int64_t s = 0; s < l->slot_count; s++)
         memo[l->slots[s].memo] = 0;
     if (!m.failed)
@@ -664,6 +714,7 @@ void wg__loop_plan_free(wg_memory *memory, wg_loop_plan *l) {
     wg__give(memory, l->sums);
     wg__give(memory, l->references);
     wg__give(memory, l->movings);
+    wg__give(memory, l->kept);
     wg__give(memory, l->asks);
     wg__give(memory, l->spreads);
     wg__give(memory, l);

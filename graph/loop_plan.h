@@ -30,6 +30,7 @@ typedef struct wg_loop_slot {
     int64_t twice;       /* WG_SLOT_TILE: bytes between the places of even and odd iterations, or 0 */
     uint32_t first, next;
     uint32_t spread_in, block; /* 1 + the region that had it repeated last, and in which block */
+    bool kept;   /* its address, from one iteration to the next: not only references of regions that are called once have it */
     size_t memo; /* where wg__loop_plan_new noted it */
 } wg_loop_slot;
 
@@ -61,6 +62,13 @@ typedef struct wg_loop_moving {
     int64_t next_row; /* from the last block of one to the first of the next */
 } wg_loop_moving;
 
+/* A reference of a region that is called once in an iteration: its address is kept, too. It moves by `step` bytes; or, if that is 0, is where
+ * the slot is. */
+typedef struct wg_loop_kept {
+    uint32_t reference, slot;
+    int64_t step;
+} wg_loop_kept;
+
 /* A slot's one element of the row and the block that it is repeated in. */
 typedef struct wg_loop_repeated {
     uint32_t slot, block;
@@ -83,6 +91,7 @@ typedef struct wg_loop_region {
     wg_dtype dtype;
     int64_t columns;  /* elements of a row */
     bool flat;        /* rows lie one after the other in every operand: they are walked as one */
+    bool once;        /* one row in one block: nothing moves within an iteration */
     uint32_t refers;             /* of the plan's references: where its steps' begin */
     uint32_t first_moving, movings; /* of the plan's */
     uint32_t first_sum, sums;    /* of the plan's */
@@ -134,6 +143,8 @@ struct wg_loop_plan {
     int64_t reference_count;
     wg_loop_moving *movings;
     int64_t moving_count;
+    wg_loop_kept *kept; /* those that move first */
+    int64_t kept_moving, kept_count;
     wg_loop_ask *asks;
     int64_t ask_count;
     uint32_t *sums; /* steps that add up rows in groups */

@@ -109,6 +109,12 @@ static void find_starts(lane *n) {
     }
 }
 
+/* The addresses of what a region refers to in the first block of the first of its rows. */
+static inline void find_row(const lane *n, const wg_loop_region *g, int64_t row, char **at) {
+    for (const wg_loop_moving *m = n->run->plan->movings + g->first_moving, *end = m + g->movings; m < end; m++)
+        at[m->reference] = n->at[m->slot] + row * m->row;
+}
+
 /* The addresses of the first iteration, for a tile that begins with this row. */
 static void first_iteration(lane *n, int64_t row) {
     const wg_loop_plan *l = n->run->plan;
@@ -121,6 +127,9 @@ static void first_iteration(lane *n, int64_t row) {
         else
             n->at[s] = n->start[s] + (t->kind == WG_SLOT_OUTSIDE ? row * t->row : 0);
     }
+    for (const wg_loop_region *g = l->regions, *end = g + l->region_count; g < end; g++)
+        if (g->once)
+            find_row(n, g, 0, addresses(l, n->blocks));
 }
 
 static inline void next_iteration(lane *n, int64_t t) {
@@ -140,6 +149,12 @@ static inline void next_iteration(lane *n, int64_t t) {
         const wg_loop_slot *o = &l->slots[*s];
         at[*s] = at[t == o->when ? o->first : o->next] + o->shift;
     }
+    char **to = addresses(l, n->blocks);
+    const wg_loop_kept *k = l->kept, *moving = k + l->kept_moving, *last = k + l->kept_count;
+    for (; k < moving; k++)
+        to[k->reference] += k->step;
+    for (; k < last; k++)
+        to[k->reference] = at[k->slot];
 }
 
 /* Where a row of a slot lies; of one that has a place for a strip alone, for the strip that begins at `strip`. */
@@ -188,12 +203,6 @@ static inline void ask_ahead(const step *s, const wg_loop_reference *r, char *co
     }
 }
 
-/* The addresses of what a region refers to in the first block of the first of its rows. */
-static inline void find_row(const lane *n, const wg_loop_region *g, int64_t row, char **at) {
-    for (const wg_loop_moving *m = n->run->plan->movings + g->first_moving, *end = m + g->movings; m < end; m++)
-        at[m->reference] = n->at[m->slot] + row * m->row;
-}
-
 static inline void next_row(const lane *n, const wg_loop_region *g, char **at) {
     for (const wg_loop_moving *m = n->run->plan->movings + g->first_moving, *end = m + g->movings; m < end; m++)
         at[m->reference] += m->next_row;
@@ -221,7 +230,8 @@ static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int
     const wg_loop_plan *l = n->run->plan;
     char **const at = addresses(l, blocks);
     const int64_t size = (int64_t)wg_dtype_size(g->dtype), walk = g->flat ? end - first : 1, columns = walk * g->columns;
-    find_row(n, g, first, at);
+    if (!g->once)
+        find_row(n, g, first, at);
     for (int64_t row = first; row < end; row += walk) {
         const bool last = row + walk == to;
         if (row > first)
