@@ -225,13 +225,30 @@ static void find_sums(const lane *n, const wg_loop_region *g, int64_t row, char 
     }
 }
 
+/* The steps of a region on so many elements of what is at these addresses. The rest is ask_ahead's. */
+static inline void run_steps(const lane *n, const wg_loop_region *g, char *const *in, int64_t count, bool more, int64_t rows, int64_t back,
+                             bool later) {
+    const wg_loop_reference *r = n->run->plan->references + g->refers;
+    for (const step *s = n->steps + g->first, *past = s + g->count; s < past; in += s->n + 1, r += s->n + 1, s++) {
+        if (s->ahead)
+            ask_ahead(s, r, in, more, rows, back, count * (int64_t)wg_dtype_size(g->dtype), later);
+        s->run(count, (const void *const *)in, in[s->n]);
+    }
+}
+
+/* Of one row in one block, whose addresses are kept. */
+static inline void run_once(const lane *n, const wg_loop_region *g) {
+    if (g->spreads)
+        spread_row(n, n->blocks, g, 0, 0, wg_dtype_size(g->dtype));
+    run_steps(n, g, addresses(n->run->plan, n->blocks) + g->refers, g->columns, false, 1, 0, true);
+}
+
 /* Rows [first, end), of those that begin at `from` and end at `to`, in these blocks. */
 static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int64_t first, int64_t end, int64_t from, int64_t to) {
     const wg_loop_plan *l = n->run->plan;
     char **const at = addresses(l, blocks);
     const int64_t size = (int64_t)wg_dtype_size(g->dtype), walk = g->flat ? end - first : 1, columns = walk * g->columns;
-    if (!g->once)
-        find_row(n, g, first, at);
+    find_row(n, g, first, at);
     for (int64_t row = first; row < end; row += walk) {
         const bool last = row + walk == to;
         if (row > first)
@@ -242,16 +259,9 @@ static void run_region(const lane *n, char *blocks, const wg_loop_region *g, int
             find_sums(n, g, row, at);
         for (int64_t column = 0; column < columns; column += WG_REGION_BLOCK) {
             const int64_t count = wg__min(WG_REGION_BLOCK, columns - column);
-            const bool more = column + count < columns;
-            const wg_loop_reference *r = l->references + g->refers;
-            char *const *in = at + g->refers;
             if (column)
                 next_block(n, g, WG_REGION_BLOCK * size, at);
-            for (const step *s = n->steps + g->first, *past = s + g->count; s < past; in += s->n + 1, r += s->n + 1, s++) {
-                if (s->ahead)
-                    ask_ahead(s, r, in, more, last ? from - row : walk, column * size, count * size, last);
-                s->run(count, (const void *const *)in, in[s->n]);
-            }
+            run_steps(n, g, at + g->refers, count, column + count < columns, last ? from - row : walk, column * size, last);
         }
     }
 }
@@ -315,7 +325,11 @@ typedef struct part {
 static wg_status run_kernel(lane *n, const wg_loop_kernel *k, int64_t t, const part *p) {
     const wg_loop_plan *l = n->run->plan;
     if (k->region) {
-        pointwise(n, &l->regions[k->region - 1], p->first, p->end, p->rows);
+        const wg_loop_region *g = &l->regions[k->region - 1];
+        if (g->once)
+            run_once(n, g);
+        else
+            pointwise(n, g, p->first, p->end, p->rows);
         return WG_OK;
     }
     const wg_instruction *i = &l->program->list[k->id];
