@@ -211,30 +211,37 @@ static inline __attribute__((always_inline)) void NAME(piece)(bool turned, int64
         out[u] = CHAINS == 2 ? sum[0][u] + sum[1][u] : (sum[0][u] + sum[1][u]) + (sum[CHAINS - 2][u] + sum[CHAINS - 1][u]);
 }
 
+/* So many pieces, one, two or four: in pairs, so that the sums of either direction are the same. */
 static inline __attribute__((always_inline)) void NAME(lone_way)(bool turned, int64_t k, int64_t blocks, bool add, const ELEMENT *row,
                                                                  const ELEMENT *packed, ELEMENT *to) {
-    enum { WIDTH = WG_BLOCK_BYTES / sizeof(ELEMENT), PIECES = 16, PIECE = 64 };
-    const int64_t pieces = wg__max(1, wg__min(PIECES, k / PIECE));
-    _Alignas(64) ELEMENT sums[PIECES][WIDTH];
+    enum { WIDTH = WG_BLOCK_BYTES / sizeof(ELEMENT), VECTORS = WIDTH / LANES, PIECE = 64 };
+    const int64_t pieces = k < 2 * PIECE ? 1 : k < 4 * PIECE ? 2 : 4;
     for (int64_t m = 0; m < blocks; m++) {
         const int64_t block = turned ? blocks - 1 - m : m;
+        NAME(loose) *c = (NAME(loose) *)(to + block * WIDTH);
+        NAME(vector) sum[VECTORS] = {0}, one[VECTORS] = {0}, two[VECTORS];
         for (int64_t n = 0; n < pieces; n++) {
-            const int64_t piece = turned ? pieces - 1 - n : n, first = k * piece / pieces, rows = k * (piece + 1) / pieces - first;
-            for (int64_t j = 0; j < WIDTH; j += 4 * LANES)
-                NAME(piece)(turned, rows, WIDTH, row + first, packed + (block * k + first) * WIDTH + j, (NAME(vector) *)(sums[piece] + j));
+            const int64_t piece = turned ? pieces - 1 - n : n, from = k * piece / pieces, rows = k * (piece + 1) / pieces - from;
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v += 4)
+                NAME(piece)(turned, rows, WIDTH, row + from, packed + (block * k + from) * WIDTH + v * LANES, two + v);
+#pragma GCC unroll 16
+            for (int v = 0; v < VECTORS; v++) {
+                if (n % 2 || pieces == 1)
+                    sum[v] += one[v] + two[v];
+                one[v] = two[v];
+            }
         }
-        for (int64_t j = 0; j < WIDTH; j += LANES) {
-            NAME(loose) *c = (NAME(loose) *)(to + block * WIDTH + j);
-            NAME(vector) sum = add ? *c : (NAME(vector)){0};
-            for (int64_t piece = 0; piece < pieces; piece++)
-                sum += *(const NAME(vector) *)(sums[piece] + j);
-            *c = sum;
+#pragma GCC unroll 16
+        for (int v = 0; v < VECTORS; v++) {
+            if (add)
+                sum[v] += c[v];
+            c[v] = sum[v];
         }
     }
 }
 
-/* The only row by so many whole blocks, the last first if `turned`. k goes in pieces, each with sums of its own, so that the bits are the same
- * from either end. */
+/* The only row by so many whole blocks, the last first if `turned`. */
 static void NAME(lone)(int64_t k, int64_t blocks, bool add, bool turned, const void *row, const void *packed, void *to) {
     if (turned)
         NAME(lone_way)(true, k, blocks, add, row, packed, to);
