@@ -2,6 +2,8 @@
  * best, once forward and once backward; the tighter of the two is kept. O(n log n). */
 #include "blocks.h"
 
+#include <stdlib.h>
+
 enum { LARGE = 64 }; /* a line */
 
 /* A buffer: a base and all that take it over in turn. */
@@ -83,6 +85,61 @@ static void place_outputs(placing *q) {
             base->index = (uint32_t)i;
         }
     }
+}
+
+/* An output that lies in a buffer: where it begins, in elements; -1: it is strided there. */
+typedef struct piece {
+    uint32_t base;
+    int64_t from, count;
+} piece;
+
+static int by_place(const void *one, const void *other) {
+    const piece *a = one, *b = other;
+    if (a->base != b->base)
+        return a->base < b->base ? -1 : 1;
+    return a->from != b->from ? (a->from < b->from ? -1 : 1) : a->count < b->count ? -1 : a->count > b->count;
+}
+
+/* Whether these are all of a buffer, side by side, and each begins on a line. */
+static bool make_whole(const wg_program *p, const piece *from, const piece *to) {
+    const size_t size = wg_dtype_size((wg_dtype)p->list[from->base].dtype);
+    int64_t filled = 0;
+    for (const piece *o = from; o < to; o++) {
+        if (o->from != filled || (size_t)filled * size % LARGE)
+            return false;
+        filled += o->count;
+    }
+    return filled == p->list[from->base].shape->count;
+}
+
+/* A buffer that is made of outputs, the gradients of several matrices that one product makes, say, is computed where they lie: in one tensor,
+ * a joint, of which theirs are parts. False when out of memory. */
+static bool join_outputs(placing *q) {
+    wg_program *p = q->program;
+    piece *pieces = wg__take(p->memory, wg__size((size_t)p->output_count, sizeof *pieces, 0));
+    int count = 0;
+    wg__give(p->memory, p->joints);
+    p->joint_count = 0;
+    p->joints = wg__take(p->memory, wg__size((size_t)p->output_count, sizeof *p->joints, 0));
+    for (int i = 0; pieces && i < p->output_count; i++) {
+        const wg_value *v = &p->values[p->outputs[i]];
+        if (wg__buffered(p, v->base) && p->values[v->base].space == WG_NOWHERE)
+            pieces[count++] = (piece){v->base, v->stride ? -1 : v->shift, p->list[p->outputs[i]].shape->count};
+    }
+    if (pieces)
+        qsort(pieces, (size_t)count, sizeof *pieces, by_place);
+    for (int k = 0, end; p->joints && k < count; k = end) {
+        for (end = k + 1; end < count && pieces[end].base == pieces[k].base;)
+            end++;
+        if (!make_whole(p, pieces + k, pieces + end))
+            continue;
+        wg_value *base = &p->values[pieces[k].base];
+        base->space = WG_IN_OUTPUT;
+        base->index = (uint32_t)(p->output_count + p->joint_count);
+        p->joints[p->joint_count++] = pieces[k].base;
+    }
+    wg__give(p->memory, pieces);
+    return pieces && p->joints;
 }
 
 /* Joins what takes over one buffer; a buffer is an output's if its last base is. */
@@ -168,6 +225,9 @@ wg_status wg__pass_place(wg_program *p, wg_error *error) {
         q.begin = q.root + n, q.end = q.begin + n, q.begin_next = q.end + n, q.end_next = q.begin_next + n;
         p->arena_bytes = p->live_bytes = p->constant_bytes = 0;
         place_outputs(&q);
+        good = join_outputs(&q);
+    }
+    if (good) {
         find_buffers(&q);
         list_times(&q);
         good = place_region(&q, 0) && place_region(&q, 1) && place_region(&q, 2) && place_scratch(p);

@@ -132,8 +132,10 @@ static void text_place(printer *o, int64_t id) {
             say(o, "  over %%%u", v->over);
         if (v->space == WG_IN_ARENA)
             say(o, "  arena[%zu,%zu)", v->offset, v->offset + wg__instruction_bytes(i));
-        if (v->space == WG_IN_OUTPUT)
+        if (v->space == WG_IN_OUTPUT && v->index < (uint32_t)p->output_count)
             say(o, "  output %u", v->index);
+        else if (v->space == WG_IN_OUTPUT)
+            say(o, "  outputs side by side");
         if (v->space == WG_IN_STACK)
             say(o, "  in stack %%%u", v->index);
         if (v->space == WG_IN_TILE)

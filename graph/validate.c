@@ -319,7 +319,7 @@ static wg_status check_layout(const subject *s, int64_t id) {
 /* ---- places: the program is followed, noting which buffer each stretch of memory holds ---- */
 
 typedef struct region {
-    uint64_t space, from, bytes; /* space: 0 the arena, 1 + i output i */
+    uint64_t space, from, bytes; /* space: 0 the arena, 1 + i output i, or behind them a joint */
 } region;
 
 static region region_of(const wg_program *p, uint32_t base) {
@@ -386,6 +386,13 @@ static wg_status check_over(const subject *s, int64_t id) {
     return WG_OK;
 }
 
+static bool fits_output(const wg_program *p, uint32_t index, uint64_t bytes) {
+    const uint32_t joint = index - (uint32_t)p->output_count;
+    if (index < (uint32_t)p->output_count)
+        return bytes == wg__instruction_bytes(&p->list[p->outputs[index]]);
+    return joint < (uint32_t)p->joint_count && bytes == wg__instruction_bytes(&p->list[p->joints[joint]]);
+}
+
 static wg_status check_write(const subject *s, wg_ordered *held, int64_t id, size_t limit) {
     const wg_program *p = s->program;
     const wg_value *v = &p->values[id];
@@ -396,7 +403,7 @@ static wg_status check_write(const subject *s, wg_ordered *held, int64_t id, siz
     if (r.space == 0 && (r.from % unit || r.from + r.bytes > limit))
         return wrong(s, WG_RANGE, id, "its place [%llu, %llu) is outside the arena or not aligned",
                      (unsigned long long)r.from, (unsigned long long)(r.from + r.bytes));
-    if (r.space && (v->index >= (uint32_t)p->output_count || r.bytes != wg__instruction_bytes(&p->list[p->outputs[v->index]])))
+    if (r.space && !fits_output(p, v->index, r.bytes))
         return wrong(s, WG_RANGE, id, "it is no size for output %u", v->index);
     wg_status status = check_over(s, id);
     if (status != WG_OK || r.bytes == 0)

@@ -331,3 +331,28 @@ Test(function_memory, gradients_of_all_weights_follow_weights_that_change_in_pla
     train(1);
     train(2);
 }
+
+Test(function_memory, parts_of_one_result_go_where_the_caller_wants_them) {
+    for (int64_t rows = 16; rows <= 4096; rows *= 16) { /* few that are copied, and many that are not */
+        subject s = begin();
+        wg_var a = leaf(&s, WG_F32, 2, (const int64_t[]){rows, 4}), b = leaf(&s, WG_F32, 2, (const int64_t[]){4, 16}), y = wg_matmul(a, b, false, false);
+        s.y[0] = slice(y, 0, 0, rows / 2), s.y[1] = slice(y, 0, rows / 2, rows / 2), s.outputs = 2;
+        void (*f)(const float *, float *, float *) = (__typeof__(f))FUNCTION(&s, "void (*)(const float *a: in 0, float *x: out 0, float *y: out 1)");
+        const char *first = wg_tensor_data(wg_plan_output(s.plan, 0));
+        cr_assert_eq(first + wg_tensor_bytes(wg_plan_output(s.plan, 0)), wg_tensor_data(wg_plan_output(s.plan, 1)), "computed apart");
+        const size_t bytes = (size_t)rows / 2 * 16 * sizeof(float);
+        float *x[2] = {aligned_alloc(64, bytes), aligned_alloc(64, bytes)};
+        for (int round = 0; round < 3; round++) {
+            f(wg_tensor_data(s.leaf[0]), x[round % 2], x[1 - round % 2]);
+            CALLED(&s);
+            for (int k = 0; k < 2; k++) {
+                wg_tensor *now = taped_value(s.y[k]);
+                cr_assert(same_bytes(x[(round + k) % 2], wg_tensor_data(now), bytes), "%lld rows, round %d, output %d", (long long)rows, round, k);
+                wg_tensor_free(now);
+            }
+            wg_tensor_set(s.leaf[0], round, round + 5);
+        }
+        free(x[0]), free(x[1]);
+        end(&s);
+    }
+}
