@@ -77,6 +77,13 @@ size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n, bool parts); /* SI
 /* Packs B, whose strides are any. `packed`: wg__packed_bytes, aligned to 64, not overlapping B. Large work is shared between the team's
  * threads. */
 void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed);
+/* Of pieces, not in parts: so many rows of each, one under the other; or, `across`, so many columns, side by side, a multiple of
+ * wg__packed_width of each but the last. */
+typedef struct wg_piece {
+    wg_matrix b;
+    int64_t size;
+} wg_piece;
+void wg__pack_pieces(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, int count, const wg_piece *piece, bool across, void *packed);
 enum { WG_PACK_SHARE = 1 << 17 }; /* bytes: less gains nothing from a second thread */
 
 /* What will be read next, asked of memory on the way: so many lines from each of so many rows, `step` bytes apart. */

@@ -111,37 +111,55 @@ static void panel_bypass(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64
 typedef struct packing {
     wg_dtype dtype;
     int64_t k, n;
-    const wg_matrix *b;
-    bool parts;
+    int count;
+    const wg_piece *piece;
+    bool across, parts;
     void *packed;
     bool shared; /* there are other threads, which may have read what lay there, and it is large */
 } packing;
 
-static void pack_some(void *user, int64_t from, int64_t to) {
-    const packing *p = user;
-    if (p->parts) {
-        wg__amx_pack_blocks(p->k, p->n, p->b, p->packed, from, to);
-        return;
-    }
-    const int64_t size = (int64_t)wg_dtype_size(p->dtype), width = wg__packed_width(p->dtype);
-    for (int64_t j = from; j < to; j++) {
-        const int64_t columns = columns_of(p->dtype, p->n, j), row = wg__packed_row(p->dtype, columns);
-        const wg_matrix part = wg__corner(p->dtype, p->b, 0, j * width);
-        char *out = (char *)p->packed + j * width * p->k * size;
+static void pack_block(const packing *p, int64_t j) {
+    const int64_t size = (int64_t)wg_dtype_size(p->dtype), first = j * wg__packed_width(p->dtype);
+    const int64_t columns = columns_of(p->dtype, p->n, j), row = wg__packed_row(p->dtype, columns);
+    char *out = (char *)p->packed + first * p->k * size;
+    for (int64_t i = 0, at = 0; i < p->count; at += p->piece[i++].size) {
+        const wg_piece *piece = &p->piece[i];
+        if (p->across && (first < at || first >= at + piece->size))
+            continue;
+        const int64_t rows = p->across ? p->k : piece->size;
+        const wg_matrix part = wg__corner(p->dtype, &piece->b, 0, p->across ? first - at : first);
         if (p->shared)
-            panel_bypass(p->dtype, &part, p->k, columns, row, out);
+            panel_bypass(p->dtype, &part, rows, columns, row, out);
         else
-            wg__panel_copy(p->dtype, &part, p->k, columns, row, row, out);
+            wg__panel_copy(p->dtype, &part, rows, columns, row, row, out);
+        out += rows * row * size;
     }
 }
 
-void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed) {
-    packing p = {dtype, k, n, b, parts, packed, team->threads > 1 && wg__packed_bytes(dtype, k, n, parts) >= WG_PACK_SHARE};
-    int64_t blocks = wg__packed_blocks(dtype, n);
+static void pack_some(void *user, int64_t from, int64_t to) {
+    const packing *p = user;
+    if (p->parts)
+        wg__amx_pack_blocks(p->k, p->n, &p->piece->b, p->packed, from, to);
+    for (int64_t j = from; j < to && !p->parts; j++)
+        pack_block(p, j);
+}
+
+static void pack_all(const wg_team *team, packing p) {
+    const int64_t blocks = wg__packed_blocks(p.dtype, p.n);
+    p.shared = team->threads > 1 && wg__packed_bytes(p.dtype, p.k, p.n, p.parts) >= WG_PACK_SHARE;
     if (p.shared)
         wg__rows(team, blocks, 1, pack_some, &p);
     else
         pack_some(&p, 0, blocks);
+}
+
+void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed) {
+    const wg_piece whole = {*b, k};
+    pack_all(team, (packing){dtype, k, n, 1, &whole, .parts = parts, .packed = packed});
+}
+
+void wg__pack_pieces(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, int count, const wg_piece *piece, bool across, void *packed) {
+    pack_all(team, (packing){dtype, k, n, count, piece, .across = across, .packed = packed});
 }
 
 /* ---- products ---- */
@@ -226,6 +244,8 @@ static void multiply_block(const wg_packed_product *p, const void *a, const void
 /* Of a row alone: the whole blocks in one call. */
 static void multiply_alone(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to, bool turned) {
     const int64_t whole = wg__min(to, p->n / wg__packed_width(p->dtype));
+    if (from == to)
+        return;
     if (turned && whole < to)
         multiply_block(p, a, packed, c, whole, &(asking){0});
     if (from < whole)

@@ -24,7 +24,7 @@ static inline wg_matrix wg__corner(wg_dtype dtype, const wg_matrix *x, int64_t i
 static inline bool wg__lies_ready(const wg_matrix *a) { return a->column == 1 || a->row == 1; }
 
 /* C = A B, or C = C + A B where `add`. A is m x k of any strides, C m x columns with column stride 1. B is k x columns, its
- * rows b_row apart, of which whole lines may be read. */
+ * rows b_row apart, of which the columns rounded up to a line's may be read. */
 typedef struct wg_panel {
     int64_t m, columns, k;
     int64_t a_row, a_column, b_row, c_row;

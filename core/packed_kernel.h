@@ -181,15 +181,15 @@ static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void
         NAME(edge)(p, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
 }
 
-/* A piece of the only row by that of a block, from either end of it: in CHAINS parts, each with sums of its own, which keep the multipliers
- * busy where one chain does not. A part takes few lines: what was read last in the other direction is still in the cache. */
+/* A piece of the only row by that of a block, from either end of it: in CHAINS parts, each with sums of its own. Of a
+ * small k a part takes few lines, so that what was read last in the other direction is still in the cache. */
 #define CHAINS (VECTOR == 64 ? 4 : 2)
 #define PART(i)                                                                                                                \
     {                                                                                                                          \
         const int64_t end = rows * ((i) + 1) / CHAINS;                                                                         \
         for (int64_t q = rows * (i) / CHAINS; q < end; q++) {                                                                  \
             NAME(vector) x = a[q] - (NAME(vector)){0};                                                                         \
-            _Pragma("GCC unroll 4") for (int u = 0; u < 4; u++) sum[i][u] += x * *(const NAME(vector) *)(b + q * b_row + u * LANES); \
+            _Pragma("GCC unroll 4") for (int u = 0; u < 4; u++) sum[i][u] += x * *(const NAME(vector) *)(b + q * WIDTH + u * LANES); \
         }                                                                                                                      \
     }
 #if VECTOR == 64
@@ -199,8 +199,8 @@ static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void
 #define PARTS_UP {PART(0) PART(1)}
 #define PARTS_DOWN {PART(1) PART(0)}
 #endif
-static inline __attribute__((always_inline)) void NAME(piece)(bool turned, int64_t rows, int64_t b_row, const ELEMENT *a, const ELEMENT *b,
-                                                              NAME(vector) *out) {
+static inline __attribute__((always_inline)) void NAME(piece)(bool turned, int64_t rows, const ELEMENT *a, const ELEMENT *b, NAME(vector) *out) {
+    enum { WIDTH = WG_BLOCK_BYTES / sizeof(ELEMENT) };
     NAME(vector) sum[CHAINS][4] = {0};
     if (turned)
         PARTS_DOWN
@@ -224,7 +224,7 @@ static inline __attribute__((always_inline)) void NAME(lone_way)(bool turned, in
             const int64_t piece = turned ? pieces - 1 - n : n, from = k * piece / pieces, rows = k * (piece + 1) / pieces - from;
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v += 4)
-                NAME(piece)(turned, rows, WIDTH, row + from, packed + (block * k + from) * WIDTH + v * LANES, two + v);
+                NAME(piece)(turned, rows, row + from, packed + (block * k + from) * WIDTH + v * LANES, two + v);
 #pragma GCC unroll 16
             for (int v = 0; v < VECTORS; v++) {
                 if (n % 2 || pieces == 1)

@@ -536,9 +536,10 @@ static void add_ask(wg_loop_plan *l, wg_loop_kernel *product, const wg_loop_refe
     product->asks++;
 }
 
-/* Every product asks for what the regions up to the next one will read, and write other than past the caches; the last, for those before the first. */
+/* Every product asks for what the regions up to the next one will read, and write other than past the caches; the last, for those before the first.
+ * That of one row asks for nothing (LEAST_ROWS, core/packed.c). */
 static void add_asks(wg_loop_plan *l) {
-    for (int64_t k = 0; k < l->kernel_count && l->loop->rows; k++) {
+    for (int64_t k = 0; k < l->kernel_count && l->loop->rows > 1; k++) {
         wg_loop_kernel *product = &l->kernels[k];
         product->first_ask = (uint32_t)l->ask_count;
         for (int64_t n = k + 1; product->product && n < k + l->kernel_count; n++) {
@@ -621,51 +622,54 @@ static wg_move move_of(const wg_loop_slot *s) {
 }
 
 /* Calls itself as slot_for does. */
-static void keep(wg_loop_plan *l, uint32_t slot) {
+static void need(wg_loop_plan *l, uint32_t slot) {
     wg_loop_slot *s = &l->slots[slot];
-    if (s->kept)
+    if (s->needed)
         return;
-    s->kept = true;
+    s->needed = true;
     if (s->kind == WG_SLOT_CARRIED || s->kind == WG_SLOT_ENDING)
-        keep(l, s->next);
+        need(l, s->next);
     if (s->kind == WG_SLOT_ENDING)
-        keep(l, s->first);
+        need(l, s->first);
 }
 
-/* The references whose addresses are kept: all that move by steps, or else the rest that move. */
+/* Notes the references of a region whose addresses are kept: those that move by a step; or else the others, which follow a slot. */
 static void keep_references(wg_loop_plan *l, const wg_loop_region *g, bool stepping) {
     for (const wg_loop_moving *v = l->movings + g->first_moving, *end = v + g->movings; v < end; v++) {
         const wg_loop_slot *s = &l->slots[v->slot];
         const wg_move how = move_of(s);
         if (how == WG_MOVES || (how == WG_MOVE_STEP) != stepping)
             continue;
-        l->kept[l->kept_count++] = (wg_loop_kept){v->reference, v->slot, stepping ? s->step : 0};
+        l->kept[l->kept_count++] = (wg_loop_kept){v->reference, v->slot, s->step};
         if (!stepping)
-            keep(l, v->slot);
+            need(l, v->slot);
     }
 }
 
-/* Which addresses of references are kept, and so which of slots need not be. */
 static void find_kept(wg_loop_plan *l) {
     for (int stepping = 1; stepping >= 0; stepping--) {
         for (int64_t g = 0; g < l->region_count; g++)
             if (l->regions[g].once)
                 keep_references(l, &l->regions[g], stepping);
-        l->kept_moving = stepping ? l->kept_count : l->kept_moving;
+        l->kept_stepping = stepping ? l->kept_count : l->kept_stepping;
     }
+}
+
+/* The slots that are read other than through kept references. */
+static void find_needed(wg_loop_plan *l) {
     for (int64_t g = 0; g < l->region_count; g++) {
         const wg_loop_region *r = &l->regions[g];
         for (uint32_t k = 0; k < r->movings && !r->once; k++)
-            keep(l, l->movings[r->first_moving + k].slot);
+            need(l, l->movings[r->first_moving + k].slot);
     }
     for (int64_t k = 0; k < l->spread_count; k++)
-        keep(l, l->spreads[k].slot);
+        need(l, l->spreads[k].slot);
     for (int64_t k = 0; k < l->ask_count; k++)
-        keep(l, l->asks[k].slot);
+        need(l, l->asks[k].slot);
     for (int64_t k = 0; k < l->operand_count; k++)
-        keep(l, l->operands[k].slot);
+        need(l, l->operands[k].slot);
     for (int64_t k = 0; k < l->result_count; k++)
-        keep(l, l->results[k].slot), keep(l, l->results[k].to);
+        need(l, l->results[k].slot), need(l, l->results[k].to);
 }
 
 static void sort_moves(maker *m) {
@@ -675,7 +679,7 @@ static void sort_moves(maker *m) {
     m->failed = !l->moved;
     for (wg_move how = 0; how < WG_MOVES && l->moved; l->moved_until[how++] = count)
         for (uint32_t s = 0; s < l->slot_count; s++)
-            if (l->slots[s].kept && move_of(&l->slots[s]) == how)
+            if (l->slots[s].needed && move_of(&l->slots[s]) == how)
                 l->moved[count++] = s;
 }
 
@@ -692,7 +696,7 @@ wg_loop_plan *wg__loop_plan_new(wg_program *p, const wg_loop *loop, uint32_t *me
     if (!m.failed)
         add_results(&m);
     if (!m.failed)
-        find_strips(l), add_asks(l), find_kept(l), sort_moves(&m);
+        find_strips(l), add_asks(l), find_kept(l), find_needed(l), sort_moves(&m);
     for (int64_t s = 0; s < l->slot_count; s++)
         memo[l->slots[s].memo] = 0;
     if (!m.failed)

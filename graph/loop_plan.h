@@ -1,6 +1,6 @@
 /* loop_plan.h: a loop as the lists that a run walks: loop_plan.c makes them, run_loop.c walks them. Every value that a loop's kernels
- * read or write is a slot, whose address is kept for the current iteration and moved on after each; kernels are called on the rows of
- * one tile. Includes the program. */
+ * read or write is a slot, whose address is moved on after each iteration, if anything reads it (wg_loop_slot.needed); kernels are called on
+ * the rows of one tile. Includes the program. */
 #ifndef WG_LOOP_PLAN_H
 #define WG_LOOP_PLAN_H
 
@@ -30,7 +30,7 @@ typedef struct wg_loop_slot {
     int64_t twice;       /* WG_SLOT_TILE: bytes between the places of even and odd iterations, or 0 */
     uint32_t first, next;
     uint32_t spread_in, block; /* 1 + the region that had it repeated last, and in which block */
-    bool kept;   /* its address, from one iteration to the next: not only references of regions that are called once have it */
+    bool needed; /* its address, in every iteration: it is read other than through references that are kept, or other slots follow it */
     size_t memo; /* where wg__loop_plan_new noted it */
 } wg_loop_slot;
 
@@ -62,8 +62,8 @@ typedef struct wg_loop_moving {
     int64_t next_row; /* from the last block of one to the first of the next */
 } wg_loop_moving;
 
-/* A reference of a region that is called once in an iteration: its address is kept, too. It moves by `step` bytes; or, if that is 0, is where
- * the slot is. */
+/* A reference of a region that is called once in an iteration, whose address is kept from one to the next: it moves by so many bytes, or is where
+ * its slot is. */
 typedef struct wg_loop_kept {
     uint32_t reference, slot;
     int64_t step;
@@ -127,7 +127,7 @@ struct wg_loop_plan {
     const wg_loop *loop;
     wg_loop_slot *slots;
     int64_t slot_count;
-    uint32_t *moved; /* slots whose addresses change from one iteration to the next, by how */
+    uint32_t *moved; /* slots that are needed, whose addresses change from one iteration to the next, by how */
     int64_t moved_until[WG_MOVES];
     wg_loop_kernel *kernels;
     int64_t kernel_count;
@@ -143,8 +143,8 @@ struct wg_loop_plan {
     int64_t reference_count;
     wg_loop_moving *movings;
     int64_t moving_count;
-    wg_loop_kept *kept; /* those that move first */
-    int64_t kept_moving, kept_count;
+    wg_loop_kept *kept; /* first those that move by a step, kept_stepping of them; then those that follow a slot */
+    int64_t kept_stepping, kept_count;
     wg_loop_ask *asks;
     int64_t ask_count;
     uint32_t *sums; /* steps that add up rows in groups */

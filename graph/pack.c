@@ -21,21 +21,40 @@ typedef struct pack_attr {
     int64_t parts;      /* in parts, in runs where they serve: there is room for both forms */
 } pack_attr;
 
+/* Operands: the matrix, or pieces of it, rows after rows. */
+enum { MOST_PIECES = 16 };
+
 static wg_status pack_shape(wg_infer *q) {
     const pack_attr *a = q->attr;
+    int64_t rows = 0;
     q->dtype = q->in_dtype[0];
+    for (int i = 0; i < q->n; i++) {
+        const wg_shape *x = q->in[i];
+        if (x->rank != 2 || x->dim[1] != (a->transposed ? a->k : a->n) || q->in_dtype[i] != q->dtype || q->n > MOST_PIECES ||
+            (a->transposed && i < q->n - 1 && x->dim[0] % wg__packed_width(q->dtype)) || (q->n > 1 && a->parts))
+            return wg_infer_fail(q, WG_SHAPE, "%s as piece %d of %d", WG_SHAPE_TEXT(x), i + 1, q->n);
+        rows += x->dim[0];
+    }
+    if (rows != (a->transposed ? a->n : a->k))
+        return wg_infer_fail(q, WG_SHAPE, "%lld rows to be packed as (%lld,%lld)", (long long)rows, (long long)a->k, (long long)a->n);
     size_t bytes = wg__packed_bytes(q->dtype, a->k, a->n, a->parts);
     return wg__shape_set(&q->out, 1, (const int64_t[]){(int64_t)(bytes / wg_dtype_size(q->dtype))});
 }
 
 static wg_status pack_run(wg_call *call) {
     const pack_attr *a = call->attr;
-    const wg_array *x = &call->in[0];
-    int64_t dense[WG_MAX_RANK];
-    wg__dense_strides(x->shape, dense);
-    const int64_t *stride = x->stride ? x->stride : dense;
-    wg_matrix b = {x->data, stride[a->transposed ? 1 : 0], stride[a->transposed ? 0 : 1]};
-    wg__pack(call->team, call->out.dtype, a->k, a->n, &b, a->parts && wg__parts_serve(call->team), call->out.data);
+    wg_piece piece[MOST_PIECES];
+    for (int i = 0; i < call->n; i++) {
+        const wg_array *x = &call->in[i];
+        int64_t dense[WG_MAX_RANK];
+        wg__dense_strides(x->shape, dense);
+        const int64_t *stride = x->stride ? x->stride : dense;
+        piece[i] = (wg_piece){{x->data, stride[a->transposed ? 1 : 0], stride[a->transposed ? 0 : 1]}, x->shape->dim[0]};
+    }
+    if (call->n == 1)
+        wg__pack(call->team, call->out.dtype, a->k, a->n, &piece->b, a->parts && wg__parts_serve(call->team), call->out.data);
+    else
+        wg__pack_pieces(call->team, call->out.dtype, a->k, a->n, call->n, piece, a->transposed, call->out.data);
     return WG_OK;
 }
 
@@ -45,7 +64,7 @@ static void pack_describe(const void *attr, char *text, size_t size) {
              a->parts ? " parts" : "");
 }
 
-static const wg_op pack = {.name = "pack", .arity = 1, .kind = WG_MOVE, .traits = WG_TAKES_STRIDES,
+static const wg_op pack = {.name = "pack", .arity = -1, .kind = WG_MOVE, .traits = WG_TAKES_STRIDES,
     .attr_size = sizeof(pack_attr), .shape = pack_shape, .run = pack_run, .describe = pack_describe};
 
 /* ---- A times what is packed, or the sum of two such products: operands are an A, what it is multiplied by, and so on ---- */
@@ -176,13 +195,26 @@ static pack_attr attr_of(const packer *m, uint32_t id) {
                        m->p->parts && i->dtype == WG_F32 && rows >= PARTS_ROWS && wg__min(k, n) >= PARTS_SIDE && wg__amx_runs()};
 }
 
+/* Whether a matrix that is put together of others need not be. */
+static bool packs_pieces(const packer *m, const wg_instruction *matrix, const pack_attr *a) {
+    if (matrix->op != &wg__op_concat || wg__axis(*(const int *)matrix->attr, 2) != 0 || matrix->n > MOST_PIECES || a->parts)
+        return false;
+    for (uint32_t k = 0; k + 1 < matrix->n && a->transposed; k++)
+        if (m->p->list[wg__reads_const(matrix)[k]].shape->dim[0] % wg__packed_width((wg_dtype)matrix->dtype))
+            return false;
+    return true;
+}
+
 static uint32_t packed_of(packer *m, uint32_t id) {
-    const wg_instruction *i = &m->p->list[id];
-    pack_attr a = attr_of(m, id);
-    uint32_t *made = &m->made[2 * a.parts + a.transposed][i->in[1]];
-    if (!*made)
-        *made = wg__make(&m->r, &pack, &a, 1, &m->r.to[i->in[1]], 0, m->p->list[i->in[1]].origin);
-    return *made;
+    const wg_instruction *i = &m->p->list[id], *matrix = &m->p->list[i->in[1]];
+    const pack_attr a = attr_of(m, id);
+    uint32_t *made = &m->made[2 * a.parts + a.transposed][i->in[1]], in[MOST_PIECES] = {m->r.to[i->in[1]]}, count = 1;
+    if (*made)
+        return *made;
+    if (packs_pieces(m, matrix, &a))
+        for (count = 0; count < matrix->n; count++)
+            in[count] = m->r.to[wg__reads_const(matrix)[count]];
+    return *made = wg__make(&m->r, &pack, &a, count, in, 0, matrix->origin);
 }
 
 /* The sum of products, one or two (other: 0 or the second). */
@@ -269,5 +301,5 @@ wg_status wg__pass_pack(wg_program *p, wg_error *error) {
     wg__give(p->memory, m.mark);
     wg__give(p->memory, m.reads);
     wg__arena_free(&m.arena);
-    return status;
+    return status == WG_OK ? wg__prune(p, error) : status; /* what was put together for packing alone */
 }

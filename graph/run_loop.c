@@ -48,7 +48,7 @@ typedef struct lane {
     run *run;
     wg_team team; /* of its kernels: this thread alone, but where it is the only lane */
     char *tile, *scratch;
-    char **at, **start; /* of every slot: in this iteration; in the first, of row 0 */
+    char **at, **start; /* of every slot that is needed: in this iteration; in the first, of row 0 */
     wg_array *arrays;
     char *blocks; /* and, behind them, the addresses of all references of regions */
     step *steps;
@@ -150,8 +150,8 @@ static inline void next_iteration(lane *n, int64_t t) {
         at[*s] = at[t == o->when ? o->first : o->next] + o->shift;
     }
     char **to = addresses(l, n->blocks);
-    const wg_loop_kept *k = l->kept, *moving = k + l->kept_moving, *last = k + l->kept_count;
-    for (; k < moving; k++)
+    const wg_loop_kept *k = l->kept, *stepping = k + l->kept_stepping, *last = k + l->kept_count;
+    for (; k < stepping; k++)
         to[k->reference] += k->step;
     for (; k < last; k++)
         to[k->reference] = at[k->slot];

@@ -546,6 +546,10 @@ static void draw_sizes(maker *m) {
     m->hidden = chance(w, 0.1) ? 64 + below(w, 9) : 1 + below(w, 20);
     if (m->hidden >= 64 && m->batch > 12)
         m->batch = chance(w, 0.3) ? m->batch : 12;
+    if (chance(w, 0.05)) { /* one row, of so many steps that matrices are packed for it */
+        m->batch = 1, m->steps = 24 + below(w, 8);
+        m->hidden = chance(w, 0.05) ? 250 + below(w, 80) : m->hidden;
+    }
 }
 
 static void record_layers(maker *m, const wg_cell *cell, int layers) {
@@ -624,6 +628,7 @@ static void cover_loop(random_cell_coverage *c, const wg_program *p, const wg_lo
             c->spread += wg__column_stride(p, wg__reads_const(i)[k]) == 0;
         c->packed += i->op == &wg__op_packed_product;
         c->paired += i->op == &wg__op_packed_product && i->n > 2;
+        c->alone += i->op == &wg__op_packed_product && loop->rows == 1;
         const wg_instruction *from = i->n ? &p->list[wg__reads_const(i)[0]] : NULL;
         c->merged += i->op == &wg__op_slice && from->op->kind == WG_PRODUCT && from->loop;
         c->joined += i->op->kind == WG_PRODUCT && from->op == &wg__op_concat && from->loop;

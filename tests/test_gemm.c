@@ -4,6 +4,9 @@
 
 #include "amx.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 static wg_isa most_isa = WG_ISA_AUTO; /* of what `worst` runs */
 
 /* The largest |C - exact| over the rounding that sum may have made; and whether the gaps of C are untouched. */
@@ -450,4 +453,29 @@ Test(gemm, parts_serve_large_products_of_f32_alone) {
         cr_expect_eq(memcmp(c.block, packed.block, sizeof(float) * (size_t)((m - 1) * S + n)), 0, "side %d", side);
     }
     drop(&a), drop(&b), drop(&c), drop(&parts), drop(&packed);
+}
+
+/* B ends where memory does: reading past it would be the end of this test. */
+Test(gemm, a_right_operand_is_not_read_past_its_end) {
+    const int64_t columns[] = {1, 15, 16, 17, 48, 63, 64, 65, 79, 80, 129}, page = sysconf(_SC_PAGESIZE), room = 16 * page;
+    char *pages = mmap(NULL, (size_t)(room + page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert(pages != MAP_FAILED && mprotect(pages + room, (size_t)page, PROT_NONE) == 0);
+    for (int s = 0; s < WG_LEN(sets) * WG_LEN(columns) * 2 * 3; s++) {
+        const wg_isa set = sets[s % WG_LEN(sets)];
+        const int64_t n = columns[s / WG_LEN(sets) % WG_LEN(columns)], rest = s / WG_LEN(sets) / WG_LEN(columns), k = 33;
+        const int64_t m = rest / 2 == 0 ? 1 : rest / 2 == 1 ? 7 : 40;
+        const wg_dtype dtype = rest % 2 ? WG_F64 : WG_F32;
+        const int64_t bytes = k * n * (int64_t)wg_dtype_size(dtype);
+        filled a = fill(dtype, m, k, 0, 1), b = fill(dtype, k, n, 0, 2), c = fill(dtype, m, n, 0, 3), d = fill(dtype, m, n, 0, 3);
+        memcpy(pages + room - bytes, b.block, (size_t)bytes);
+        for (wg_engine engine = WG_ENGINE_PACKED; engine <= WG_ENGINE_XSMM; engine++) {
+            wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
+            wg__gemm_by(engine, &(wg_team){.threads = 1, .isa = set}, &g);
+            g.b.data = pages + room - bytes, g.c = d.matrix;
+            wg__gemm_by(engine, &(wg_team){.threads = 1, .isa = set}, &g);
+            cr_assert(memcmp(c.block, d.block, (size_t)(m * n) * wg_dtype_size(dtype)) == 0, "%lldx%lld", (long long)m, (long long)n);
+        }
+        drop(&a), drop(&b), drop(&c), drop(&d);
+    }
+    munmap(pages, (size_t)(room + page));
 }

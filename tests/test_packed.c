@@ -131,13 +131,43 @@ Test(packed, a_row_that_has_no_others_agrees_with_exact_sums_from_either_end) {
         wg__packed_product_alone(&p, set);
         wg__packed_multiply(&p, a.block, packed, c.block, false);
         wg__packed_multiply(&p, a.block, packed, d.block, true);
-        for (int64_t j = p.blocks - 1; j >= 0; j--)
+        for (int64_t j = p.blocks - 1; j >= 0; j--) {
+            wg__packed_multiply_blocks(&p, a.block, packed, e.block, j + 1, j + 1); /* none */
             wg__packed_multiply_blocks(&p, a.block, packed, e.block, j, j + 1);
+        }
         const size_t bytes = (size_t)n * wg_dtype_size(dtype);
         cr_assert(memcmp(c.block, d.block, bytes) == 0, "%s, %lldx%lld turned", wg_dtype_name(dtype), (long long)k, (long long)n);
         cr_assert(memcmp(c.block, e.block, bytes) == 0, "%s, %lldx%lld by blocks", wg_dtype_name(dtype), (long long)k, (long long)n);
         free(packed);
         drop(&a), drop(&b), drop(&c), drop(&d), drop(&e);
+    }
+}
+
+Test(packed, a_matrix_in_pieces_is_packed_as_the_whole) {
+    static const int64_t rows[][4] = {{64, 128, 64, 0}, {64, 64, 70, 0}, {192, 5, 0, 0}, {256, 256, 256, 256}};
+    for (int s = 0; s < WG_LEN(rows) * 2 * 2 * 2 * 2; s++) {
+        const wg_dtype dtype = s % 2 ? WG_F64 : WG_F32;
+        const bool across = s / 2 % 2;
+        const int threads = 1 + s / 4 % 2, layout = s / 8 % 2 ? 2 : 0; /* rows adjacent, or columns */
+        const int64_t *size = rows[s / 16], other = 100;
+        int64_t all = 0;
+        wg_piece piece[4];
+        for (int i = 0; i < 4; i++)
+            all += size[i];
+        const int64_t k = across ? other : all, n = across ? all : other;
+        filled b = fill(dtype, k, n, layout, 2);
+        int count = 0;
+        for (int64_t at = 0; count < 4 && size[count]; at += size[count++])
+            piece[count] = (wg_piece){wg__corner(dtype, &b.matrix, across ? 0 : at, across ? at : 0), size[count]};
+        const size_t bytes = wg__packed_bytes(dtype, k, n, false);
+        char *whole = pack(dtype, k, n, &b.matrix, threads), *pieces = aligned_alloc(64, bytes + 64);
+        memset(pieces, 0xff, bytes + 64);
+        wg__pack_pieces(&(wg_team){.threads = threads}, dtype, k, n, count, piece, across, pieces);
+        cr_assert(memcmp(whole, pieces, bytes) == 0, "case %d", s);
+        for (size_t i = 0; i < 64; i++)
+            cr_assert_eq((unsigned char)pieces[bytes + i], 0xff, "written past the end");
+        free(whole), free(pieces);
+        drop(&b);
     }
 }
 

@@ -126,6 +126,7 @@ Test(tiles, results_are_the_same_bits_however_rows_are_shared) {
     all_agree("lstm", &(unrolled_sizes){.steps = 8, .batch = 100, .input = 3, .hidden = 70});
     for (int64_t batch = 1; batch <= 3; batch++) /* tiles of one row, which is the only one or not */
         all_agree(calm_cell, &(unrolled_sizes){.steps = 25, .batch = batch, .input = 3, .hidden = 64});
+    all_agree(calm_cell, &(unrolled_sizes){.steps = 25, .batch = 1, .input = 3, .hidden = 300}); /* of several blocks */
     all_agree(norm_cell, &(unrolled_sizes){.steps = 8, .batch = 33, .input = 3, .hidden = 70});
     all_agree(norm_cell, &(unrolled_sizes){.steps = 8, .batch = 32, .input = 3, .hidden = 176});
 }
