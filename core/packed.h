@@ -20,8 +20,11 @@ static inline wg_matrix wg__corner(wg_dtype dtype, const wg_matrix *x, int64_t i
     return (wg_matrix){(char *)x->data + (i * x->row + j * x->column) * size, x->row, x->column};
 }
 
-/* Whether kernels read an A where it lies: others had better be copied. */
-static inline bool wg__lies_ready(const wg_matrix *a) { return a->column == 1 || a->row == 1; }
+/* Whether kernels read an A where it lies: others had better be copied. So had columns a multiple of 4096 bytes apart, of which a cache holds few
+ * at once: they are in each other's place. */
+static inline bool wg__lies_ready(wg_dtype dtype, const wg_matrix *a) {
+    return a->column == 1 || (a->row == 1 && a->column * (int64_t)wg_dtype_size(dtype) % 4096 != 0);
+}
 
 /* C = A B, or C = C + A B where `add`. A is m x k of any strides, C m x columns with column stride 1. B is k x columns, its
  * rows b_row apart, of which the columns rounded up to a line's may be read. */

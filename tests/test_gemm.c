@@ -479,3 +479,35 @@ Test(gemm, a_right_operand_is_not_read_past_its_end) {
     }
     munmap(pages, (size_t)(room + page));
 }
+
+/* A's columns, so many elements apart, are copied where that is a multiple of 4096 bytes. */
+static filled columns_apart(wg_dtype dtype, int64_t rows, int64_t columns, int64_t apart) {
+    filled f = {.matrix = {.row = 1, .column = apart}};
+    uint64_t seed = 5;
+    f.block = calloc((size_t)(columns * apart + rows), 8);
+    f.matrix.data = f.block;
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t i = 0; i < apart; i++) /* what lies between is not read */
+            put(dtype, f.block, j * apart + i, i < rows ? draw(&seed) : NAN);
+    return f;
+}
+
+Test(gemm, columns_that_a_cache_holds_few_of_give_the_bits_of_others) {
+    const int64_t rows[] = {1, 7, 256, 300}, across[] = {16, 70, 200}, terms[] = {5, 40, 700};
+    for (int s = 0; s < WG_LEN(sets) * WG_LEN(rows) * WG_LEN(across) * WG_LEN(terms); s++) {
+        const wg_isa set = sets[s % WG_LEN(sets)];
+        const int64_t m = rows[s / WG_LEN(sets) % WG_LEN(rows)], n = across[s / WG_LEN(sets) / WG_LEN(rows) % WG_LEN(across)];
+        const int64_t k = terms[s / WG_LEN(sets) / WG_LEN(rows) / WG_LEN(across)];
+        for (int dtype = WG_F32; dtype <= WG_F64; dtype++)
+            for (wg_engine engine = WG_ENGINE_PACKED; engine <= WG_ENGINE_XSMM; engine++) {
+                filled a = columns_apart(dtype, m, k, 1024), e = columns_apart(dtype, m, k, 1032);
+                filled b = fill(dtype, k, n, 1, 2), c = fill(dtype, m, n, 0, 3), d = fill(dtype, m, n, 0, 3);
+                wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, 1, 1, WG_ISA_AUTO};
+                wg__gemm_by(engine, &(wg_team){.threads = 2, .isa = set}, &g);
+                g.a = e.matrix, g.c = d.matrix;
+                wg__gemm_by(engine, &(wg_team){.threads = 2, .isa = set}, &g);
+                cr_assert(memcmp(c.block, d.block, (size_t)(m * n) * wg_dtype_size(dtype)) == 0, "%lldx%lldx%lld", (long long)m, (long long)n, (long long)k);
+                drop(&a), drop(&b), drop(&c), drop(&d), drop(&e);
+            }
+    }
+}
