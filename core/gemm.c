@@ -36,7 +36,7 @@ static tiling longer(const wg_gemm *g, tiling t) {
     bool parts = in_parts(g), turned = parts ? wg__amx_turns(g) : g->a.column == 1;
     int64_t *side = turned ? &t.rows : &t.columns, *tiles = turned ? &t.down : &t.across, n = turned ? g->m : g->n;
     int most = turned && !parts ? 2 : 1;
-    if (!parts && wg__lies_ready(g->dtype, &g->a) && !(turned && copies_b(g)))
+    if (!parts && wg__lies_ready(g) && !(turned && copies_b(g)))
         return t; /* nothing is copied, or it serves no more */
     for (int times = 0; times < most && t.down * t.across >= 2 * MANY_TILES; times++) {
         *side *= 2;

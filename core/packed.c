@@ -95,10 +95,11 @@ size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n, bool parts) {
     return wg__size(row, (size_t)k, 0);
 }
 
-/* Asks memory for rows from this one on, where the elements of a column are adjacent: a line of each, which no processor foresees. */
-static void ask_for(wg_dtype dtype, const wg_matrix *x, int64_t from, int64_t columns) {
-    for (int64_t j = 0; j < columns && x->row == 1; j++)
-        __builtin_prefetch(wg__corner(dtype, x, from, j).data);
+/* Asks memory for rows [from, to), where the elements of a column are adjacent: lines that no processor foresees. */
+static void ask_for(wg_dtype dtype, const wg_matrix *x, int64_t from, int64_t to, int64_t columns) {
+    for (int64_t i = from; i < to && x->row == 1; i += WG_LINE_BYTES / (int64_t)wg_dtype_size(dtype))
+        for (int64_t j = 0; j < columns; j++)
+            __builtin_prefetch(wg__corner(dtype, x, i, j).data);
 }
 
 /* wg__panel_copy of whole rows past the caches, some at a time. */
@@ -109,8 +110,7 @@ static void panel_bypass(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64
     for (int64_t i = 0; i < rows; i += ROWS) {
         const int64_t count = wg__min(ROWS, rows - i);
         const wg_matrix part = wg__corner(dtype, x, i, 0);
-        if (i + count < rows)
-            ask_for(dtype, x, i + count, columns);
+        ask_for(dtype, x, i + count, wg__min(rows, i + count + ROWS), columns);
         wg__panel_copy(dtype, &part, count, columns, width, width, some);
         wg__bypass((char *)out + i * row, some, (size_t)(count * row));
     }

@@ -20,10 +20,12 @@ static inline wg_matrix wg__corner(wg_dtype dtype, const wg_matrix *x, int64_t i
     return (wg_matrix){(char *)x->data + (i * x->row + j * x->column) * size, x->row, x->column};
 }
 
-/* Whether kernels read an A where it lies: others had better be copied. So had columns a multiple of 4096 bytes apart, of which a cache holds few
- * at once: they are in each other's place. */
-static inline bool wg__lies_ready(wg_dtype dtype, const wg_matrix *a) {
-    return a->column == 1 || (a->row == 1 && a->column * (int64_t)wg_dtype_size(dtype) % 4096 != 0);
+/* Whether kernels read a product's A where it lies: others had better be copied. So had more columns than WAYS that are a multiple of 4096 bytes
+ * apart, of which a cache holds so few at once: they are in each other's place. */
+static inline bool wg__lies_ready(const wg_gemm *g) {
+    enum { WAYS = 8 };
+    const bool apart = g->a.column == 0 || g->a.column * (int64_t)wg_dtype_size(g->dtype) % 4096 != 0;
+    return g->a.column == 1 || (g->a.row == 1 && (apart || g->k <= WAYS));
 }
 
 /* C = A B, or C = C + A B where `add`. A is m x k of any strides, C m x columns with column stride 1. B is k x columns, its

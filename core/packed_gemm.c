@@ -35,12 +35,12 @@ static void begin(const wg_gemm *g) {
     }
 }
 
-/* A piece of A as kernels read it: as it lies, or a copy of its rows. */
+/* A piece of A as kernels read it: as it lies, or a copy of its rows, or of its columns. */
 static wg_matrix panel_of_a(const wg_gemm *g, int64_t q, int64_t k, char *copy) {
     wg_matrix a = wg__corner(g->dtype, &g->a, 0, q);
-    if (wg__lies_ready(g->dtype, &a))
+    if (wg__lies_ready(g))
         return a;
-    if (a.row == 1) { /* column by column, as they lie */
+    if (a.row == 1 && g->m > 1) { /* column by column, as they lie */
         const wg_matrix turned = {a.data, a.column, 1};
         wg__panel_copy(g->dtype, &turned, k, g->m, g->m, g->m, copy);
         return (wg_matrix){copy, 1, g->m};
@@ -188,7 +188,7 @@ static wg_gemm rows_of(const wg_gemm *g, int64_t i, int64_t rows) {
 /* What A's panel takes, in whole lines, and one block of B's. */
 static size_t bytes_of_a(const wg_gemm *g) {
     const size_t bytes = (size_t)(wg__min(ROWS, g->m) * wg__min(g->k, deep_of(g))) * wg_dtype_size(g->dtype);
-    return wg__lies_ready(g->dtype, &g->a) ? 0 : (bytes + WG_LINE_BYTES - 1) / WG_LINE_BYTES * WG_LINE_BYTES;
+    return wg__lies_ready(g) ? 0 : (bytes + WG_LINE_BYTES - 1) / WG_LINE_BYTES * WG_LINE_BYTES;
 }
 
 static size_t bytes_of_b(const wg_gemm *g) {
@@ -196,7 +196,7 @@ static size_t bytes_of_b(const wg_gemm *g) {
 }
 
 static void multiply_all(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *then, panels panel) {
-    const int64_t rows = wg__lies_ready(g->dtype, &g->a) ? wg__max(g->m, 1) : ROWS; /* not copied: all of them */
+    const int64_t rows = wg__lies_ready(g) ? wg__max(g->m, 1) : ROWS; /* not copied: all of them */
     for (int64_t i = 0; i < g->m; i += rows) {
         const wg_gemm part = rows_of(g, i, rows), next = i + rows < g->m ? rows_of(g, i + rows, rows) : rows_of(then, 0, rows);
         multiply_rows(xsmm, past, &part, &next, panel);

@@ -800,7 +800,8 @@ WG_API void wg_plan_free(wg_plan *plan);
  * outputs is finite, writes what is to be stored. Allocates nothing.
  * Fails: as the ops do; WG_NONFINITE (a guard). Then nothing was stored. */
 WG_API wg_status wg_run(wg_plan *plan, wg_error *error);
-/* Output i of the plan's last run: borrowed, its contents good until the next. NULL if i is out of range. */
+/* Output i of the plan's last run: borrowed, its contents good until the next. NULL if i is out of range. One that is retained may keep the
+ * memory of others that were computed with it. */
 WG_API const wg_tensor *wg_plan_output(const wg_plan *plan, int i);
 WG_API int wg_plan_output_count(const wg_plan *plan);
 WG_API wg_workspace *wg_plan_workspace(wg_plan *plan); /* its own: borrowed */

@@ -113,14 +113,14 @@ static bool make_whole(const wg_program *p, const piece *from, const piece *to) 
 }
 
 /* A buffer that is made of outputs, the gradients of several matrices that one product makes, say, is computed where they lie: in one tensor,
- * a joint, of which theirs are parts. False when out of memory. */
+ * a bundle, of which theirs are parts. False when out of memory. */
 static bool join_outputs(placing *q) {
     wg_program *p = q->program;
     piece *pieces = wg__take(p->memory, wg__size((size_t)p->output_count, sizeof *pieces, 0));
     int count = 0;
-    wg__give(p->memory, p->joints);
-    p->joint_count = 0;
-    p->joints = wg__take(p->memory, wg__size((size_t)p->output_count, sizeof *p->joints, 0));
+    wg__give(p->memory, p->bundles);
+    p->bundle_count = 0;
+    p->bundles = wg__take(p->memory, wg__size((size_t)p->output_count, sizeof *p->bundles, 0));
     for (int i = 0; pieces && i < p->output_count; i++) {
         const wg_value *v = &p->values[p->outputs[i]];
         if (wg__buffered(p, v->base) && p->values[v->base].space == WG_NOWHERE)
@@ -128,18 +128,18 @@ static bool join_outputs(placing *q) {
     }
     if (pieces)
         qsort(pieces, (size_t)count, sizeof *pieces, by_place);
-    for (int k = 0, end; p->joints && k < count; k = end) {
+    for (int k = 0, end; p->bundles && k < count; k = end) {
         for (end = k + 1; end < count && pieces[end].base == pieces[k].base;)
             end++;
         if (!make_whole(p, pieces + k, pieces + end))
             continue;
         wg_value *base = &p->values[pieces[k].base];
         base->space = WG_IN_OUTPUT;
-        base->index = (uint32_t)(p->output_count + p->joint_count);
-        p->joints[p->joint_count++] = pieces[k].base;
+        base->index = (uint32_t)(p->output_count + p->bundle_count);
+        p->bundles[p->bundle_count++] = pieces[k].base;
     }
     wg__give(p->memory, pieces);
-    return pieces && p->joints;
+    return pieces && p->bundles;
 }
 
 /* Joins what takes over one buffer; a buffer is an output's if its last base is. */

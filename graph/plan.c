@@ -33,13 +33,13 @@ static void keep_constants(wg_plan *plan) {
     }
 }
 
-/* The movable place that a value lies in: a slot, or behind them an output, or a joint; or -1. */
+/* The movable place that a value lies in: a slot, or behind them an output, or a bundle; or -1. */
 static int64_t place_of(const wg_program *p, uint32_t id) {
     const wg_value *base = &p->values[p->values[id].base];
     return base->space == WG_IN_TENSOR ? (int64_t)base->index : base->space == WG_IN_OUTPUT ? p->tensor_count + base->index : -1;
 }
 
-static int64_t place_count(const wg_program *p) { return p->tensor_count + p->output_count + p->joint_count; }
+static int64_t place_count(const wg_program *p) { return p->tensor_count + p->output_count + p->bundle_count; }
 
 static bool is_scalar_map(const wg_instruction *i) {
     return i->op->kind == WG_POINTWISE && i->shape->count == 1 && i->n <= 3 && i->op->map[i->dtype - WG_F32];
@@ -254,22 +254,22 @@ static void settle(wg_workspace *w) {
     }
 }
 
-static void leave_joint(void *joint, void *data) {
+static void leave_bundle(void *bundle, void *data) {
     (void)data;
-    wg_tensor_free(joint);
+    wg_tensor_free(bundle);
 }
 
-/* Part of a joint, which it keeps; or a tensor of its own. */
+/* Part of a bundle, which it keeps; or a tensor of its own. */
 static wg_tensor *new_output(const wg_workspace *w, uint32_t id) {
     const wg_program *p = w->plan->program;
     const wg_instruction *y = &p->list[id];
     const wg_value *base = &p->values[p->values[id].base];
     if (base->space != WG_IN_OUTPUT || base->index < (uint32_t)p->output_count)
         return wg_tensor_new(p->memory, (wg_dtype)y->dtype, y->shape->rank, y->shape->dim);
-    wg_tensor *joint = w->outputs[base->index];
-    wg_tensor *part = wg_tensor_wrap(p->memory, (wg_dtype)y->dtype, y->shape->rank, y->shape->dim, wg__address(w, id), leave_joint, joint);
+    wg_tensor *bundle = w->outputs[base->index];
+    wg_tensor *part = wg_tensor_wrap(p->memory, (wg_dtype)y->dtype, y->shape->rank, y->shape->dim, wg__address(w, id), leave_bundle, bundle);
     if (part)
-        wg_tensor_retain(joint);
+        wg_tensor_retain(bundle);
     return part;
 }
 
@@ -277,8 +277,8 @@ static bool take_tensors(wg_workspace *w) {
     const wg_program *p = w->plan->program;
     for (int64_t s = 0; s < p->tensor_count; s++)
         w->bound[s] = wg_tensor_retain(p->tensors[s]);
-    for (int k = 0; k < p->joint_count; k++) {
-        const wg_instruction *y = &p->list[p->joints[k]];
+    for (int k = 0; k < p->bundle_count; k++) {
+        const wg_instruction *y = &p->list[p->bundles[k]];
         w->outputs[p->output_count + k] = wg_tensor_new(p->memory, (wg_dtype)y->dtype, y->shape->rank, y->shape->dim);
         if (!w->outputs[p->output_count + k])
             return false;
@@ -300,7 +300,7 @@ static void sizes_of(const wg_plan *plan, size_t bytes[PIECES]) {
     bytes[TABLES] = wg__size((size_t)plan->call_count, sizeof(wg_call), bytes[TABLES]);
     bytes[TABLES] = wg__size((size_t)plan->task_count, sizeof(wg_task), bytes[TABLES]);
     bytes[BOUND] = wg__size((size_t)p->tensor_count, sizeof(wg_tensor *), 0);
-    bytes[OUTPUTS] = wg__size((size_t)(p->output_count + p->joint_count), sizeof(wg_tensor *), 0);
+    bytes[OUTPUTS] = wg__size((size_t)(p->output_count + p->bundle_count), sizeof(wg_tensor *), 0);
 }
 
 static size_t workspace_bytes(const wg_plan *plan) {
@@ -340,7 +340,7 @@ void wg_workspace_free(wg_workspace *w) {
     const wg_plan *plan = w->plan;
     for (int64_t s = 0; w->bound && s < plan->program->tensor_count; s++)
         wg_tensor_free(w->bound[s]);
-    for (int i = 0; w->outputs && i < plan->program->output_count + plan->program->joint_count; i++)
+    for (int i = 0; w->outputs && i < plan->program->output_count + plan->program->bundle_count; i++)
         wg_tensor_free(w->outputs[i]);
     wg__give(plan->memory, w->arena);
     wg__give(plan->memory, w->lanes);
@@ -475,7 +475,7 @@ static wg_status run_tasks_profiled(wg_workspace *w, wg_error *error) {
     return WG_OK;
 }
 
-/* Outputs that are not computed in their place: views, leaves, one value given twice, and part of a joint where the caller has given it
+/* Outputs that are not computed in their place: views, leaves, one value given twice, and part of a bundle where the caller has given it
  * another place. All before any store. */
 static void finish_outputs(wg_workspace *w) {
     const wg_program *p = w->plan->program;

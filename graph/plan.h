@@ -14,7 +14,7 @@ struct wg_plan {
     bool small;                  /* runs on one thread */
     int lanes;
     double *constants;      /* 8 bytes each, of any type */
-    size_t *uses;           /* where in a workspace's tables stand the addresses that lie in a tensor or an output: by slot, then by output */
+    size_t *uses;           /* where in a workspace's tables stand the addresses that lie in a tensor or an output: by slot, then by output, then by bundle */
     int64_t *use_from;      /* of each, and one more */
     bool *stored;           /* by slot: a store goes there */
     wg_workspace *own;
@@ -40,7 +40,7 @@ struct wg_workspace {
     char *arena;
     wg_task *tasks;      /* the tables: behind them the calls, behind those the arrays that they read */
     wg_tensor **bound;   /* by slot: held */
-    wg_tensor **outputs;
+    wg_tensor **outputs; /* and behind them the bundles, of which some are parts */
     wg_team team;
     wg_profile *profile; /* of the run that goes on; NULL: nobody asks */
     char *lanes;         /* the scratch of loops */
@@ -55,7 +55,7 @@ wg_plan *wg__plan_new(wg_program *program, const wg_run_options *run, wg_error *
 /* Binds a slot to a tensor that is known to fit. */
 void wg__bind(wg_workspace *workspace, int64_t slot, wg_tensor *other);
 /* The tensor bound to a slot, which must be this workspace's alone, and output i: they lie at `data` from now on, another for each run
- * if need be. Costs nothing but a look where that is as it was, else some nanoseconds a use. */
+ * if need be. Costs nothing but a look where that is as it was, else some nanoseconds a use; a part of a bundle is copied there by each run. */
 void wg__bind_data(wg_workspace *workspace, int64_t slot, void *data);
 void wg__output_data(wg_workspace *workspace, int i, void *data);
 /* How many uses those are; in loops there are none. */

@@ -85,9 +85,13 @@ static void number(printer *o, double value, bool json) {
 
 /* ---- what there is to say of an instruction ---- */
 
-static const char *space_name(const wg_value *v) {
+static bool in_bundle(const wg_program *p, const wg_value *v) { return v->space == WG_IN_OUTPUT && v->index >= (uint32_t)p->output_count; }
+
+static uint32_t number_of(const wg_program *p, const wg_value *v) { return in_bundle(p, v) ? v->index - (uint32_t)p->output_count : v->index; }
+
+static const char *space_name(const wg_program *p, const wg_value *v) {
     static const char *const names[] = {"nowhere", "tensor", "constants", "arena", "output", "stack", "tile", "carried"};
-    return names[v->space];
+    return in_bundle(p, v) ? "bundle" : names[v->space];
 }
 
 static bool is_constant(const wg_instruction *i) { return i->op == &wg__op_constant; }
@@ -132,10 +136,8 @@ static void text_place(printer *o, int64_t id) {
             say(o, "  over %%%u", v->over);
         if (v->space == WG_IN_ARENA)
             say(o, "  arena[%zu,%zu)", v->offset, v->offset + wg__instruction_bytes(i));
-        if (v->space == WG_IN_OUTPUT && v->index < (uint32_t)p->output_count)
-            say(o, "  output %u", v->index);
-        else if (v->space == WG_IN_OUTPUT)
-            say(o, "  outputs side by side");
+        if (v->space == WG_IN_OUTPUT)
+            say(o, "  %s %u", space_name(p, v), number_of(p, v));
         if (v->space == WG_IN_STACK)
             say(o, "  in stack %%%u", v->index);
         if (v->space == WG_IN_TILE)
@@ -275,7 +277,7 @@ static void json_place(printer *o, int64_t id) {
     if (v->over)
         say(o, ",\"over\":%u", v->over);
     if (v->space != WG_NOWHERE)
-        say(o, ",\"place\":{\"space\":\"%s\",\"index\":%u,\"offset\":%zu,\"bytes\":%zu}", space_name(v), v->index,
+        say(o, ",\"place\":{\"space\":\"%s\",\"index\":%u,\"offset\":%zu,\"bytes\":%zu}", space_name(p, v), number_of(p, v),
             v->offset, wg__instruction_bytes(&p->list[id]));
     if (v->last == WG_AT_END)
         say(o, ",\"last\":null");

@@ -297,7 +297,7 @@ void wg__program_free(wg_program *p) {
         wg_tensor_free(p->tensors[i]);
     wg__give(p->memory, p->list);
     wg__give(p->memory, p->outputs);
-    wg__give(p->memory, p->joints);
+    wg__give(p->memory, p->bundles);
     wg__give(p->memory, p->tensors);
     wg__give(p->memory, p->shapes);
     wg__give(p->memory, p->origins);

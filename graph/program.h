@@ -46,7 +46,7 @@ typedef enum wg_space {
     WG_IN_TENSOR,    /* index: into tensors */
     WG_IN_CONSTANTS, /* offset: into the plan's constants */
     WG_IN_ARENA,     /* offset: into the workspace's arena */
-    WG_IN_OUTPUT,    /* index: of the output, computed straight into its tensor; or, behind them all, of the joint */
+    WG_IN_OUTPUT,    /* index: of the output, computed straight into its tensor; or, behind them all, of the bundle */
     WG_IN_STACK,     /* of a loop's value. index: the `stacked` instruction, in whose buffer each iteration has its place */
     WG_IN_TILE,      /* of a loop's value. offset: into the scratch of the loop's tile */
     WG_CARRIED       /* of a carry: where its operands are */
@@ -84,8 +84,8 @@ typedef struct wg_program {
     int64_t count; /* index 0 included */
     uint32_t *outputs;
     int output_count;
-    uint32_t *joints; /* after `place`: buffers that are made of outputs, side by side */
-    int joint_count;
+    uint32_t *bundles; /* after `place`: buffers that are made of outputs, side by side */
+    int bundle_count;
     wg_tensor **tensors; /* held; of leaves and stores, each once */
     int64_t tensor_count, tensor_room;
     const wg_shape **shapes;

@@ -319,7 +319,7 @@ static wg_status check_layout(const subject *s, int64_t id) {
 /* ---- places: the program is followed, noting which buffer each stretch of memory holds ---- */
 
 typedef struct region {
-    uint64_t space, from, bytes; /* space: 0 the arena, 1 + i output i, or behind them a joint */
+    uint64_t space, from, bytes; /* space: 0 the arena, 1 + i output i, or behind them a bundle */
 } region;
 
 static region region_of(const wg_program *p, uint32_t base) {
@@ -387,10 +387,20 @@ static wg_status check_over(const subject *s, int64_t id) {
 }
 
 static bool fits_output(const wg_program *p, uint32_t index, uint64_t bytes) {
-    const uint32_t joint = index - (uint32_t)p->output_count;
+    const uint32_t bundle = index - (uint32_t)p->output_count;
     if (index < (uint32_t)p->output_count)
         return bytes == wg__instruction_bytes(&p->list[p->outputs[index]]);
-    return joint < (uint32_t)p->joint_count && bytes == wg__instruction_bytes(&p->list[p->joints[joint]]);
+    return bundle < (uint32_t)p->bundle_count && bytes == wg__instruction_bytes(&p->list[p->bundles[bundle]]);
+}
+
+/* What lies in a bundle is an output's tensor, and so dense and on lines. */
+static wg_status check_part(const subject *s, uint32_t id) {
+    const wg_program *p = s->program;
+    const wg_value *v = &p->values[id], *base = &p->values[v->base];
+    const bool bundled = base->space == WG_IN_OUTPUT && base->index >= (uint32_t)p->output_count;
+    if (bundled && (v->stride || v->shift * (int64_t)wg_dtype_size((wg_dtype)p->list[id].dtype) % WG_LINE_BYTES))
+        return wrong(s, WG_RANGE, id, "it is no part of bundle %u", base->index - (uint32_t)p->output_count);
+    return WG_OK;
 }
 
 static wg_status check_write(const subject *s, wg_ordered *held, int64_t id, size_t limit) {
@@ -404,7 +414,7 @@ static wg_status check_write(const subject *s, wg_ordered *held, int64_t id, siz
         return wrong(s, WG_RANGE, id, "its place [%llu, %llu) is outside the arena or not aligned",
                      (unsigned long long)r.from, (unsigned long long)(r.from + r.bytes));
     if (r.space && !fits_output(p, v->index, r.bytes))
-        return wrong(s, WG_RANGE, id, "it is no size for output %u", v->index);
+        return wrong(s, WG_RANGE, id, "it is no size for output %u (of %d, then bundles)", v->index, p->output_count);
     wg_status status = check_over(s, id);
     if (status != WG_OK || r.bytes == 0)
         return status;
@@ -446,7 +456,8 @@ static wg_status check_places(const subject *s) {
             status = check_write(s, &held, id, p->scratch_at);
     }
     for (int k = 0; k < p->output_count && status == WG_OK; k++)
-        status = check_read(s, &held, p->outputs[k], p->outputs[k]);
+        if ((status = check_read(s, &held, p->outputs[k], p->outputs[k])) == WG_OK)
+            status = check_part(s, p->outputs[k]);
     wg__ordered_free(&held);
     return status;
 }

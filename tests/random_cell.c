@@ -647,12 +647,14 @@ static void cover_loop(random_cell_coverage *c, const wg_program *p, const wg_lo
 
 void random_cell_cover(random_cell_coverage *c, const wg_program *p) {
     bool several = false;
+    c->bundled += p->bundle_count;
     for (int64_t k = 0; k < p->loop_count; k++)
         if (p->loops[k].to)
             cover_loop(c, p, &p->loops[k], &several);
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
         c->drawn += i->op == &wg__op_draws;
+        c->pieces += i->n > 1 && strcmp(i->op->name, "pack") == 0;
         c->stacked += i->op == &wg__op_stacked;
         c->over += i->op == &wg__op_stacked && p->values[id].over;
         c->over_parts += i->op == &wg__op_stacked && p->values[id].over && p->list[i->in[0]].op == &wg__op_concat;

@@ -34,7 +34,7 @@ void random_cell_free(random_cell *made);
     _(moving, "elements of outside arrays") _(stacked, "stacks") _(in_stack, "values made in their stack")                     \
     _(drawn, "draws of all steps") _(last, "values taken from the last step") _(twice, "values with two places") _(regions, "regions")                        \
     _(local, "values that stay in their region") _(spread, "operands of a region that are one element a row")                  \
-    _(packed, "packed products") _(paired, "of them of two pairs of operands") _(alone, "of them of one row") _(merged, "slices of merged products") _(joined, "products of operands side by side")         \
+    _(packed, "packed products") _(paired, "of them of two pairs of operands") _(alone, "of them of one row") _(pieces, "matrices packed of pieces") _(bundled, "results made of outputs") _(merged, "slices of merged products") _(joined, "products of operands side by side")         \
     _(in_parts, "concats made in parts") _(before, "products of all steps at once, before or after a loop")                    \
     _(accumulated, "products added to a sum") _(copies, "dense copies in loops")                          \
     _(bypassed, "values kept past the caches") _(over, "stacks that take over an array") _(over_parts, "of them made of parts")

@@ -46,7 +46,7 @@ static bool side_by_side(const wg_plan *plan, int n, const int order[]) {
     return true;
 }
 
-Test(joints, parts_that_make_a_whole_are_computed_where_they_lie_in_any_order) {
+Test(bundles, parts_that_make_a_whole_are_computed_where_they_lie_in_any_order) {
     static const int orders[][PARTS] = {{0, 1, 2}, {2, 0, 1}, {1, 2, 0}, {2, 1, 0}};
     for (int o = 0; o < WG_LEN(orders); o++) {
         wg_tape *tape = wg_tape_new(NULL);
@@ -92,7 +92,7 @@ static void stay_apart(int n, const wg_var *y, const char *what) {
     wg_plan_free(plan);
 }
 
-Test(joints, other_parts_have_memory_of_their_own) {
+Test(bundles, other_parts_have_memory_of_their_own) {
     wg_tape *tape = wg_tape_new(NULL);
     wg_tensor *a = matrix(NULL, ROWS, 1), *b = matrix(NULL, COLUMNS, 2), *c = matrix(NULL, 3, 3);
     wg_var y = product(tape, a, b), z = product(tape, a, c);
@@ -108,7 +108,7 @@ Test(joints, other_parts_have_memory_of_their_own) {
     wg_tensor_free(a), wg_tensor_free(b), wg_tensor_free(c);
 }
 
-Test(joints, a_part_outlives_the_plan_and_the_other_parts) {
+Test(bundles, a_part_outlives_the_plan_and_the_other_parts) {
     wg_memory *memory = wg_memory_new(NULL, 0);
     wg_tape *tape = wg_tape_new(memory);
     wg_tensor *a = matrix(memory, ROWS, 1), *b = matrix(memory, COLUMNS, 2);
@@ -126,7 +126,7 @@ Test(joints, a_part_outlives_the_plan_and_the_other_parts) {
     wg_memory_free(memory);
 }
 
-Test(joints, gradients_of_gates_that_one_product_makes_are_parts) {
+Test(bundles, gradients_of_gates_that_one_product_makes_are_parts) {
     wg_var y[MOST];
     wg_error error = {0};
     unrolled u = unrolled_new("lstm", &(unrolled_sizes){.steps = 8, .batch = 4, .input = 16, .hidden = 32});
@@ -142,7 +142,7 @@ Test(joints, gradients_of_gates_that_one_product_makes_are_parts) {
     unrolled_free(&u);
 }
 
-Test(joints, a_result_in_the_place_of_another_size_is_refused) {
+Test(bundles, a_result_in_the_place_of_another_size_or_form_is_refused) {
     wg_tape *tape = wg_tape_new(NULL);
     wg_tensor *a = matrix(NULL, ROWS, 1), *b = matrix(NULL, COLUMNS, 2);
     wg_var y[PARTS + 1];
@@ -150,23 +150,33 @@ Test(joints, a_result_in_the_place_of_another_size_is_refused) {
     parts(product(tape, a, b), (const int[]){0, 1, 2}, y);
     y[PARTS] = square(slice(y[0], 0, 0, 1));
     wg_program *p = wg__compile(NULL, "place", PARTS + 1, y, &error);
-    cr_assert(p && p->joint_count == 1, "%s", error.text);
-    uint32_t *index = &p->values[p->joints[0]].index;
+    cr_assert(p && p->bundle_count == 1, "%s", error.text);
+    uint32_t *index = &p->values[p->bundles[0]].index;
     cr_assert_eq(*index, PARTS + 1);
     cr_assert_eq(wg__validate(p, &error), WG_OK, "%s", error.text);
     for (uint32_t wrong = 0; wrong <= PARTS + 2; wrong++)
-        if (wrong != PARTS + 1) { /* an output's, or beyond the last joint */
+        if (wrong != PARTS + 1) { /* an output's, or beyond the last bundle */
             error = (wg_error){0};
             *index = wrong;
             cr_assert_eq(wg__validate(p, &error), WG_RANGE, "%u", wrong);
             cr_assert(strstr(error.text, "no size for output"), "%s", error.text);
         }
     wg__program_free(p);
+    y[0] = slice(product(tape, a, b), 1, 0, COLUMNS / 2);
+    p = wg__compile(NULL, "place", 1, y, &error);
+    cr_assert(p && p->bundle_count == 0);
+    wg_value *base = &p->values[p->values[p->outputs[0]].base];
+    base->space = WG_IN_OUTPUT, base->index = 1;
+    p->bundles[p->bundle_count++] = p->values[p->outputs[0]].base;
+    error = (wg_error){0};
+    cr_assert_eq(wg__validate(p, &error), WG_RANGE);
+    cr_assert(strstr(error.text, "no part of bundle 0"), "%s", error.text);
+    wg__program_free(p);
     wg_tape_free(tape);
     wg_tensor_free(a), wg_tensor_free(b);
 }
 
-Test(joints, survive_every_refused_allocation) {
+Test(bundles, survive_every_refused_allocation) {
     long k = 0;
     for (bool done = false; !done;) {
         failing f;
