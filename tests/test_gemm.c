@@ -510,3 +510,27 @@ Test(gemm, columns_that_a_cache_holds_few_of_give_the_bits_of_others) {
         }
     }
 }
+
+/* So many that tiles are longer; and in a sum, of which one product's are copied. */
+Test(gemm, copied_columns_of_long_tiles_and_in_sums_give_the_bits_of_others) {
+    enum { M = 1000, N = 1000, K = 24 };
+    for (int threads = 1; threads <= 2; threads++) {
+        const wg_team team = {.threads = threads};
+        filled a = columns_apart(WG_F32, M, K, 1024), e = columns_apart(WG_F32, M, K, 1032);
+        filled b = fill(WG_F32, K, N, 0, 2), c = fill(WG_F32, M, N, 0, 3), d = fill(WG_F32, M, N, 0, 3);
+        wg_gemm g[2] = {{WG_F32, M, N, K, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO}};
+        wg__gemm_by(WG_ENGINE_PACKED, &team, &g[0]);
+        g[0].a = e.matrix, g[0].c = d.matrix;
+        wg__gemm_by(WG_ENGINE_PACKED, &team, &g[0]);
+        cr_assert(memcmp(c.block, d.block, M * N * sizeof(float)) == 0);
+        g[1] = g[0], g[1].beta = 1;
+        wg__gemm_sum(&team, 2, g); /* both lie */
+        g[0].a = a.matrix, g[0].c = g[1].c = c.matrix;
+        wg__gemm_sum(&team, 2, g); /* one is copied */
+        double most = 0;
+        for (int64_t i = 0; i < M * N; i++)
+            most = fmax(most, fabs(get(WG_F32, c.block, i) - get(WG_F32, d.block, i)));
+        cr_assert_leq(most, WG__ISAS > 1 ? 0 : 1e-3, "%g", most); /* the engine chosen may be another, which fuses sums where ours do not */
+        drop(&a), drop(&b), drop(&c), drop(&d), drop(&e);
+    }
+}
