@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <time.h>
 #if defined(__SSE__)
 #include <immintrin.h>
@@ -72,9 +73,42 @@ double wg__seconds(void) {
 
 /* ---- threads that stand by -------------------------------------------------------------------------------------- */
 
-/* How often a thread looks again before it sleeps, a pause instruction between: in all 61 us where it was measured, but how long one is
- * depends on the processor. A neighbour that wants the processor gets it then. */
-enum { PATIENCE = 4000 };
+/* How often a thread looks again before it may sleep, a pause instruction between: in all 61 to 78 us where it was measured, but how long one is
+ * depends on the processor. A neighbour that wants the processor gets it then. If none has wanted it since the thread's last such wait, it looks
+ * up to LONG times as often: to wake a thread takes the longer the less there is to do. */
+enum { PATIENCE = 4000, LONG = 8 };
+
+/* A thread's waits. */
+typedef struct lookout {
+    int looks;
+    long taken; /* how often a neighbour had taken the processor from the thread */
+} lookout;
+
+/* How often others have taken this thread's processor from it; where the system does not say, each time more. */
+static long taken(long before) {
+#if defined(RUSAGE_THREAD)
+    struct rusage use;
+    return getrusage(RUSAGE_THREAD, &use) == 0 ? use.ru_nivcsw : before + 1;
+#else
+    return before + 1;
+#endif
+}
+
+static void relax(void) {
+#if defined(__SSE__)
+    _mm_pause();
+#endif
+}
+
+/* Whether to look again. */
+static bool is_patient(lookout *w) {
+    relax();
+    if (++w->looks % PATIENCE != 0)
+        return true;
+    const long before = w->taken;
+    w->taken = taken(before);
+    return w->taken == before && w->looks < LONG * PATIENCE;
+}
 
 /* What is to be done now. `number` counts the jobs; a job is `open` while chunks may be taken of it; `inside` counts the helpers
  * that look at it. The owner closes it when no chunk is left and waits for the helpers inside, who alone can be at work. */
@@ -91,15 +125,10 @@ typedef struct wg_pool {
     pthread_cond_t news, left;
     atomic_int sleepers;
     atomic_bool owner_sleeps;
+    lookout owner;
     wg_meter *meter;   /* NULL: nobody asks */
     double helped;     /* what is for the meter, under the lock */
 } wg_pool;
-
-static void relax(void) {
-#if defined(__SSE__)
-    _mm_pause();
-#endif
-}
 
 static void take_chunks(wg_pool *p) {
     for (;;) {
@@ -148,9 +177,11 @@ static void help(wg_pool *p) {
 
 static void helper(wg_pool *p) {
     unsigned seen = 0;
+    lookout own = {0, taken(0)};
     while (!atomic_load(&p->done)) {
-        for (int k = 0; k < PATIENCE && atomic_load(&p->number) == seen && !atomic_load(&p->done); k++)
-            relax();
+        own.looks = 0;
+        while (atomic_load(&p->number) == seen && !atomic_load(&p->done) && is_patient(&own))
+            continue;
         if (atomic_load(&p->number) == seen && !atomic_load(&p->done)) {
             pthread_mutex_lock(&p->lock);
             atomic_fetch_add(&p->sleepers, 1);
@@ -176,8 +207,9 @@ static void wake(wg_pool *p) {
 
 /* Until no helper is at work. */
 static void wait_for_helpers(wg_pool *p) {
-    for (int k = 0; k < PATIENCE && atomic_load(&p->inside); k++)
-        relax();
+    p->owner.looks = 0;
+    while (atomic_load(&p->inside) && is_patient(&p->owner))
+        continue;
     if (!atomic_load(&p->inside))
         return;
     pthread_mutex_lock(&p->lock);
@@ -219,7 +251,8 @@ void wg__stand_by(wg_team *team, void (*body)(void *user), void *user) {
     }
     pthread_once(&watch_once, watch_forks);
     openmp_used = true;
-    wg_pool pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER, .left = PTHREAD_COND_INITIALIZER, .meter = team->meter};
+    wg_pool pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER, .left = PTHREAD_COND_INITIALIZER, .meter = team->meter,
+                    .owner = {0, taken(0)}};
     bool keep = team->keep_subnormals;
 #pragma omp parallel num_threads(team->threads)
     {
