@@ -69,14 +69,15 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
             }
     }
     const char *soon = p->soon.at + from_row * p->soon.step;
-    for (int64_t row = from_row; row < to_row && q < k; row++, soon += p->soon.step) {
-        const int64_t first = q, end = p->soon.lines < k - q ? q + p->soon.lines : k;
+    const int64_t lines = (to_row - from_row) * p->soon.lines, apart = lines > 0 ? wg__max((k - q) / lines, 1) : 1;
+    for (int64_t row = from_row; row < to_row && q < k; row++, soon += p->soon.step)
+        for (int64_t line = 0; line < p->soon.lines && q < k; line++) {
+            ASK(soon + line * WG_LINE_BYTES);
+            const int64_t end = apart < k - q ? q + apart : k;
 #pragma GCC unroll 1
-        for (; q < end; q++) {
-            ASK(soon + (q - first) * WG_LINE_BYTES);
-            TERM(q)
+            for (; q < end; q++)
+                TERM(q)
         }
-    }
     for (; q < k; q++)
         TERM(q)
     if (past) {
