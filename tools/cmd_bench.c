@@ -115,7 +115,7 @@ static void measure_limits(const work *k, result *r) {
     r->products = products_measure(k, r->threads, r->product);
 }
 
-/* Batches of ours and the peers' by turns, after all are warm. */
+/* Batches of ours and the peers' by turns, after all are warm: every other time the last first, so that no one always follows the same. */
 static int measure(work *k, result *r) {
     const bench_arguments *a = k->a;
     double *ours = allocate((size_t)a->runs, sizeof *ours), one = 1;
@@ -127,10 +127,15 @@ static int measure(work *k, result *r) {
         start_peers(k, r);
     }
     for (int64_t i = 0; i < a->runs && status == 0; i++) {
-        let_sleep(a);
-        status = run_batch(k, repeats, &ours[i]);
-        for (int p = 0; p < PEERS; p++)
-            run_peer(a, &r->peers[p], i);
+        for (int n = 0; n <= PEERS && status == 0; n++) {
+            const int p = i % 2 ? PEERS - n : n;
+            if (p > 0) {
+                run_peer(a, &r->peers[p - 1], i);
+                continue;
+            }
+            let_sleep(a);
+            status = run_batch(k, repeats, &ours[i]);
+        }
     }
     let_sleep(a);
     r->profile.wanted = a->runs;
