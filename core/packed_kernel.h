@@ -23,20 +23,22 @@ typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, align
 #define STORE_PAST(to, x) (*(NAME(loose) *)(to) = (x))
 #endif
 
-/* Adds one term to every sum. */
-#define TERM(q)                                                                                                                \
+/* Adds one term to every sum, and goes on to the next. */
+#define TERM                                                                                                                   \
     {                                                                                                                          \
         NAME(vector) y[ACROSS];                                                                                                \
-        _Pragma("GCC unroll 4") for (int u = 0; u < vectors; u++) y[u] = *(const NAME(loose) *)(b + (q) * b_row + u * LANES);  \
+        _Pragma("GCC unroll 4") for (int u = 0; u < vectors; u++) y[u] = *(const NAME(loose) *)(b + u * LANES);                \
         _Pragma("GCC unroll 6") for (int i = 0; i < rows; i++) {                                                               \
-            NAME(vector) x = a[i * a_row + (q) * a_column] - (NAME(vector)){0}; /* x - 0 is x, -0 too: a broadcast alone */    \
+            NAME(vector) x = a[i * a_row] - (NAME(vector)){0}; /* x - 0 is x, -0 too: a broadcast alone */                     \
             _Pragma("GCC unroll 4") for (int u = 0; u < vectors; u++) sum[i][u] += x * y[u];                                   \
         }                                                                                                                      \
+        a += a_column;                                                                                                         \
+        b += b_row;                                                                                                            \
     }
 
 /* rows x (vectors LANES) of C, of which only `columns` are there where `partly`. Rows and vectors are known where this is
  * inlined, so that the loops over them vanish. ahead: it asks for the rows of C below, and for rows
- * [from_row, to_row) of p->soon, a line a term. */
+ * [from_row, to_row) of p->soon, a line every so many terms. */
 static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, bool ahead, int64_t from_row, int64_t to_row,
                                                              int64_t columns, int64_t a_column, const wg_panel *p, int64_t a_row,
                                                              const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
@@ -56,30 +58,38 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
             sum[i][j] = p->add ? *(const NAME(loose) *)(from + j * LANES) : (NAME(vector)){0};
     }
     /* No call from here on: it would put all sums into memory. */
-    int64_t q = 0;
+    int64_t left = k; /* terms */
     const bool past = VECTOR == WG_LINE_BYTES && !partly && p->past;
     if (ahead && k >= rows * vectors && !past) {
         const ELEMENT *below = c + rows * c_row;
+        left -= rows * vectors;
 #pragma GCC unroll 1
         for (int r = 0; r < rows; r++, below += c_row)
 #pragma GCC unroll 1
-            for (int j = 0; j < vectors; j++, q++) {
+            for (int j = 0; j < vectors; j++) {
                 __builtin_prefetch(below + j * LANES, 1);
-                TERM(q)
+                TERM
             }
     }
-    const char *soon = p->soon.at + from_row * p->soon.step;
-    const int64_t lines = (to_row - from_row) * p->soon.lines, apart = lines > 0 ? wg__max((k - q) / lines, 1) : 1;
-    for (int64_t row = from_row; row < to_row && q < k; row++, soon += p->soon.step)
-        for (int64_t line = 0; line < p->soon.lines && q < k; line++) {
-            ASK(soon + line * WG_LINE_BYTES);
-            const int64_t end = apart < k - q ? q + apart : k;
+    const int64_t lines = p->soon.lines, asks = (to_row - from_row) * lines;
+    if (ahead && asks > 0) {
+        const int64_t apart = wg__max(left / asks, 1), some = wg__min(asks, left / apart);
+        const int64_t next = p->soon.step - (lines - 1) * WG_LINE_BYTES; /* from a row's last line */
+        const char *soon = p->soon.at + from_row * p->soon.step;
+        int64_t line = lines;
+        for (int64_t n = some; n > 0; n--) {
+            ASK(soon);
+            const bool over = --line == 0;
+            soon += over ? next : WG_LINE_BYTES;
+            line = over ? lines : line;
 #pragma GCC unroll 1
-            for (; q < end; q++)
-                TERM(q)
+            for (int64_t t = 0; t < apart; t++)
+                TERM
         }
-    for (; q < k; q++)
-        TERM(q)
+        left -= some * apart;
+    }
+    for (; left > 0; left--)
+        TERM
     if (past) {
 #pragma GCC unroll 6
         for (int i = 0; i < rows; i++)
@@ -99,14 +109,15 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
     }
 }
 
-/* All rows of a strip of that many vectors, of which `columns` are there. Rows go by six; the last seven to eleven by halves.
- * They share what they ask for. */
+/* The next rows, of those left: six, and the last seven to eleven by halves. */
+static inline int64_t NAME(next_rows)(int64_t left) { return left >= 2 * ROWS ? ROWS : left > ROWS ? (left + 1) / 2 : left; }
+
+/* All rows of a strip of that many vectors, of which `columns` are there. They share what they ask for. */
 #define STRIP(vectors, partly)                                                                                                 \
     for (int64_t i = 0, rows; i < p->m; i += rows) {                                                                           \
-        int64_t left = p->m - i;                                                                                               \
         const ELEMENT *from = a + i * p->a_row;                                                                                \
         ELEMENT *to = c + i * p->c_row;                                                                                        \
-        rows = left >= 2 * ROWS ? ROWS : left > ROWS ? (left + 1) / 2 : left;                                                  \
+        rows = NAME(next_rows)(p->m - i);                                                                                      \
         const int64_t f = asked ? asked * i / p->m : 0, t = asked ? asked * (i + rows) / p->m : 0;                             \
         switch (rows) {                                                                                                        \
         case 1: NAME(tile)(1, vectors, partly, false, 0, 0, columns, a_column, p, p->a_row, from, b, to); break;               \
@@ -126,11 +137,45 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
         }                                                                                                                      \
     }
 
-/* Whole strips: what nearly all work is. */
+/* Whole strips: what nearly all work is. Its tiles are functions of their own, for a compiler finds registers for all that such loops need, but
+ * not among the others': products of all steps take 2 to 3 % less for it. */
+#define TILES(rows)                                                                                                            \
+    static __attribute__((noinline)) void NAME(turned_##rows)(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, \
+                                                              ELEMENT *c) {                                                    \
+        NAME(tile)(rows, ACROSS, false, true, from_row, to_row, ACROSS * LANES, p->a_column, p, 1, a, b, c);                   \
+    }                                                                                                                          \
+    static __attribute__((noinline)) void NAME(adjacent_##rows)(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, \
+                                                                ELEMENT *c) {                                                  \
+        NAME(tile)(rows, ACROSS, false, true, from_row, to_row, ACROSS * LANES, 1, p, p->a_row, a, b, c);                      \
+    }                                                                                                                          \
+    static __attribute__((noinline)) void NAME(strided_##rows)(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, \
+                                                               ELEMENT *c) {                                                   \
+        NAME(tile)(rows, ACROSS, false, true, from_row, to_row, ACROSS * LANES, p->a_column, p, p->a_row, a, b, c);            \
+    }
+TILES(3)
+TILES(4)
+TILES(5)
+TILES(6)
+
 static __attribute__((noinline)) void NAME(whole)(const wg_panel *p, int64_t asked, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
-    const int64_t columns = ACROSS * LANES, a_column = p->a_column;
-    STRIP(ACROSS, false)
+    typedef void tile(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, ELEMENT *c);
+    static tile *const tiles[3][ROWS - 2] = {{NAME(turned_3), NAME(turned_4), NAME(turned_5), NAME(turned_6)},
+                                             {NAME(adjacent_3), NAME(adjacent_4), NAME(adjacent_5), NAME(adjacent_6)},
+                                             {NAME(strided_3), NAME(strided_4), NAME(strided_5), NAME(strided_6)}};
+    tile *const *of = tiles[p->a_column == 1 ? 1 : p->a_row == 1 ? 0 : 2];
+    for (int64_t i = 0, rows; i < p->m; i += rows) {
+        const ELEMENT *from = a + i * p->a_row;
+        ELEMENT *to = c + i * p->c_row;
+        rows = NAME(next_rows)(p->m - i);
+        if (rows > 2)
+            of[rows - 3](asked ? asked * i / p->m : 0, asked ? asked * (i + rows) / p->m : 0, p, from, b, to);
+        else if (rows == 2)
+            NAME(tile)(2, ACROSS, false, false, 0, 0, ACROSS * LANES, p->a_column, p, p->a_row, from, b, to);
+        else
+            NAME(tile)(1, ACROSS, false, false, 0, 0, ACROSS * LANES, p->a_column, p, p->a_row, from, b, to);
+    }
 }
+#undef TILES
 
 /* The last columns, fewer than a strip: whole vectors of them, or not. */
 static __attribute__((noinline)) void NAME(vectors)(const wg_panel *p, int64_t asked, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
