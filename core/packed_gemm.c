@@ -5,10 +5,11 @@
 
 #include <string.h>
 
-/* DEEP: a piece of k, in bytes of an element's row. ROWS: of A copied together. SLICE: rows of C that a kernel has in
- * registers. CALL: rows that our own kernels are called for, which they divide evenly. */
-enum { DEEP_BYTES = 1280, ROWS = 256, SLICE = 6, CALL = 2 * SLICE };
-_Static_assert(ROWS * DEEP_BYTES + WG_BLOCK_BYTES * DEEP_BYTES / 4 <= WG_TILE_BYTES, "panels");
+/* DEEP: a piece of k, in bytes of an element's row; DEEPER and DEEPEST: a k that may be one piece, where B is copied and where not. ROWS: of A
+ * copied together. SLICE: rows of C that a kernel has in registers. CALL: rows that our own kernels are called for, which they divide
+ * evenly. */
+enum { DEEP_BYTES = 1280, DEEPER_BYTES = 2048, DEEPEST_BYTES = 4096, ROWS = 256, SLICE = 6, CALL = 2 * SLICE };
+_Static_assert(ROWS * DEEP_BYTES + WG_BLOCK_BYTES * DEEPER_BYTES / 4 <= WG_TILE_BYTES, "panels");
 
 /* Where panels are copied: A's rows, and one block of B's. */
 typedef struct panels {
@@ -142,9 +143,12 @@ static bool has_whole_lines(wg_dtype dtype, const wg_matrix *c) {
     return ((uintptr_t)c->data | (uintptr_t)(c->row * (int64_t)wg_dtype_size(dtype))) % WG_LINE_BYTES == 0;
 }
 
-/* How k is cut. */
+/* How k is cut. A longer one is not, where A's rows are read as they lie and what is read of B for each of them is near: then C is written once,
+ * and read never. */
 static int64_t deep_of(const wg_gemm *g) {
-    int64_t most = DEEP_BYTES / (int64_t)wg_dtype_size(g->dtype), pieces = wg__max(1, (g->k + most - 1) / most);
+    const int64_t size = (int64_t)wg_dtype_size(g->dtype), most = DEEP_BYTES / size;
+    const bool whole = g->a.column == 1 && g->k * size <= (b_lies_ready(g, g->n) ? DEEPEST_BYTES : DEEPER_BYTES);
+    const int64_t pieces = whole ? 1 : wg__max(1, (g->k + most - 1) / most);
     return ((g->k + pieces - 1) / pieces + 15) / 16 * 16;
 }
 
@@ -212,7 +216,7 @@ static __attribute__((noinline)) void multiply_with_few(bool xsmm, bool past, co
 }
 
 static __attribute__((noinline)) void multiply_with_all(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *then) {
-    _Alignas(64) char a[ROWS * DEEP_BYTES], b[WG_BLOCK_BYTES * DEEP_BYTES / 4];
+    _Alignas(64) char a[ROWS * DEEP_BYTES], b[WG_BLOCK_BYTES * DEEPER_BYTES / 4];
     multiply_all(xsmm, past, g, then, (panels){a, b});
 }
 

@@ -8,6 +8,6 @@
  * the caches, if its kernels can do that. Takes WG_TILE_BYTES of the stack. Memory is asked for the beginning of `then`, which is likely to be
  * next, or empty. */
 void wg__gemm_packed(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *then);
-enum { WG_TILE_BYTES = 400 * 1024 };
+enum { WG_TILE_BYTES = 448 * 1024 };
 
 #endif

@@ -86,6 +86,18 @@ Test(gemm, a_tile_of_packed_panels_may_have_any_rows) {
     }
 }
 
+/* Around the lengths at which k is cut, with operands that are copied and that are not. */
+Test(gemm, a_long_k_may_be_one_piece_or_several) {
+    static const int64_t k[] = {161, 256, 257, 321, 500, 512, 513, 1024, 1025}, n[] = {64, 70};
+    for (int s = 0; s < WG_LEN(k) * WG_LEN(n); s++)
+        for (int layouts = 0; layouts < 16; layouts++) {
+            const int64_t terms = k[s / WG_LEN(n)], columns = n[s % WG_LEN(n)];
+            const wg_dtype dtype = (s / 2 + layouts / 4) % 2 ? WG_F64 : WG_F32;
+            const double error = worst(s % 2 ? WG_ENGINE_XSMM : WG_ENGINE_PACKED, dtype, 7, columns, terms, layouts % 4, layouts / 4, 1, 1, s % 3, 1);
+            cr_expect_leq(error, 1, "%lld columns, %lld terms, layouts %d: %g", (long long)columns, (long long)terms, layouts, error);
+        }
+}
+
 Test(gemm, alpha_scales_and_beta_accumulates) {
     const double factor[] = {0, 1, -1, 0.5};
     for (int engine = WG_ENGINE_PLAIN; engine < WG_ENGINES; engine++)
