@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* DEEP: a piece of k, in bytes of an element's row; DEEPER and DEEPEST: a k that may be one piece, where B is copied and where not. ROWS: of A
+/* DEEP: a piece of k, in bytes of an element's row; DEEPER and DEEPEST: a k that may be one piece where A's rows are adjacent, B copied or not. ROWS: of A
  * copied together. SLICE: rows of C that a kernel has in registers. CALL: rows that our own kernels are called for, which they divide
  * evenly. */
 enum { DEEP_BYTES = 1280, DEEPER_BYTES = 2048, DEEPEST_BYTES = 4096, ROWS = 256, SLICE = 6, CALL = 2 * SLICE };
@@ -143,11 +143,12 @@ static bool has_whole_lines(wg_dtype dtype, const wg_matrix *c) {
     return ((uintptr_t)c->data | (uintptr_t)(c->row * (int64_t)wg_dtype_size(dtype))) % WG_LINE_BYTES == 0;
 }
 
-/* How k is cut. A longer one is not, where A's rows are read as they lie and what is read of B for each of them is near: then C is written once,
- * and read never. */
+/* How k is cut. A longer one is not, where A's rows are read as they lie and a cache next to a thread holds what is read of B for each of them, which
+ * it does not of many rows a multiple of 1024 bytes apart: then C is written once, and not read for it. */
 static int64_t deep_of(const wg_gemm *g) {
     const int64_t size = (int64_t)wg_dtype_size(g->dtype), most = DEEP_BYTES / size;
-    const bool whole = g->a.column == 1 && g->k * size <= (b_lies_ready(g, g->n) ? DEEPEST_BYTES : DEEPER_BYTES);
+    const bool apart = b_lies_ready(g, g->n) && g->b.row * size % 1024 != 0;
+    const bool whole = wg__lies_ready(g) && g->a.column == 1 && g->k * size <= (apart ? DEEPEST_BYTES : DEEPER_BYTES);
     const int64_t pieces = whole ? 1 : wg__max(1, (g->k + most - 1) / most);
     return ((g->k + pieces - 1) / pieces + 15) / 16 * 16;
 }

@@ -71,14 +71,14 @@ Test(gemm, tiles_of_large_products_are_longer_where_an_operand_is_copied) {
 /* More rows than are copied of A together; whatever is said to be next. */
 Test(gemm, a_tile_of_packed_panels_may_have_any_rows) {
     for (int layout = 0; layout < 4; layout++) {
-        filled a = fill(WG_F32, 600, 330, layout, 1), b = fill(WG_F32, 330, 70, 0, 2), c = fill(WG_F32, 600, 70, 1, 3);
-        const wg_gemm g = {WG_F32, 600, 70, 330, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
+        filled a = fill(WG_F32, 600, 530, layout, 1), b = fill(WG_F32, 530, 70, 0, 2), c = fill(WG_F32, 600, 70, 1, 3);
+        const wg_gemm g = {WG_F32, 600, 70, 530, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
         wg__gemm_packed(false, false, &g, &g);
         double worst = 0;
         for (int64_t i = 0; i < 600 * 70; i++) {
             double want = 0;
-            for (int64_t q = 0; q < 330; q++)
-                want += a.exact[i / 70 * 330 + q] * b.exact[q * 70 + i % 70];
+            for (int64_t q = 0; q < 530; q++)
+                want += a.exact[i / 70 * 530 + q] * b.exact[q * 70 + i % 70];
             worst = fmax(worst, fabs(want - get(WG_F32, c.block, i / 70 * c.matrix.row + i % 70)));
         }
         cr_expect_leq(worst, 1e-3, "layout %d: %g", layout, worst);
@@ -89,11 +89,11 @@ Test(gemm, a_tile_of_packed_panels_may_have_any_rows) {
 /* Around the lengths at which k is cut, with operands that are copied and that are not. */
 Test(gemm, a_long_k_may_be_one_piece_or_several) {
     static const int64_t k[] = {161, 256, 257, 321, 500, 512, 513, 1024, 1025}, n[] = {64, 70};
-    for (int s = 0; s < WG_LEN(k) * WG_LEN(n); s++)
+    for (int s = 0; s < 2 * WG_LEN(k) * WG_LEN(n); s++)
         for (int layouts = 0; layouts < 16; layouts++) {
-            const int64_t terms = k[s / WG_LEN(n)], columns = n[s % WG_LEN(n)];
-            const wg_dtype dtype = (s / 2 + layouts / 4) % 2 ? WG_F64 : WG_F32;
-            const double error = worst(s % 2 ? WG_ENGINE_XSMM : WG_ENGINE_PACKED, dtype, 7, columns, terms, layouts % 4, layouts / 4, 1, 1, s % 3, 1);
+            const int64_t terms = k[s / 2 / WG_LEN(n)], columns = n[s / 2 % WG_LEN(n)], rows = s % 3 ? 7 : 13;
+            const wg_dtype dtype = (s / 4 + layouts / 4) % 2 ? WG_F64 : WG_F32;
+            const double error = worst(s % 2 ? WG_ENGINE_XSMM : WG_ENGINE_PACKED, dtype, rows, columns, terms, layouts % 4, layouts / 4, 1, 1, s % 3, 1);
             cr_expect_leq(error, 1, "%lld columns, %lld terms, layouts %d: %g", (long long)columns, (long long)terms, layouts, error);
         }
 }

@@ -41,7 +41,7 @@ static void jobs(void *user) {
     for (int k = 0; k < JOBS; k++) {
         atomic_store(&m->came, 0);
         wg__rows(&m->team, 2, 1, meet, m);
-        usleep(500); /* the other sleeps too */
+        usleep(5000); /* longer than the other looks for work: it sleeps too */
     }
 }
 

@@ -115,7 +115,29 @@ static void measure_limits(const work *k, result *r) {
     r->products = products_measure(k, r->threads, r->product);
 }
 
-/* Batches of ours and the peers' by turns, after all are warm: every other time the last first, so that no one always follows the same. */
+/* Who comes at place k of n in this round, where in every other one they come the other way round, but for the last: nobody follows himself,
+ * and nobody always follows the same. */
+static int turn_at(int64_t round, int n, int k) { return round % 2 == 0 || k == n - 1 ? k : n - 2 - k; }
+
+/* One batch of ours and one of every peer that is on. */
+static int measure_round(work *k, result *r, int64_t round, int64_t repeats, double *ours) {
+    int on[PEERS + 1] = {0}, count = 1, status = 0; /* 0: ours; else 1 + a peer */
+    for (int p = 0; p < PEERS; p++)
+        if (r->peers[p].on)
+            on[count++] = p + 1;
+    for (int n = 0; n < count && status == 0; n++) {
+        const int who = on[turn_at(round, count, n)];
+        if (who > 0) {
+            run_peer(k->a, &r->peers[who - 1], round);
+            continue;
+        }
+        let_sleep(k->a);
+        status = run_batch(k, repeats, ours);
+    }
+    return status;
+}
+
+/* Batches of ours and the peers' by turns, after all are warm. */
 static int measure(work *k, result *r) {
     const bench_arguments *a = k->a;
     double *ours = allocate((size_t)a->runs, sizeof *ours), one = 1;
@@ -126,17 +148,8 @@ static int measure(work *k, result *r) {
         measure_limits(k, r);
         start_peers(k, r);
     }
-    for (int64_t i = 0; i < a->runs && status == 0; i++) {
-        for (int n = 0; n <= PEERS && status == 0; n++) {
-            const int p = i % 2 ? PEERS - n : n;
-            if (p > 0) {
-                run_peer(a, &r->peers[p - 1], i);
-                continue;
-            }
-            let_sleep(a);
-            status = run_batch(k, repeats, &ours[i]);
-        }
-    }
+    for (int64_t i = 0; i < a->runs && status == 0; i++)
+        status = measure_round(k, r, i, repeats, &ours[i]);
     let_sleep(a);
     r->profile.wanted = a->runs;
     status = status ? status : profile_measure(k, &r->profile);
