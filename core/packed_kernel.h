@@ -139,43 +139,30 @@ static inline int64_t NAME(next_rows)(int64_t left) { return left >= 2 * ROWS ? 
 
 /* Whole strips: what nearly all work is. Its tiles are functions of their own, for a compiler finds registers for all that such loops need, but
  * not among the others': products of all steps take 2 to 3 % less for it (gcc 12, Zen 5). */
-#define TILES(rows)                                                                                                            \
-    static __attribute__((noinline)) void NAME(turned_##rows)(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, \
-                                                              ELEMENT *c) {                                                    \
-        NAME(tile)(rows, ACROSS, false, true, from_row, to_row, ACROSS * LANES, p->a_column, p, 1, a, b, c);                   \
-    }                                                                                                                          \
-    static __attribute__((noinline)) void NAME(adjacent_##rows)(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, \
-                                                                ELEMENT *c) {                                                  \
-        NAME(tile)(rows, ACROSS, false, true, from_row, to_row, ACROSS * LANES, 1, p, p->a_row, a, b, c);                      \
-    }                                                                                                                          \
-    static __attribute__((noinline)) void NAME(strided_##rows)(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, \
-                                                               ELEMENT *c) {                                                   \
-        NAME(tile)(rows, ACROSS, false, true, from_row, to_row, ACROSS * LANES, p->a_column, p, p->a_row, a, b, c);            \
+#define TILE(name, rows, a_row, a_column)                                                                                      \
+    static __attribute__((noinline)) void NAME(name)(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, \
+                                                     ELEMENT *c) {                                                             \
+        NAME(tile)(rows, ACROSS, false, rows > 2, from_row, to_row, ACROSS * LANES, a_column, p, a_row, a, b, c);              \
     }
-TILES(3)
-TILES(4)
-TILES(5)
-TILES(6)
+TILE(one, 1, p->a_row, p->a_column)
+TILE(two, 2, p->a_row, p->a_column)
+TILE(three, 3, p->a_row, p->a_column)
+TILE(four, 4, p->a_row, p->a_column)
+TILE(five, 5, p->a_row, p->a_column)
+TILE(six, 6, p->a_row, p->a_column)
+TILE(six_adjacent, 6, p->a_row, 1)
+TILE(six_turned, 6, 1, p->a_column)
 
 static __attribute__((noinline)) void NAME(whole)(const wg_panel *p, int64_t asked, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
     typedef void tile(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, ELEMENT *c);
-    static tile *const tiles[3][ROWS - 2] = {{NAME(turned_3), NAME(turned_4), NAME(turned_5), NAME(turned_6)},
-                                             {NAME(adjacent_3), NAME(adjacent_4), NAME(adjacent_5), NAME(adjacent_6)},
-                                             {NAME(strided_3), NAME(strided_4), NAME(strided_5), NAME(strided_6)}};
-    tile *const *of = tiles[p->a_column == 1 ? 1 : p->a_row == 1 ? 0 : 2];
+    tile *const of[ROWS] = {NAME(one), NAME(two), NAME(three), NAME(four), NAME(five),
+                            p->a_column == 1 ? NAME(six_adjacent) : p->a_row == 1 ? NAME(six_turned) : NAME(six)};
     for (int64_t i = 0, rows; i < p->m; i += rows) {
-        const ELEMENT *from = a + i * p->a_row;
-        ELEMENT *to = c + i * p->c_row;
         rows = NAME(next_rows)(p->m - i);
-        if (rows > 2)
-            of[rows - 3](asked ? asked * i / p->m : 0, asked ? asked * (i + rows) / p->m : 0, p, from, b, to);
-        else if (rows == 2)
-            NAME(tile)(2, ACROSS, false, false, 0, 0, ACROSS * LANES, p->a_column, p, p->a_row, from, b, to);
-        else
-            NAME(tile)(1, ACROSS, false, false, 0, 0, ACROSS * LANES, p->a_column, p, p->a_row, from, b, to);
+        of[rows - 1](asked ? asked * i / p->m : 0, asked ? asked * (i + rows) / p->m : 0, p, a + i * p->a_row, b, c + i * p->c_row);
     }
 }
-#undef TILES
+#undef TILE
 
 /* The last columns, fewer than a strip: whole vectors of them, or not. */
 static __attribute__((noinline)) void NAME(vectors)(const wg_panel *p, int64_t asked, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
