@@ -5,9 +5,9 @@
 
 #include <string.h>
 
-/* DEEP: a piece of k, in bytes of an element's row; DEEPER and DEEPEST: a k that may be one piece where A's rows are adjacent, B copied or not. ROWS: of A
- * copied together. SLICE: rows of C that a kernel has in registers. CALL: rows that our own kernels are called for, which they divide
- * evenly. */
+/* DEEP: a piece of k, in bytes of an element's row; DEEPER and DEEPEST: a k that may be one piece where A's rows are adjacent, B copied or not
+ * (deep_of). ROWS: of A copied together. SLICE: rows of C that a kernel has in registers. CALL: rows that our own kernels are called for,
+ * which they divide evenly. */
 enum { DEEP_BYTES = 1280, DEEPER_BYTES = 2048, DEEPEST_BYTES = 4096, ROWS = 256, SLICE = 6, CALL = 2 * SLICE };
 _Static_assert(ROWS * DEEP_BYTES + WG_BLOCK_BYTES * DEEPER_BYTES / 4 <= WG_TILE_BYTES, "panels");
 

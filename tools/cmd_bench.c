@@ -116,7 +116,7 @@ static void measure_limits(const work *k, result *r) {
 }
 
 /* Who comes at place k of n in this round, where in every other one they come the other way round, but for the last: nobody follows himself,
- * and nobody always follows the same. */
+ * and of three or more nobody always follows the same. */
 static int turn_at(int64_t round, int n, int k) { return round % 2 == 0 || k == n - 1 ? k : n - 2 - k; }
 
 /* One batch of ours and one of every peer that is on. */
