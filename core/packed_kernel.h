@@ -37,7 +37,7 @@ typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, align
     }
 
 /* rows x (vectors LANES) of C, of which only `columns` are there where `partly`. Rows and vectors are known where this is
- * inlined, so that the loops over them vanish. ahead: it asks for the rows of C below, and for rows
+ * inlined, so that the loops over them vanish. ahead: it asks for the rows of C below, a line a term, then for rows
  * [from_row, to_row) of p->soon, a line every so many terms. */
 static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, bool ahead, int64_t from_row, int64_t to_row,
                                                              int64_t columns, int64_t a_column, const wg_panel *p, int64_t a_row,
@@ -112,106 +112,67 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
 /* The next rows, of those left: six, and the last seven to eleven by halves. */
 static inline int64_t NAME(next_rows)(int64_t left) { return left >= 2 * ROWS ? ROWS : left > ROWS ? (left + 1) / 2 : left; }
 
-/* All rows of a strip of that many vectors, of which `columns` are there. They share what they ask for. */
-#define STRIP(vectors, partly)                                                                                                 \
-    for (int64_t i = 0, rows; i < p->m; i += rows) {                                                                           \
-        const ELEMENT *from = a + i * p->a_row;                                                                                \
-        ELEMENT *to = c + i * p->c_row;                                                                                        \
-        rows = NAME(next_rows)(p->m - i);                                                                                      \
-        const int64_t f = asked ? asked * i / p->m : 0, t = asked ? asked * (i + rows) / p->m : 0;                             \
-        switch (rows) {                                                                                                        \
-        case 1: NAME(tile)(1, vectors, partly, false, 0, 0, columns, a_column, p, p->a_row, from, b, to); break;               \
-        case 2: NAME(tile)(2, vectors, partly, false, 0, 0, columns, a_column, p, p->a_row, from, b, to); break;               \
-        case 3: NAME(tile)(3, vectors, partly, !partly, f, t, columns, a_column, p, p->a_row, from, b, to); break;               \
-        case 4: NAME(tile)(4, vectors, partly, !partly, f, t, columns, a_column, p, p->a_row, from, b, to); break;             \
-        case 5: NAME(tile)(5, vectors, partly, !partly, f, t, columns, a_column, p, p->a_row, from, b, to); break;             \
-        default:                                                                                                               \
-            if (partly)                                                                                                        \
-                NAME(tile)(6, vectors, true, false, 0, 0, columns, a_column, p, p->a_row, from, b, to);                        \
-            else if (a_column == 1)                                                                                            \
-                NAME(tile)(6, vectors, false, true, f, t, columns, 1, p, p->a_row, from, b, to);                               \
-            else if (p->a_row == 1)                                                                                            \
-                NAME(tile)(6, vectors, false, true, f, t, columns, a_column, p, 1, from, b, to);                               \
-            else                                                                                                               \
-                NAME(tile)(6, vectors, false, true, f, t, columns, a_column, p, p->a_row, from, b, to);                        \
-        }                                                                                                                      \
+/* Tiles are functions of their own: a compiler finds registers for all that such loops need, but not among the others'
+ * (products of all steps take 2 to 3 % less for it: gcc 12, Zen 5), and its time grows faster than a function. */
+typedef void NAME(tile_function)(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, ELEMENT *c);
+#define TILE(name, rows, vectors, partly, a_row, a_column)                                                                     \
+    static __attribute__((noinline)) void NAME(name)(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a,    \
+                                                     const ELEMENT *b, ELEMENT *c) {                                           \
+        NAME(tile)(rows, vectors, partly, rows > 2 && vectors == ACROSS && !partly, from_row, to_row, p->columns % (ACROSS * LANES), a_column, p, a_row, a, b, c); \
     }
-
-/* Whole strips: what nearly all work is. Its tiles are functions of their own, for a compiler finds registers for all that such loops need, but
- * not among the others': products of all steps take 2 to 3 % less for it (gcc 12, Zen 5). */
-#define TILE(name, rows, a_row, a_column)                                                                                      \
-    static __attribute__((noinline)) void NAME(name)(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, \
-                                                     ELEMENT *c) {                                                             \
-        NAME(tile)(rows, ACROSS, false, rows > 2, from_row, to_row, ACROSS * LANES, a_column, p, a_row, a, b, c);              \
-    }
-TILE(one, 1, p->a_row, p->a_column)
-TILE(two, 2, p->a_row, p->a_column)
-TILE(three, 3, p->a_row, p->a_column)
-TILE(four, 4, p->a_row, p->a_column)
-TILE(five, 5, p->a_row, p->a_column)
-TILE(six, 6, p->a_row, p->a_column)
-TILE(six_adjacent, 6, p->a_row, 1)
-TILE(six_turned, 6, 1, p->a_column)
-
-static __attribute__((noinline)) void NAME(whole)(const wg_panel *p, int64_t asked, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
-    typedef void tile(int64_t from_row, int64_t to_row, const wg_panel *p, const ELEMENT *a, const ELEMENT *b, ELEMENT *c);
-    tile *const of[ROWS] = {NAME(one), NAME(two), NAME(three), NAME(four), NAME(five),
-                            p->a_column == 1 ? NAME(six_adjacent) : p->a_row == 1 ? NAME(six_turned) : NAME(six)};
-    for (int64_t i = 0, rows; i < p->m; i += rows) {
-        rows = NAME(next_rows)(p->m - i);
-        of[rows - 1](asked ? asked * i / p->m : 0, asked ? asked * (i + rows) / p->m : 0, p, a + i * p->a_row, b, c + i * p->c_row);
-    }
-}
+#define TILES(name, vectors, partly)                                                                                           \
+    TILE(name##_1, 1, vectors, partly, p->a_row, p->a_column)                                                                  \
+    TILE(name##_2, 2, vectors, partly, p->a_row, p->a_column)                                                                  \
+    TILE(name##_3, 3, vectors, partly, p->a_row, p->a_column)                                                                  \
+    TILE(name##_4, 4, vectors, partly, p->a_row, p->a_column)                                                                  \
+    TILE(name##_5, 5, vectors, partly, p->a_row, p->a_column)                                                                  \
+    TILE(name##_6, 6, vectors, partly, p->a_row, p->a_column)                                                                  \
+    static NAME(tile_function) *const NAME(name)[ROWS] = {NAME(name##_1), NAME(name##_2), NAME(name##_3),                      \
+                                                          NAME(name##_4), NAME(name##_5), NAME(name##_6)};
+/* Whole strips: what nearly all work is. They alone ask ahead, and there are two more of them for an A adjacent along its rows or down
+ * its columns. */
+TILES(whole, ACROSS, false)
+TILE(whole_adjacent, ROWS, ACROSS, false, p->a_row, 1)
+TILE(whole_turned, ROWS, ACROSS, false, 1, p->a_column)
+/* The last columns, fewer than a strip: whole vectors of them, or not. */
+TILES(vectors_1, 1, false)
+TILES(edge_1, 1, true)
+TILES(edge_2, 2, true)
+#if VECTOR == 64
+TILES(vectors_2, 2, false)
+TILES(vectors_3, 3, false)
+TILES(edge_3, 3, true)
+TILES(edge_4, 4, true)
+static NAME(tile_function) *const *const NAME(vectors)[] = {NAME(vectors_1), NAME(vectors_2), NAME(vectors_3)};
+static NAME(tile_function) *const *const NAME(edge)[] = {NAME(edge_1), NAME(edge_2), NAME(edge_3), NAME(edge_4)};
+#else
+static NAME(tile_function) *const *const NAME(vectors)[] = {NAME(vectors_1)};
+static NAME(tile_function) *const *const NAME(edge)[] = {NAME(edge_1), NAME(edge_2)};
+#endif
+#undef TILES
 #undef TILE
 
-/* The last columns, fewer than a strip: whole vectors of them, or not. */
-static __attribute__((noinline)) void NAME(vectors)(const wg_panel *p, int64_t asked, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
-    const int64_t a_column = p->a_column;
-    switch (columns / LANES) {
-    case 1:
-        STRIP(1, false)
-        break;
-#if VECTOR == 64
-    case 2:
-        STRIP(2, false)
-        break;
-    case 3:
-        STRIP(3, false)
-        break;
-#endif
+/* All rows of a strip, by the tiles `of` so many rows; they share what they ask for. */
+static void NAME(strip)(NAME(tile_function) *const *of, NAME(tile_function) *six, const wg_panel *p, int64_t asked, const ELEMENT *a,
+                        const ELEMENT *b, ELEMENT *c) {
+    for (int64_t i = 0, rows; i < p->m; i += rows) {
+        rows = NAME(next_rows)(p->m - i);
+        const int64_t from_row = asked ? asked * i / p->m : 0, to_row = asked ? asked * (i + rows) / p->m : 0;
+        (rows == ROWS ? six : of[rows - 1])(from_row, to_row, p, a + i * p->a_row, b, c + i * p->c_row);
     }
 }
 
-static __attribute__((noinline)) void NAME(edge)(const wg_panel *p, int64_t columns, const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
-    const int64_t a_column = p->a_column, asked = 0;
-    switch ((columns + LANES - 1) / LANES) {
-    case 1:
-        STRIP(1, true)
-        break;
-    case 2:
-        STRIP(2, true)
-        break;
-#if VECTOR == 64
-    case 3:
-        STRIP(3, true)
-        break;
-    case 4:
-        STRIP(4, true)
-        break;
-#endif
-    }
-}
-
-static void NAME(multiply)(const wg_panel *p, const void *a, const void *b, void *c) {
-    int64_t j = 0; /* the first strip asks */
-    for (; j + ACROSS * LANES <= p->columns; j += ACROSS * LANES)
-        NAME(whole)(p, j == 0 ? p->soon.rows : 0, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
-    if (j == p->columns)
+static void NAME(multiply)(const wg_panel *p, const void *from_a, const void *from_b, void *to) {
+    const ELEMENT *a = from_a, *b = from_b;
+    ELEMENT *c = to;
+    NAME(tile_function) *six = p->a_column == 1 ? NAME(whole_adjacent) : p->a_row == 1 ? NAME(whole_turned) : NAME(whole)[ROWS - 1];
+    int64_t asked = p->soon.rows, left = p->columns; /* the first strip asks, if it is whole */
+    for (; left >= ACROSS * LANES; left -= ACROSS * LANES, b += ACROSS * LANES, c += ACROSS * LANES, asked = 0)
+        NAME(strip)(NAME(whole), six, p, asked, a, b, c);
+    if (left == 0)
         return;
-    if ((p->columns - j) % LANES == 0)
-        NAME(vectors)(p, j == 0 ? p->soon.rows : 0, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
-    else
-        NAME(edge)(p, p->columns - j, a, (const ELEMENT *)b + j, (ELEMENT *)c + j);
+    NAME(tile_function) *const *of = left % LANES ? NAME(edge)[left / LANES] : NAME(vectors)[left / LANES - 1];
+    NAME(strip)(of, of[ROWS - 1], p, asked, a, b, c);
 }
 
 /* A piece of the only row by that of a block, from either end of it: in CHAINS parts, each with sums of its own. Of a
@@ -286,7 +247,6 @@ static void NAME(lone)(int64_t k, int64_t blocks, bool add, bool turned, const v
 #undef PARTS_UP
 #undef PART
 #undef CHAINS
-#undef STRIP
 #undef ACROSS
 #undef ROWS
 #undef LANES
