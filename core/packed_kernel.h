@@ -8,6 +8,9 @@
 /* The rows and vectors of C that are in registers at once: 24 of 32 registers with AVX-512, else 12 of 16. */
 #define ROWS 6
 #define ACROSS (VECTOR == 64 ? 4 : 2)
+/* Rows of what is asked for ahead, a line of each in turn: they are in different pages, which a processor then looks up at the same time
+ * (where a page's entry is in no cache, it waits some 100 ns for one). */
+#define ABREAST 4
 
 typedef ELEMENT NAME(vector) __attribute__((vector_size(VECTOR), may_alias));
 /* Of memory aligned no further than its elements. */
@@ -38,7 +41,7 @@ typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, align
 
 /* rows x (vectors LANES) of C, of which only `columns` are there where `partly`. Rows and vectors are known where this is
  * inlined, so that the loops over them vanish. ahead: it asks for the rows of C below, a line a term, then for rows
- * [from_row, to_row) of p->soon, a line every so many terms. */
+ * [from_row, to_row) of p->soon, a line of each of ABREAST rows every so many terms. */
 static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, bool ahead, int64_t from_row, int64_t to_row,
                                                              int64_t columns, int64_t a_column, const wg_panel *p, int64_t a_row,
                                                              const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
@@ -71,22 +74,32 @@ static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vecto
                 TERM
             }
     }
-    const int64_t lines = p->soon.lines, asks = (to_row - from_row) * lines;
+    int64_t soon_rows = to_row - from_row;
+    const int64_t lines = p->soon.lines, step = p->soon.step, asks = (soon_rows + ABREAST - 1) / ABREAST * lines;
     if (ahead && asks > 0) {
-        const int64_t apart = left > asks ? left / asks : 1, some = left / apart < asks ? left / apart : asks;
-        const int64_t next = p->soon.step - (lines - 1) * WG_LINE_BYTES; /* from a row's last line */
-        const char *soon = p->soon.at + from_row * p->soon.step;
-        int64_t line = lines;
-        for (int64_t n = some; n > 0; n--) {
-            ASK(soon);
-            const bool over = --line == 0;
-            soon += over ? next : WG_LINE_BYTES;
-            line = over ? lines : line;
+        const int64_t apart = left > asks ? left / asks : 1;
+        const char *soon = p->soon.at + from_row * step;
+        while (soon_rows > 0 && left >= apart) { /* all whole ABREASTs, then the rest */
+            const int64_t abreast = soon_rows < ABREAST ? soon_rows : ABREAST, groups = soon_rows / abreast;
+            const int64_t some = groups * lines < left / apart ? groups * lines : left / apart;
+            const int64_t next = abreast * step - (lines - 1) * WG_LINE_BYTES; /* from their last lines */
+            int64_t line = lines;
+            for (int64_t n = some; n > 0; n--) {
+                ASK(soon);
+#pragma GCC unroll 4
+                for (int r = 1; r < ABREAST; r++)
+                    if (r < abreast)
+                        ASK(soon + r * step);
+                const bool over = --line == 0;
+                soon += over ? next : WG_LINE_BYTES;
+                line = over ? lines : line;
 #pragma GCC unroll 1
-            for (int64_t t = 0; t < apart; t++)
-                TERM
+                for (int64_t t = 0; t < apart; t++)
+                    TERM
+            }
+            left -= some * apart;
+            soon_rows -= groups * abreast;
         }
-        left -= some * apart;
     }
     for (; left > 0; left--)
         TERM
@@ -152,12 +165,19 @@ static NAME(tile_function) *const *const NAME(edge)[] = {NAME(edge_1), NAME(edge
 #undef TILES
 #undef TILE
 
+/* How many of so many rows have been asked for before row i of C: in ABREASTs, of as many. */
+static inline int64_t NAME(asked_until)(int64_t asked, int64_t i, int64_t m) {
+    const int64_t share = asked * i / m, all = (share + ABREAST - 1) / ABREAST * ABREAST;
+    return asked < ABREAST ? share : all < asked ? all : asked;
+}
+
 /* All rows of a strip, by the tiles `of` so many rows; they share what they ask for. */
 static void NAME(strip)(NAME(tile_function) *const *of, NAME(tile_function) *six, const wg_panel *p, int64_t asked, const ELEMENT *a,
                         const ELEMENT *b, ELEMENT *c) {
-    for (int64_t i = 0, rows; i < p->m; i += rows) {
+    for (int64_t i = 0, rows, from_row = 0, to_row = 0; i < p->m; i += rows, from_row = to_row) {
         rows = NAME(next_rows)(p->m - i);
-        const int64_t from_row = asked ? asked * i / p->m : 0, to_row = asked ? asked * (i + rows) / p->m : 0;
+        if (asked)
+            to_row = NAME(asked_until)(asked, i + rows, p->m);
         (rows == ROWS ? six : of[rows - 1])(from_row, to_row, p, a + i * p->a_row, b, c + i * p->c_row);
     }
 }
@@ -247,6 +267,7 @@ static void NAME(lone)(int64_t k, int64_t blocks, bool add, bool turned, const v
 #undef PARTS_UP
 #undef PART
 #undef CHAINS
+#undef ABREAST
 #undef ACROSS
 #undef ROWS
 #undef LANES
