@@ -1,12 +1,11 @@
 /* simplify.c: views that are another value's own elements in its own shape give way to it; views of constants are
- * constants; what a negative is added to has it subtracted; and an instruction equal to an earlier one (op, attributes, type, shape,
- * inputs) gives way to that. Exact: equal kernels on equal inputs give equal bits, and x + -y is x - y, but for the sign of a NaN. What
- * is random or has effects is never merged. Names add, neg and sub, which one of the rules is about. */
+ * constants; and an instruction equal to an earlier one (op, attributes, type, shape, inputs) gives way to that. Exact:
+ * equal kernels on equal inputs give equal bits. What is random or has effects is never merged. */
 #include "known.h"
 
 #include <string.h>
 
-extern const wg_op wg__op_concat, wg__op_add, wg__op_neg, wg__op_sub;
+extern const wg_op wg__op_concat;
 
 typedef struct table {
     wg_program *program;
@@ -144,22 +143,6 @@ static uint32_t see_through(wg_program *p, source *of, uint32_t id) {
     return s.offset == 0 && p->list[s.root].shape == i->shape ? s.root : id;
 }
 
-/* x + -y, or -y + x, becomes x - y. Not where x is a product, which `accumulate` may take in; nor in integers, of which one has no
- * negative. */
-static void subtract(const wg_program *p, wg_instruction *i) {
-    if (i->op != &wg__op_add || i->n != 2 || i->dtype == WG_I32)
-        return;
-    for (int k = 1; k >= 0; k--) {
-        const wg_instruction *negative = &p->list[i->in[k]], *other = &p->list[i->in[1 - k]];
-        if (negative->op == &wg__op_neg && negative->shape == i->shape && other->op->kind != WG_PRODUCT) {
-            i->op = &wg__op_sub;
-            i->in[0] = i->in[1 - k];
-            i->in[1] = negative->in[0];
-            return;
-        }
-    }
-}
-
 wg_status wg__pass_simplify(wg_program *p, wg_error *error) {
     size_t room = 16;
     while (room < 2 * (size_t)p->count)
@@ -173,7 +156,6 @@ wg_status wg__pass_simplify(wg_program *p, wg_error *error) {
         uint32_t *in = wg__reads(&p->list[id]);
         for (uint32_t k = 0; k < p->list[id].n; k++)
             in[k] = to[in[k]];
-        subtract(p, &p->list[id]);
         bool joins = side_by_side(&p->list[id]);
         of[id] = (source){.root = id, .parts = joins ? parts_of(p, &parts, &p->list[id]) : NULL};
         if (joins && !of[id].parts)

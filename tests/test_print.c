@@ -56,23 +56,6 @@ Test(print, text_says_every_instruction_once) {
     wg_tensor_free(t);
 }
 
-/* Of a derivative, say; but a product stands where it may be added to, and what has no such shape stays. */
-Test(print, what_a_negative_is_added_to_has_it_subtracted_after_simplify) {
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *t = taped_random(NULL, WG_F32, 2, (const int64_t[]){4, 4}, 1), *r = taped_random(NULL, WG_F32, 1, (const int64_t[]){4}, 2);
-    wg_var x = wg_leaf(tape, t), z = neg(x), y[] = {add(exp(x), z), add(z, tanh(x)), add(z, z), add(wg_matmul(x, x, false, false), z), add(x, neg(wg_leaf(tape, r)))};
-    char *text = printed(WG_LEN(y), y, (wg_print_options){.after = "simplify"});
-    cr_expect(strstr(text, "%4 = sub f32(4,4) %3 %1\n"), "%s", text);
-    cr_expect(strstr(text, "%6 = sub f32(4,4) %5 %1\n"), "%s", text);
-    cr_expect(strstr(text, "%7 = sub f32(4,4) %2 %1\n"), "%s", text);
-    cr_expect(strstr(text, "%9 = add f32(4,4) %8 %2\n"), "%s", text);
-    cr_expect(strstr(text, "broadcast_to") && strstr(text, "%13 = add f32(4,4) %1 %12\n"), "%s", text);
-    free(text);
-    wg_tape_free(tape);
-    wg_tensor_free(t);
-    wg_tensor_free(r);
-}
-
 Test(print, shows_the_memory_map_after_place) {
     wg_tape *tape = wg_tape_new(NULL);
     wg_tensor *t = taped_random(NULL, WG_F32, 2, (const int64_t[]){8, 4}, 1);
