@@ -210,7 +210,7 @@ Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
 }
 
 Test(gemm, every_instruction_set_agrees_with_exact_sums_at_odd_sizes) {
-    const int64_t odd[] = {0, 1, 3, 17, 63, 64, 65, 129};
+    const int64_t odd[] = {0, 1, 3, 17, 32, 48, 63, 64, 65, 129};
     enum { N = WG_LEN(odd) };
     for (int set = 0; set < WG_LEN(sets); set++) {
         most_isa = sets[set];

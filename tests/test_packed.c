@@ -3,7 +3,7 @@
 #include "filled.h"
 
 Test(packed, packed_products_agree_with_exact_sums_at_every_size) {
-    const int64_t odd[] = {0, 1, 3, 17, 63, 64, 65, 129}, rows[] = {1, 2, 6, 7, 13, 64, 65};
+    const int64_t odd[] = {0, 1, 3, 16, 17, 24, 32, 48, 63, 64, 65, 129}, rows[] = {1, 2, 6, 7, 13, 64, 65};
     for (int set = 0; set < WG_LEN(sets); set++)
         for (int dtype = WG_F32; dtype <= WG_F64; dtype++)
             for (int i = 0; i < WG_LEN(rows); i++)
@@ -18,7 +18,7 @@ Test(packed, packed_products_agree_with_exact_sums_at_every_size) {
 /* ---- what a product asks memory for ---- */
 
 /* The lines that a kernel has asked for. */
-static const char *line_asked[1024];
+static const char *line_asked[1 << 14];
 static int lines_asked;
 static void note_line(const char *line) {
     cr_assert_lt(lines_asked, WG_LEN(line_asked));
@@ -32,46 +32,58 @@ static void note_line(const char *line) {
 #include "packed_kernel.h"
 #undef ASK
 
-/* Of those that were asked for, so many of each of so many rows. */
-static void is_asked_once(const char *memory, int64_t step, int64_t lines, int64_t rows) {
-    static int times[1024];
+enum { ROW_STEP = 4096, ROW_LINES = 3, MOST_ROWS = 1024 };
+static char rows_to_ask[MOST_ROWS * ROW_STEP];
+
+/* No line is asked for twice, and none but ROW_LINES of each of so many rows. */
+static void none_is_asked_twice(int64_t rows) {
+    static int times[MOST_ROWS * ROW_LINES];
     memset(times, 0, sizeof times);
     for (int n = 0; n < lines_asked; n++) {
-        const int64_t at = line_asked[n] - memory, row = at / step, line = at % step / 64;
-        cr_assert(at >= 0 && at % 64 == 0 && row < rows && line < lines, "%lld bytes on", (long long)at);
-        cr_expect_eq(times[row * lines + line]++, 0, "line %lld of row %lld", (long long)line, (long long)row);
+        const int64_t at = line_asked[n] - rows_to_ask, row = at / ROW_STEP, line = at % ROW_STEP / 64;
+        cr_assert(at >= 0 && at % 64 == 0 && row < rows && line < ROW_LINES, "%lld bytes on", (long long)at);
+        cr_expect_eq(times[row * ROW_LINES + line]++, 0, "line %lld of row %lld", (long long)line, (long long)row);
     }
 }
 
-/* Those that follow each other are of different rows, where there are several. */
-static int lines_abreast(int64_t step, const char *memory) {
-    int most = 0;
-    for (int n = 0, abreast = 0; n < lines_asked; n++) {
-        abreast = n && (line_asked[n] - memory) / step > (line_asked[n - 1] - memory) / step && (line_asked[n] - line_asked[n - 1]) % step == 0 ? abreast + 1 : 1;
-        most = wg__max(most, abreast);
-    }
-    return most;
+/* How often what is asked for next is not the same line of the next row. */
+static int turns_between_lines(void) {
+    int turns = 0;
+    for (int n = 0; n < lines_asked; n++)
+        turns += n == 0 || line_asked[n] - line_asked[n - 1] != ROW_STEP;
+    return turns;
 }
 
-Test(packed, a_kernel_of_three_rows_or_more_asks_for_every_line_once_four_rows_abreast) {
-    static const char memory[64 * 1024];
+/* A product of which a kernel is to ask for so many rows: of A, turned or not, and B; what it makes does not depend on them. */
+static void ask_for(int64_t m, int64_t columns, int64_t k, bool turned, int64_t rows) {
+    filled a = fill(WG_F32, turned ? k : m, turned ? m : k, 1, 1), b = fill(WG_F32, k, columns, 1, 2), c = fill(WG_F32, m, columns, 1, 3),
+           d = fill(WG_F32, m, columns, 1, 3);
+    wg_panel p = {.m = m, .columns = columns, .k = k, .a_row = turned ? 1 : a.matrix.row, .a_column = turned ? a.matrix.row : 1,
+                  .b_row = b.matrix.row, .c_row = c.matrix.row, .add = true};
+    wg__panel_kernel_of(WG_F32, WG_ISA_AVX2)(&p, a.block, b.block, d.block);
+    p.soon = (wg_soon){rows_to_ask, ROW_STEP, ROW_LINES, rows};
+    lines_asked = 0;
+    multiply_counted_float(&p, a.block, b.block, c.block);
+    for (int64_t n = 0; n < c.span; n++)
+        cr_assert(fabsf(((float *)c.block)[n] - ((float *)d.block)[n]) <= 1e-4F);
+    drop(&a), drop(&b), drop(&c), drop(&d);
+    none_is_asked_twice(rows);
+}
+
+/* Of columns that are a strip and more, of one narrower strip, and of fewer than a vector, which asks for none. */
+Test(packed, a_kernel_of_three_rows_or_more_asks_for_every_line_once_and_four_rows_abreast) {
+    static const int64_t columns[] = {64, 80, 8, 5};
     for (int64_t m = 1; m <= 40; m++)
-        for (int64_t columns = 64; columns <= 80; columns += 16)
-            for (int64_t k = 40; k <= 300; k += 130) {
-                filled a = fill(WG_F32, m, k, 1, 1), b = fill(WG_F32, k, columns, 1, 2), c = fill(WG_F32, m, columns, 1, 3), d = fill(WG_F32, m, columns, 1, 3);
-                wg_panel p = {.m = m, .columns = columns, .k = k, .a_row = a.matrix.row, .a_column = 1, .b_row = b.matrix.row, .c_row = c.matrix.row, .add = true};
-                wg__panel_kernel_of(WG_F32, WG_ISA_AVX2)(&p, a.block, b.block, d.block);
-                p.soon = (wg_soon){memory, 4096, 3, (k - 32) / 3};
-                lines_asked = 0;
-                multiply_counted_float(&p, a.block, b.block, c.block);
-                cr_expect_eq(lines_asked, m < 3 ? 0 : 3 * p.soon.rows, "%lldx%lldx%lld: %d lines", (long long)m, (long long)columns, (long long)k, lines_asked);
-                is_asked_once(memory, 4096, 3, p.soon.rows);
-                if (lines_asked && p.soon.rows >= 4)
-                    cr_expect_eq(lines_abreast(4096, memory), 4);
-                for (int64_t n = 0; n < c.span; n++)
-                    cr_assert(fabsf(((float *)c.block)[n] - ((float *)d.block)[n]) <= 1e-4F);
-                drop(&a), drop(&b), drop(&c), drop(&d);
-            }
+        for (int s = 0; s < WG_LEN(columns) * 3 * 2; s++) {
+            const int64_t n = columns[s % 4], k = 40 + 130 * (s / 4 % 3), rows = (k - 32) / ROW_LINES;
+            const bool turned = s / 12;
+            ask_for(m, n, k, turned, rows);
+            cr_expect_eq(lines_asked, m < 3 || n == 5 ? 0 : ROW_LINES * rows, "%lldx%lldx%lld: %d lines", (long long)m, (long long)n, (long long)k, lines_asked);
+            if (lines_asked && rows >= 4)
+                cr_expect_eq(turns_between_lines(), ROW_LINES * ((rows + 3) / 4), "%lldx%lldx%lld", (long long)m, (long long)n, (long long)k);
+            ask_for(m, n, k, turned, MOST_ROWS); /* of few rows of C more than there are terms for */
+            cr_expect(m < 3 || n == 5 ? lines_asked == 0 : lines_asked > 0);
+        }
     (void)lone_counted_float;
 }
 
