@@ -54,7 +54,7 @@ static int turns_between_lines(void) {
     return turns;
 }
 
-/* A product of which a kernel is to ask for so many rows: of A, turned or not, and B; what it makes does not depend on them. */
+/* A product, of an A that is turned or not, whose kernel is to ask for so many rows: what it makes does not depend on them. */
 static void ask_for(int64_t m, int64_t columns, int64_t k, bool turned, int64_t rows) {
     filled a = fill(WG_F32, turned ? k : m, turned ? m : k, 1, 1), b = fill(WG_F32, k, columns, 1, 2), c = fill(WG_F32, m, columns, 1, 3),
            d = fill(WG_F32, m, columns, 1, 3);
