@@ -82,6 +82,21 @@ int wg__default_threads(void);
  * follow from n and grain alone; so bits never depend on the number of threads where grain does not, or where they do not depend on it. */
 void wg__rows(const wg_team *team, int64_t n, int64_t grain,
               void (*work)(void *user, int64_t from, int64_t to), void *user);
+/* Work in phases, through which the team's threads pass without waiting for each other where they need not: chunk by chunk, each of the
+ * first phase that has one left which may begin. No order of phases but that which `after` demands; one must be possible. */
+typedef struct wg_phase {
+    int64_t n;                                  /* chunks, taken in order */
+    void (*work)(void *user, int64_t chunk);
+    void *user;
+    uint32_t after;                             /* bit k: phase k must be over before a chunk begins, */
+    bool (*early)(void *user, int64_t chunk);   /* or this must say that the chunk may begin even so; NULL: it never may */
+    double seconds;                             /* out, where the team has a meter: at work, of all threads */
+    _Atomic int64_t next, left;                 /* wg__phases' own: the next chunk; those that are not made yet */
+} wg_phase;
+enum { WG_MOST_PHASES = 32 };
+void wg__phases(const wg_team *team, int count, wg_phase *phases);
+/* Waits a moment, for the `looks`th time; after many, others may have the processor. */
+void wg__relax(int looks);
 /* Calls body(user) on this thread, while the team's others stand by: wg__rows then hands them chunks without opening a region
  * for each, and waits for none that has not begun one. */
 void wg__stand_by(wg_team *team, void (*body)(void *user), void *user);

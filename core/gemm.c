@@ -15,11 +15,6 @@ enum { TINY = 96, SIDE = 64 };
  * reuses more of what is copied of B; but rows alone where B is not and A's rows are not adjacent. The last tile of a row or column is smaller. */
 enum { TILE_SIDE = 256, FEW_TILES = 4, MANY_TILES = 8 };
 
-typedef struct tiling {
-    int64_t rows, columns; /* of a tile */
-    int64_t down, across;  /* tiles */
-} tiling;
-
 static bool is_amx(wg_isa isa) { return isa == WG_ISA_AUTO || isa >= WG_ISA_AMX; }
 
 /* Whether it is made in parts. */
@@ -32,32 +27,34 @@ static bool copies_b(const wg_gemm *g) { return g->b.column != 1 || g->alpha != 
 
 /* What is copied of one operand serves all columns, or rows, of a tile: it may have more of them, while there are many tiles. In parts A is
  * always copied; of longer tiles with a copied A, a cache next to a thread does not hold what is added up. */
-static tiling longer(const wg_gemm *g, tiling t) {
+static void lengthen(wg_tiles *t, const wg_gemm *g) {
     bool parts = in_parts(g), turned = parts ? wg__amx_turns(g) : g->a.column == 1;
-    int64_t *side = turned ? &t.rows : &t.columns, *tiles = turned ? &t.down : &t.across, n = turned ? g->m : g->n;
+    int64_t *side = turned ? &t->rows : &t->columns, *tiles = turned ? &t->down : &t->across, n = turned ? g->m : g->n;
     int most = turned && !parts ? 2 : 1;
     if (!parts && wg__lies_ready(g) && !(turned && copies_b(g)))
-        return t; /* nothing is copied, or it serves no more */
-    for (int times = 0; times < most && t.down * t.across >= 2 * MANY_TILES; times++) {
+        return; /* nothing is copied, or it serves no more */
+    for (int times = 0; times < most && t->down * t->across >= 2 * MANY_TILES; times++) {
         *side *= 2;
         *tiles = (n + *side - 1) / *side;
     }
-    return t;
 }
 
-static tiling tiling_of(const wg_gemm *g) {
-    tiling t = {.rows = TILE_SIDE, .columns = TILE_SIDE};
+static void divide(wg_tiles *t, const wg_gemm *g) {
+    t->rows = t->columns = TILE_SIDE;
     int64_t few = wg__min(FEW_TILES, wg__gemm_work(g) / WG_GEMM_SHARE);
     bool rows_alone = g->a.column != 1 && !copies_b(g) && !in_parts(g);
     for (int halved = 0;; halved++) {
-        t.down = (g->m + t.rows - 1) / t.rows;
-        t.across = (g->n + t.columns - 1) / t.columns;
-        if (t.down * t.across >= few || halved == 2)
-            return halved == 0 ? longer(g, t) : t;
+        t->down = (g->m + t->rows - 1) / t->rows;
+        t->across = (g->n + t->columns - 1) / t->columns;
+        if (t->down * t->across >= few || halved == 2) {
+            if (halved == 0)
+                lengthen(t, g);
+            return;
+        }
         if (halved == 0 && !rows_alone)
-            t.columns /= 2;
+            t->columns /= 2;
         else
-            t.rows /= 2;
+            t->rows /= 2;
     }
 }
 
@@ -199,7 +196,7 @@ static wg_engine by_size(const wg_gemm *g) {
 }
 
 /* Tile t; beyond the last: an empty one. */
-static wg_gemm tile_at(const wg_gemm *g, const tiling *tile, int64_t t) {
+static wg_gemm tile_at(const wg_gemm *g, const wg_tiles *tile, int64_t t) {
     if (t >= tile->down * tile->across)
         return part_of(g, 0, 0, 0, 0);
     int64_t i = t % tile->down * tile->rows, j = t / tile->down * tile->columns;
@@ -219,58 +216,60 @@ static void run_tile(wg_engine engine, bool past, const wg_gemm *part, const wg_
         wg__gemm_packed(engine == WG_ENGINE_XSMM, past, part, next);
 }
 
-/* Products of one size but for k, the tiles of which are each added up by one thread. */
-typedef struct job {
-    wg_engine engine;
-    const wg_gemm *g;
-    int count, turns; /* turns: threads that take tiles by turns */
-    tiling tile;
-    bool past; /* C, which they share and is large, goes past their caches where a kernel can do that */
-} job;
+/* ---- products of one size but for k, the tiles of which are each added up by one thread ---- */
 
-/* `then`: the tile that this thread is likely to make after these. */
-static void run_tiles(const job *j, int64_t from, int64_t to, int64_t then) {
+void wg__tiles_run(const wg_tiles *s, int64_t from, int64_t to, int64_t then) {
     int alone = wg__alone_enter(); /* a CBLAS built with OpenMP would share a tile, and change its bits */
     for (int64_t t = from; t < to; t++)
-        for (int k = 0; k < j->count; k++) {
-            const wg_gemm part = tile_at(&j->g[k], &j->tile, t);
-            const wg_gemm next = k + 1 < j->count ? tile_at(&j->g[k + 1], &j->tile, t) : tile_at(j->g, &j->tile, t + 1 < to ? t + 1 : then);
-            run_tile(engine_of(j->engine, &j->g[k]), j->past, &part, &next);
+        for (int k = 0; k < s->count; k++) {
+            const wg_gemm part = tile_at(&s->g[k], s, t);
+            const wg_gemm next = k + 1 < s->count ? tile_at(&s->g[k + 1], s, t) : tile_at(s->g, s, t + 1 < to ? t + 1 : then);
+            run_tile(engine_of(s->engine, &s->g[k]), s->past, &part, &next);
         }
     wg__alone_leave(alone);
 }
 
-int64_t wg__gemm_tiles(const wg_gemm *g) {
-    tiling tile = tiling_of(g);
-    return tile.down * tile.across;
-}
-
-void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to) {
-    run_tiles(&(job){WG_ENGINE_BY_SIZE, g, 1, 1, tiling_of(g), false}, from, to, to);
-}
-
 static void work(void *user, int64_t from, int64_t to) {
-    const job *j = user;
-    run_tiles(j, from, to, to - 1 + j->turns);
+    const wg_tiles *s = user;
+    wg__tiles_run(s, from, to, to - 1 + s->turns);
 }
 
 /* The tiles are those of the product of most terms. */
-static void run_sum(wg_engine engine, const wg_team *team, int count, const wg_gemm *g) {
-    wg_gemm own[WG_MOST_PRODUCTS];
+static void tiles_by(wg_tiles *s, wg_engine engine, const wg_team *team, int count, const wg_gemm *g) {
     int most = 0;
+    s->engine = engine;
+    s->count = count;
+    s->turns = team->pool ? team->threads : 1;
     for (int k = 0; k < count; k++) {
-        own[k] = g[k];
-        own[k].isa = isa_of(team, &g[k]);
+        s->g[k] = g[k];
+        s->g[k].isa = isa_of(team, &g[k]);
         most = g[k].k > g[most].k ? k : most;
     }
-    job j = {engine, own, count, team->pool ? team->threads : 1, tiling_of(&own[most]), false};
-    const int64_t tiles = j.tile.down * j.tile.across;
-    const bool alone = team->threads <= 1 || tiles == 1 || wg__gemm_work(&own[most]) < WG_GEMM_SHARE;
-    j.past = !alone && count == 1 && (double)g->m * (double)g->n * (double)wg_dtype_size(g->dtype) >= WG_FAR_BYTES;
-    if (alone)
-        run_tiles(&j, 0, tiles, tiles);
+    divide(s, &s->g[most]);
+    s->shared = team->threads > 1 && s->down * s->across > 1 && wg__gemm_work(&g[most]) >= WG_GEMM_SHARE;
+    s->past = s->shared && count == 1 && (double)g->m * (double)g->n * (double)wg_dtype_size(g->dtype) >= WG_FAR_BYTES;
+}
+
+void wg__tiles_of(wg_tiles *s, const wg_team *team, int count, const wg_gemm *g) { tiles_by(s, WG_ENGINE_BY_SIZE, team, count, g); }
+
+void wg__tiles_cut(wg_tiles *s, int64_t rows) {
+    enum { NEAR_BYTES = 1 << 19 };
+    const wg_gemm *g = s->g;
+    const double read = (double)g->k * (double)wg__min(s->columns, g->n) * (double)wg_dtype_size(g->dtype);
+    if (s->count > 1 || rows >= s->rows || engine_of(s->engine, g) != WG_ENGINE_PACKED || g->a.column != 1 || copies_b(g) || read > NEAR_BYTES)
+        return;
+    s->rows = rows;
+    s->down = (g->m + rows - 1) / rows;
+}
+
+static void run_sum(wg_engine engine, const wg_team *team, int count, const wg_gemm *g) {
+    wg_tiles s;
+    tiles_by(&s, engine, team, count, g);
+    const int64_t tiles = s.down * s.across;
+    if (s.shared)
+        wg__rows(team, tiles, 1, work, &s);
     else
-        wg__rows(team, tiles, 1, work, &j);
+        wg__tiles_run(&s, 0, tiles, tiles);
 }
 
 void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g) { run_sum(engine, team, 1, g); }

@@ -46,10 +46,23 @@ void wg__gemm_by(wg_engine engine, const wg_team *team, const wg_gemm *g);
 enum { WG_MOST_PRODUCTS = 8 };
 void wg__gemm_sum(const wg_team *team, int count, const wg_gemm *g);
 
-/* For schedules of their own: the number of tiles, and tiles [from, to) on this thread. Every tile once, in any order,
- * by any threads, gives the same bits as wg__gemm. */
-int64_t wg__gemm_tiles(const wg_gemm *g);
-void wg__gemm_run(const wg_gemm *g, int64_t from, int64_t to);
+/* The same as tiles, for schedules of their own. Every tile once, in any order, by any threads, gives the same bits as wg__gemm_sum. */
+typedef struct wg_tiles {
+    wg_engine engine;
+    wg_gemm g[WG_MOST_PRODUCTS];
+    int count;             /* of the products */
+    int turns;             /* threads that take tiles by turns */
+    int64_t rows, columns; /* of a tile */
+    int64_t down, across;  /* tiles: number t is in row t % down and column t / down of them */
+    bool shared;           /* threads gain from sharing it */
+    bool past;             /* C, which the threads share and is large, goes past their caches where a kernel can do that */
+} wg_tiles;
+void wg__tiles_of(wg_tiles *tiles, const wg_team *team, int count, const wg_gemm *g);
+/* Lets tiles have so many rows at most, where smaller ones cost little: B is read where it lies, and a cache next to a thread holds what a
+ * tile reads of it. */
+void wg__tiles_cut(wg_tiles *tiles, int64_t rows);
+/* Tiles [from, to) on this thread. `then`: the tile that it is likely to make after these. */
+void wg__tiles_run(const wg_tiles *tiles, int64_t from, int64_t to, int64_t then);
 
 /* Whether a run of this team may make products of f32 in parts (amx.h): its set allows it, and subnormals need not be kept. And whether the
  * machine does, too: that asks the system to let it. Products of fewer rows or columns than

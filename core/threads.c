@@ -101,6 +101,13 @@ static void relax(void) {
 #endif
 }
 
+void wg__relax(int looks) {
+    if (looks > PATIENCE)
+        sched_yield();
+    else
+        relax();
+}
+
 /* Whether to look again. */
 static bool is_patient(lookout *w) {
     relax();

@@ -1,6 +1,7 @@
 /* plan.c: a plan: the program as a flat list of kernels to call, with every address settled, one list a workspace. A run
  * walks the list and allocates nothing. */
 #include "run_loop.h"
+#include "stretch.h"
 
 #include "effect.h"
 #include "graph.h"
@@ -41,15 +42,6 @@ static int64_t place_of(const wg_program *p, uint32_t id) {
 
 static int64_t place_count(const wg_program *p) { return p->tensor_count + p->output_count + p->bundle_count; }
 
-static bool is_scalar_map(const wg_instruction *i) {
-    return i->op->kind == WG_POINTWISE && i->shape->count == 1 && i->n <= 3 && i->op->map[i->dtype - WG_F32];
-}
-
-/* Whether a loop runs here. */
-static bool begins_loop(const wg_program *p, int64_t id) {
-    return p->list[id].loop && p->loops[p->list[id].loop - 1].from == id;
-}
-
 /* Where the kernels of an instruction stand in a workspace's tables; and what stands in them before. */
 typedef struct spot {
     int64_t task, call, array;
@@ -58,14 +50,14 @@ typedef struct spot {
 static void step_over(const wg_program *p, uint32_t id, spot *at) {
     const wg_instruction *i = &p->list[id];
     at->task++;
-    if (!is_scalar_map(i))
+    if (!wg__is_scalar_map(i))
         at->call++, at->array += i->n;
 }
 
 /* Where operand k of an instruction stands in the tables of a workspace, or with k = n its result: so many bytes from their begin. */
 static size_t use_offset(const wg_plan *plan, const wg_instruction *i, const spot *at, uint32_t k) {
     const size_t calls = (size_t)plan->task_count * sizeof(wg_task), arrays = calls + (size_t)plan->call_count * sizeof(wg_call);
-    if (is_scalar_map(i))
+    if (wg__is_scalar_map(i))
         return (size_t)at->task * sizeof(wg_task) + (k < i->n ? offsetof(wg_task, in) + k * sizeof(void *) : offsetof(wg_task, out));
     return k < i->n ? arrays + (size_t)(at->array + k) * sizeof(wg_array) + offsetof(wg_array, data)
                     : calls + (size_t)at->call * sizeof(wg_call) + offsetof(wg_call, out.data);
@@ -103,7 +95,7 @@ static bool count_tasks(wg_plan *plan) {
         return false;
     }
     for (uint32_t id = 1; id < p->count; id++) {
-        at.task += begins_loop(p, id);
+        at.task += wg__begins_loop(p, id);
         if (wg__computes(p, id))
             count_uses(plan, id), step_over(p, id, &at);
     }
@@ -114,7 +106,7 @@ static bool count_tasks(wg_plan *plan) {
     plan->uses = wg__take(plan->memory, wg__size((size_t)plan->use_from[places], sizeof *plan->uses, 0));
     at = (spot){0};
     for (uint32_t id = 1; plan->uses && id < p->count; id++) {
-        at.task += begins_loop(p, id);
+        at.task += wg__begins_loop(p, id);
         if (wg__computes(p, id))
             note_uses(plan, id, &at, fill), step_over(p, id, &at);
     }
@@ -161,7 +153,7 @@ wg_plan *wg__plan_new(wg_program *program, const wg_run_options *run, wg_error *
     plan->run = run ? *run : (wg_run_options){0};
     plan->small = wg__program_flops(program) + wg__program_traffic(program) / 8 < FEW_FLOPS;
     plan->constants = wg__take0(plan->memory, program->constant_bytes);
-    if (plan->constants && count_tasks(plan) && note_stores(plan) && make_loops(plan)) {
+    if (plan->constants && count_tasks(plan) && note_stores(plan) && make_loops(plan) && wg__stretches_find(plan)) {
         keep_constants(plan);
         plan->own = wg_workspace_new(plan);
     }
@@ -189,6 +181,7 @@ void wg_plan_free(wg_plan *plan) {
     wg__give(plan->memory, plan->uses);
     wg__give(plan->memory, plan->use_from);
     wg__give(plan->memory, plan->stored);
+    wg__give(plan->memory, plan->stretches);
     wg__give(plan->memory, plan);
 }
 
@@ -234,11 +227,11 @@ static void settle(wg_workspace *w) {
     wg_array *in = (wg_array *)(call + w->plan->call_count);
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
-        if (begins_loop(p, id))
+        if (wg__begins_loop(p, id))
             *task++ = (wg_task){.call = NULL, .id = i->loop};
         if (!wg__computes(p, id))
             continue;
-        if (is_scalar_map(i)) {
+        if (wg__is_scalar_map(i)) {
             task->map = wg__map_of(i->op, (int)i->dtype - WG_F32, w->team.isa);
             for (uint32_t k = 0; k < i->n; k++)
                 task->in[k] = wg__address(w, wg__reads_const(i)[k]);
@@ -437,15 +430,30 @@ static wg_status run_task(wg_workspace *w, const wg_task *task, uint32_t *id) {
                       : wg__loop_run(plan->loops[*id - 1], w, plan->lanes, w->lanes, plan->lane_bytes, id);
 }
 
+/* A kernel or a loop, or the stretch that begins with it, if one does and there are threads for it: *task becomes the next one. */
+static wg_status run_next(wg_workspace *w, const wg_task **task, const wg_stretch **stretch, uint32_t *id) {
+    const wg_stretch *s = *stretch;
+    if (s < w->plan->stretches + w->plan->stretch_count && *task == w->tasks + s->first) {
+        ++*stretch;
+        if (w->team.pool) {
+            *task += s->count;
+            return wg__stretch_run(w, s, id);
+        }
+    }
+    return run_task(w, (*task)++, id);
+}
+
 static wg_status run_tasks(wg_workspace *w, wg_error *error) {
     const wg_task *end = w->tasks + w->plan->task_count;
-    for (const wg_task *task = w->tasks; task < end; task++) {
+    const wg_stretch *stretch = w->plan->stretches;
+    for (const wg_task *task = w->tasks; task < end;) {
         if (task->map) {
             task->map(1, task->in, task->out);
+            task++;
             continue;
         }
         uint32_t id;
-        wg_status status = run_task(w, task, &id);
+        wg_status status = run_next(w, &task, &stretch, &id);
         if (status != WG_OK)
             return task_failed(w, id, status, error);
     }
@@ -455,6 +463,7 @@ static wg_status run_tasks(wg_workspace *w, wg_error *error) {
 /* The same with a clock. Kernels on scalars are measured in rows of neighbours. */
 static wg_status run_tasks_profiled(wg_workspace *w, wg_error *error) {
     const wg_task *end = w->tasks + w->plan->task_count;
+    const wg_stretch *stretch = w->plan->stretches;
     double begun = wg__seconds();
     for (const wg_task *task = w->tasks; task < end;) {
         if (task->map) {
@@ -464,13 +473,13 @@ static wg_status run_tasks_profiled(wg_workspace *w, wg_error *error) {
             continue;
         }
         uint32_t id;
-        wg_status status = run_task(w, task, &id);
+        const wg_task *first = task;
+        wg_status status = run_next(w, &task, &stretch, &id);
         if (status != WG_OK)
             return task_failed(w, id, status, error);
         double spent = wg__profile_worked(w->team.meter, &begun);
-        if (task->call) /* a loop has noted its own */
+        if (first->call && task == first + 1) /* loops and stretches have noted their own */
             wg__profile_add(w->profile, w->plan->program, id, spent);
-        task++;
     }
     return WG_OK;
 }

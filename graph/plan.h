@@ -17,6 +17,8 @@ struct wg_plan {
     size_t *uses;           /* where in a workspace's tables stand the addresses that lie in a tensor or an output: by slot, then by output, then by bundle */
     int64_t *use_from;      /* of each, and one more */
     bool *stored;           /* by slot: a store goes there */
+    struct wg_stretch *stretches; /* in the order of their tasks (stretch.c) */
+    int64_t stretch_count;
     wg_workspace *own;
 };
 
@@ -63,6 +65,13 @@ int64_t wg__slot_uses(const wg_plan *plan, int64_t slot);
 int64_t wg__output_uses(const wg_plan *plan, int i);
 /* wg_workspace_rebind by the slot's index. */
 wg_status wg__rebind(wg_workspace *workspace, int64_t slot, wg_tensor *other, wg_error *error);
+
+static inline bool wg__is_scalar_map(const wg_instruction *i) {
+    return i->op->kind == WG_POINTWISE && i->shape->count == 1 && i->n <= 3 && i->op->map[i->dtype - WG_F32];
+}
+
+/* Whether a loop runs here. */
+static inline bool wg__begins_loop(const wg_program *p, int64_t id) { return p->list[id].loop && p->loops[p->list[id].loop - 1].from == id; }
 
 /* cost.c: what the program computes and moves in a run: see wg_plan_size. */
 double wg__program_flops(const wg_program *program);

@@ -6,7 +6,7 @@
 #include "loop.h"
 #include "pointwise.h"
 
-#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <wchar.h>
 
@@ -15,37 +15,29 @@ enum { REGION_SHARE = 1 << 15, PRODUCT_SHARE = 1 << 16 };
 
 static size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+/* How many iterations a lane has made of all its rows; a line of its own. */
+typedef union progress {
+    _Atomic int64_t made;
+    char line[WG_LINE_BYTES];
+} progress;
+
 /* What a region calls: on the addresses of n operands, which that of its result follows. */
 typedef struct step {
     wg__map *run;
     uint16_t n, ahead;
 } step;
 
-/* A lane's memory: the tile's scratch, the kernels', addresses of slots (twice), a kernel's arrays, the regions' blocks, addresses and
+/* A lane's memory: its progress, the tile's scratch, the kernels', addresses of slots (twice), a kernel's arrays, the regions' blocks, addresses and
  * steps, the products, for tiles of both sizes, and the seconds of each kernel. */
 size_t wg__loop_lane_bytes(const wg_loop_plan *l) {
-    return lines(l->loop->scratch) + lines(l->scratch) + 2 * lines((size_t)l->slot_count * sizeof(char *)) +
+    return sizeof(progress) + lines(l->loop->scratch) + lines(l->scratch) + 2 * lines((size_t)l->slot_count * sizeof(char *)) +
            lines(l->most_operands * sizeof(wg_array)) + (size_t)l->blocks * WG_BLOCK_STEP +
            lines((size_t)l->reference_count * sizeof(char *)) + lines((size_t)l->step_count * sizeof(step)) + lines(2 * l->products * sizeof(wg_packed_product)) +
            lines((size_t)l->kernel_count * sizeof(double));
 }
 
-typedef struct run {
-    const wg_loop_plan *plan;
-    wg_workspace *workspace;
-    int lanes;
-    int shares; /* in which an iteration is shared, if it is */
-    char *scratch;
-    size_t lane_bytes;
-    wg_status status; /* of the first tile that failed, and what it says */
-    int64_t failed_row;
-    pthread_mutex_t lock;
-    uint32_t failed;
-    char text[512];
-} run;
-
 typedef struct lane {
-    run *run;
+    wg_loop_run *run;
     wg_team team; /* of its kernels: this thread alone, but where it is the only lane */
     char *tile, *scratch;
     char **at, **start; /* of every slot that is needed: in this iteration; in the first, of row 0 */
@@ -74,9 +66,11 @@ static step step_of(const wg_loop_step *s, int type, wg_isa isa) {
     return (step){map, s->n, s->ahead};
 }
 
-static lane lane_of(run *r, int number, wg_team team) {
+static progress *progress_of(const wg_loop_run *r, int number) { return (progress *)(void *)(r->scratch + (size_t)number * r->lane_bytes); }
+
+static lane lane_of(wg_loop_run *r, int number, wg_team team) {
     const wg_loop_plan *l = r->plan;
-    char *at = r->scratch + (size_t)number * r->lane_bytes;
+    char *at = (char *)(progress_of(r, number) + 1);
     size_t slots = lines((size_t)l->slot_count * sizeof(char *));
     lane n = {.run = r, .team = team, .tile = at};
     n.scratch = at += lines(l->loop->scratch);
@@ -282,7 +276,7 @@ static void multiply_share(void *user, int64_t from, int64_t to) {
 
 static void multiply(const lane *n, const wg_packed_product *product, const void *a, const void *b, void *c, bool turned, const wg_soon *soon,
                      int64_t count) {
-    const run *r = n->run;
+    const wg_loop_run *r = n->run;
     if (r->shares > 1 && product->m * product->n * product->k >= PRODUCT_SHARE)
         wg__rows(&n->team, product->blocks, (product->blocks + r->shares - 1) / r->shares, multiply_share,
                  &(shared_product){product, a, b, c});
@@ -304,7 +298,7 @@ static void region_share(void *user, int64_t from, int64_t to) {
 
 /* Rows [first, end) of so many. */
 static void pointwise(const lane *n, const wg_loop_region *g, int64_t first, int64_t end, int64_t rows) {
-    const run *r = n->run;
+    const wg_loop_run *r = n->run;
     const int64_t each = (rows + r->shares - 1) / r->shares;
     if (r->shares > 1 && rows > 1 && rows * g->columns * g->instructions >= REGION_SHARE)
         wg__rows(&n->team, rows, each, region_share, &(shared_region){n, g, each});
@@ -378,7 +372,7 @@ static void prepare_products(lane *n) {
 
 /* Of several tiles the first is told, whatever lanes they are in: those before it all succeed. Of one tile, the last that is noted. */
 static void note_failure(const lane *n, int64_t row, wg_status status, uint32_t id) {
-    run *r = n->run;
+    wg_loop_run *r = n->run;
     pthread_mutex_lock(&r->lock);
     if (r->status == WG_OK || row <= r->failed_row) {
         r->status = status;
@@ -455,8 +449,8 @@ static int64_t run_strips(lane *n, int64_t from, int64_t to, int64_t t, const pa
     return to;
 }
 
-/* All iterations of one tile. */
-static bool run_tile(lane *n, int64_t row, int64_t rows) {
+/* All iterations of one tile. made: where to say how many, or NULL. */
+static bool run_tile(lane *n, int64_t row, int64_t rows, progress *made) {
     const wg_loop_plan *l = n->run->plan;
     const part whole = {0, rows, rows, row, l->loop->rows && rows < l->loop->tile ? WG_CUT_LAST : WG_CUT_TILE};
     bool good = true;
@@ -470,48 +464,82 @@ static bool run_tile(lane *n, int64_t row, int64_t rows) {
             until = l->kernels[k].until;
             good = (until > k + 1 ? run_strips(n, k, until, t, &whole) : run_kernels(n, k, until, t, &whole)) == until;
         }
+        if (made) {
+            wg__bypass_fence();
+            atomic_store_explicit(&made->made, t + 1, memory_order_release);
+        }
     }
     if (good)
         take_results(n, rows);
     return good;
 }
 
-static void run_lanes(void *user, int64_t from, int64_t to) {
-    run *r = user;
+void wg__loop_lane(wg_loop_run *r, int64_t number) {
     const wg_loop *loop = r->plan->loop;
-    const wg_team *team = &r->workspace->team;
-    for (int64_t number = from; number < to; number++) {
-        wg_team own = *team;
-        if (loop->rows && r->shares == 1)
-            own.threads = 1, own.pool = NULL;
-        lane n = lane_of(r, (int)number, own);
-        n.text[0] = 0;
-        find_starts(&n);
-        prepare_products(&n);
-        if (!loop->rows)
-            run_tile(&n, 0, 0);
-        for (int64_t row = number * loop->tile; row < loop->rows; row += r->lanes * loop->tile)
-            if (!run_tile(&n, row, wg__min(loop->tile, loop->rows - row)))
-                break;
-        if (n.spent)
-            tell_times(&n);
-    }
+    const int64_t stride = r->lanes * loop->tile;
+    progress *made = r->tells ? progress_of(r, (int)number) : NULL;
+    wg_team own = r->workspace->team;
+    if (loop->rows && r->shares == 1)
+        own.threads = 1, own.pool = NULL;
+    lane n = lane_of(r, (int)number, own);
+    n.text[0] = 0;
+    find_starts(&n);
+    prepare_products(&n);
+    if (!loop->rows)
+        run_tile(&n, 0, 0, NULL);
+    for (int64_t row = number * loop->tile; row < loop->rows; row += stride)
+        if (!run_tile(&n, row, wg__min(loop->tile, loop->rows - row), row + stride < loop->rows ? NULL : made))
+            break;
+    if (n.spent)
+        tell_times(&n);
     wg__bypass_fence(); /* wg__rows may not have called this */
+    if (made)
+        atomic_store_explicit(&made->made, loop->times, memory_order_release); /* also of a lane that failed: nobody waits for more */
+}
+
+static void run_lanes(void *user, int64_t from, int64_t to) {
+    for (int64_t number = from; number < to; number++)
+        wg__loop_lane(user, number);
+}
+
+bool wg__loop_runs_in_lanes(const wg_loop_plan *l) { return l->loop->rows && !l->loop->shared; }
+
+int wg__loop_lanes(const wg_loop_plan *l, const wg_workspace *w, int most) {
+    const wg_loop *loop = l->loop;
+    const int64_t tiles = loop->rows ? (loop->rows + loop->tile - 1) / loop->tile : 1;
+    return (int)wg__min(wg__min(most, w->team.threads), tiles);
+}
+
+void wg__loop_begin(wg_loop_run *r, const wg_loop_plan *l, wg_workspace *w, int lanes, char *scratch, size_t lane_bytes, bool tells) {
+    lanes = (int)wg__min(lanes, w->team.threads);
+    *r = (wg_loop_run){.plan = l, .workspace = w, .lanes = wg__loop_lanes(l, w, lanes), .shares = l->loop->shared && w->team.pool ? lanes : 1,
+                       .scratch = scratch, .lane_bytes = lane_bytes, .tells = tells, .lock = PTHREAD_MUTEX_INITIALIZER};
+    for (int k = 0; k < r->lanes; k++)
+        atomic_store_explicit(&progress_of(r, k)->made, 0, memory_order_relaxed);
+}
+
+int64_t wg__loop_made(const wg_loop_run *r) {
+    int64_t least = INT64_MAX;
+    for (int k = 0; k < r->lanes; k++)
+        least = wg__min(least, atomic_load_explicit(&progress_of(r, k)->made, memory_order_acquire));
+    return least;
+}
+
+wg_status wg__loop_end(wg_loop_run *r, uint32_t *failed) {
+    pthread_mutex_destroy(&r->lock);
+    if (r->status != WG_OK) {
+        *failed = r->failed;
+        memcpy(r->workspace->text, r->text, sizeof r->workspace->text);
+    }
+    return r->status;
 }
 
 wg_status wg__loop_run(const wg_loop_plan *l, wg_workspace *w, int lanes, char *scratch, size_t lane_bytes, uint32_t *failed) {
-    const wg_loop *loop = l->loop;
-    int64_t tiles = loop->rows ? (loop->rows + loop->tile - 1) / loop->tile : 1;
-    lanes = (int)wg__min(lanes, w->team.threads);
-    run r = {.plan = l, .workspace = w, .lanes = (int)wg__min(lanes, tiles), .shares = loop->shared && w->team.pool ? lanes : 1,
-             .scratch = scratch, .lane_bytes = lane_bytes, .lock = PTHREAD_MUTEX_INITIALIZER};
+    wg_loop_run r;
+    wg__loop_begin(&r, l, w, lanes, scratch, lane_bytes, false);
     if (r.lanes <= 1)
-        r.lanes = 1, run_lanes(&r, 0, 1);
+        wg__loop_lane(&r, 0);
     else
         wg__rows(&w->team, r.lanes, 1, run_lanes, &r);
-    if (r.status != WG_OK) {
-        *failed = r.failed;
-        memcpy(w->text, r.text, sizeof w->text);
-    }
-    return r.status;
+    return wg__loop_end(&r, failed);
 }

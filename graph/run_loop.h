@@ -4,6 +4,8 @@
 
 #include "plan.h"
 
+#include <pthread.h>
+
 /* The loop as lists that a run walks. memo: twice as long as the program's list, zeroed, and so again after. NULL when out
  * of memory. */
 typedef struct wg_loop_plan wg_loop_plan;
@@ -17,5 +19,31 @@ size_t wg__loop_lane_bytes(const wg_loop_plan *plan);
  * instruction, and the workspace's text says why. */
 wg_status wg__loop_run(const wg_loop_plan *plan, wg_workspace *workspace, int lanes, char *scratch, size_t lane_bytes,
                        uint32_t *failed);
+
+/* The same in parts, for schedules of their own. Between begin and end each lane runs once, on any thread. */
+typedef struct wg_loop_run {
+    const wg_loop_plan *plan;
+    wg_workspace *workspace;
+    int lanes;
+    int shares; /* in which an iteration is shared, if it is */
+    char *scratch;
+    size_t lane_bytes;
+    bool tells;       /* lanes say how far they are */
+    wg_status status; /* of the first tile that failed, and what it says */
+    int64_t failed_row;
+    pthread_mutex_t lock;
+    uint32_t failed;
+    char text[512];
+} wg_loop_run;
+/* Whether a lane is one thread's work, which needs no other thread. */
+bool wg__loop_runs_in_lanes(const wg_loop_plan *plan);
+/* The lanes of a run, of so many at most. */
+int wg__loop_lanes(const wg_loop_plan *plan, const wg_workspace *workspace, int most);
+void wg__loop_begin(wg_loop_run *run, const wg_loop_plan *plan, wg_workspace *workspace, int lanes, char *scratch, size_t lane_bytes,
+                    bool tells);
+void wg__loop_lane(wg_loop_run *run, int64_t number);
+/* How many iterations have been made of all rows, where lanes tell; what those made may be read then. */
+int64_t wg__loop_made(const wg_loop_run *run);
+wg_status wg__loop_end(wg_loop_run *run, uint32_t *failed);
 
 #endif

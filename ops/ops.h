@@ -60,6 +60,12 @@ void wg__describe_axis(const void *attr, char *text, size_t size);
 typedef struct wg_matmul_attr {
     uint32_t a, b;
 } wg_matmul_attr;
+/* Whether an op makes one matrix, the sum of products of matrices (WG_MOST_PRODUCTS at most); and those of a call of one, for schedules of
+ * their own (wg__tiles_of): how many. */
+struct wg_gemm;
+bool wg__is_products(const wg_op *op, const wg_shape *out);
+int wg__products_of(const wg_call *call, struct wg_gemm *g);
+
 
 /* Made by a pass: what a draw gives with several streams, `apart` from each other, along a new first axis. */
 extern const wg_op wg__op_draws;

@@ -85,19 +85,22 @@ static void run_products(void *user, int64_t from, int64_t to) {
     }
 }
 
-/* out = A B + beta out */
-static wg_status multiply(wg_call *call, double beta) {
+/* The first of out = A B + beta out, and the steps to the others. */
+static wg_gemm first_of(const wg_call *call, double beta, int64_t step[3][WG_MAX_RANK]) {
     const matmul_attr *t = call->attr;
     const wg_shape *out = call->out.shape;
-    int rank = out->rank;
+    return (wg_gemm){.dtype = call->out.dtype, .m = out->dim[out->rank - 2], .n = out->dim[out->rank - 1],
+                     .k = sides_of(call->in[0].shape, t->a, true).columns, .a = matrix_of(&call->in[0], t->a, step[0]),
+                     .b = matrix_of(&call->in[1], t->b, step[1]), .c = matrix_of(&call->out, false, step[2]), .alpha = 1, .beta = beta};
+}
+
+/* out = A B + beta out */
+static wg_status multiply(wg_call *call, double beta) {
+    const wg_shape *out = call->out.shape;
     if (out->count == 0)
         return WG_OK;
-    products b = {.rank = rank - 2, .dim = out->dim, .team = call->team};
-    b.one = (wg_gemm){.dtype = call->out.dtype, .m = out->dim[rank - 2], .n = out->dim[rank - 1],
-                      .k = sides_of(call->in[0].shape, t->a, true).columns, .alpha = 1, .beta = beta};
-    b.one.a = matrix_of(&call->in[0], t->a, b.step[0]);
-    b.one.b = matrix_of(&call->in[1], t->b, b.step[1]);
-    b.one.c = matrix_of(&call->out, false, b.step[2]);
+    products b = {.rank = out->rank - 2, .dim = out->dim, .team = call->team};
+    b.one = first_of(call, beta, b.step);
     int64_t count = out->count / (b.one.m * b.one.n), work = wg__gemm_work(&b.one);
     if (count == 1 || work >= 4 * WG_GEMM_SHARE) { /* each is shared in tiles */
         run_products(&b, 0, count);
@@ -164,18 +167,23 @@ static wg_status matmul_pieces_shape(wg_infer *q) {
     return wg__shape_set(&q->out, 2, (const int64_t[]){a->dim[1], q->in[1]->dim[1]});
 }
 
-static wg_status matmul_pieces_run(wg_call *call) {
-    wg_gemm g[WG_MOST_PRODUCTS];
+/* The products that it is the sum of. */
+static void pieces_of(const wg_call *call, wg_gemm *g) {
     const int64_t *out = call->out.shape->dim, size = (int64_t)wg_dtype_size(call->out.dtype);
     wg_matrix a = matrix_of(&call->in[0], true, NULL);
-    if (call->out.shape->count == 0)
-        return WG_OK;
     for (int i = 1; i < call->n; i++) {
         const int64_t k = call->in[i].shape->dim[0];
         g[i - 1] = (wg_gemm){.dtype = call->out.dtype, .m = out[0], .n = out[1], .k = k, .a = a, .b = matrix_of(&call->in[i], false, NULL),
                              .c = matrix_of(&call->out, false, NULL), .alpha = 1, .beta = i > 1};
         a.data = (char *)a.data + k * a.column * size;
     }
+}
+
+static wg_status matmul_pieces_run(wg_call *call) {
+    wg_gemm g[WG_MOST_PRODUCTS];
+    if (call->out.shape->count == 0)
+        return WG_OK;
+    pieces_of(call, g);
     wg__gemm_sum(call->team, call->n - 1, g);
     return WG_OK;
 }
@@ -212,6 +220,17 @@ const wg_op wg__op_matmul = {.name = "matmul", .arity = 2, .kind = WG_PRODUCT,
     .traits = WG_IS_MULTILINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(matmul_attr), .shape = matmul_shape,
     .run = matmul_run, .rows = matmul_rows, .vjp = matmul_vjp, .accumulate = &matmul_add, .examples = matmul_examples,
     .describe = matmul_describe};
+
+bool wg__is_products(const wg_op *op, const wg_shape *out) { return (op == &wg__op_matmul || op == &wg__op_matmul_pieces) && out->rank == 2; }
+
+int wg__products_of(const wg_call *call, struct wg_gemm *g) {
+    if (call->op == &wg__op_matmul_pieces) {
+        pieces_of(call, g);
+        return call->n - 1;
+    }
+    *g = first_of(call, 0, (int64_t[3][WG_MAX_RANK]){0});
+    return 1;
+}
 
 static wg_var product(wg_var a, wg_var b, bool transpose_a, bool transpose_b) {
     static const matmul_attr forms[2][2] = {{{0, 0}, {0, 1}}, {{1, 0}, {1, 1}}};

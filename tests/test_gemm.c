@@ -52,6 +52,12 @@ Test(gemm, engines_agree_with_exact_sums_at_every_layout) {
                 }
 }
 
+static int64_t tiles_of(const wg_gemm *g) {
+    wg_tiles tiles;
+    wg__tiles_of(&tiles, &(wg_team){.threads = 1}, 1, g);
+    return tiles.down * tiles.across;
+}
+
 /* Rows, columns or neither are more than 256 of a tile: what is copied of B serves all rows, of A all columns. */
 Test(gemm, tiles_of_large_products_are_longer_where_an_operand_is_copied) {
     static const struct {
@@ -59,7 +65,7 @@ Test(gemm, tiles_of_large_products_are_longer_where_an_operand_is_copied) {
     } want[] = {{0, 0, 7 * 6}, {0, 2, 2 * 6}, {2, 0, 7 * 6}, {2, 2, 7 * 6}, {3, 0, 7 * 3}, {3, 2, 7 * 3}};
     for (int k = 0; k < WG_LEN(want); k++) {
         filled a = fill(WG_F32, 1540, 7, want[k].a, 1), b = fill(WG_F32, 7, 1300, want[k].b, 2);
-        cr_expect_eq(wg__gemm_tiles(&(wg_gemm){WG_F32, 1540, 1300, 7, a.matrix, b.matrix, {0}, 1, 0, WG_ISA_AUTO}), want[k].tiles, "%d", k);
+        cr_expect_eq(tiles_of(&(wg_gemm){WG_F32, 1540, 1300, 7, a.matrix, b.matrix, {0}, 1, 0, WG_ISA_AUTO}), want[k].tiles, "%d", k);
         drop(&a), drop(&b);
         for (int threads = 1; threads <= 3; threads += 2) {
             double error = worst(WG_ENGINE_PACKED, WG_F32, 1540, 1300, 7, want[k].a, want[k].b, 1, 1, threads - 1, threads);
@@ -192,7 +198,7 @@ Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
             filled a = fill(dtype, m, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, m, n, 0, 3);
             void *first = calloc((size_t)c.span, 8);
             wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
-            cr_assert_gt(wg__gemm_tiles(&g), 1);
+            cr_assert_gt(tiles_of(&g), 1);
             for (int threads = 1; threads <= 8; threads += threads < 4 ? 1 : 4) {
                 memset(c.block, 0xff, (size_t)c.span * 8);
                 wg__gemm(&(wg_team){.threads = threads}, &g);
@@ -200,10 +206,15 @@ Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
                     memcpy(first, c.block, (size_t)c.span * 8);
                 cr_assert_eq(memcmp(first, c.block, (size_t)c.span * 8), 0, "%d threads", threads);
             }
-            memset(c.block, 0xff, (size_t)c.span * 8);
-            for (int64_t tile = wg__gemm_tiles(&g) - 1; tile >= 0; tile--)
-                wg__gemm_run(&g, tile, tile + 1);
-            cr_assert_eq(memcmp(first, c.block, (size_t)c.span * 8), 0, "tiles one by one, backwards");
+            for (int64_t rows = 1000; rows > 3; rows /= 8) {
+                wg_tiles tiles;
+                memset(c.block, 0xff, (size_t)c.span * 8);
+                wg__tiles_of(&tiles, &(wg_team){.threads = 1}, 1, &g);
+                wg__tiles_cut(&tiles, rows);
+                for (int64_t tile = tiles.down * tiles.across - 1; tile >= 0; tile--)
+                    wg__tiles_run(&tiles, tile, tile + 1, tile + 1);
+                cr_assert_eq(memcmp(first, c.block, (size_t)c.span * 8), 0, "tiles of %d rows at most, one by one, backwards", (int)rows);
+            }
             free(first);
             drop(&a), drop(&b), drop(&c);
         }
