@@ -65,7 +65,7 @@ static void pass_through(void *user, int64_t from, int64_t to) {
         if (make_one(all, seconds))
             looks = 0;
         else
-            wg__relax(++looks);
+            wg__relax(looks < INT32_MAX ? ++looks : looks);
     if (!all->team->meter)
         return;
     pthread_mutex_lock(&all->lock);
