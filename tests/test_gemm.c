@@ -195,7 +195,7 @@ Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
     for (int s = 0; s < WG_LEN(big); s++)
         for (int dtype = WG_F32; dtype <= WG_F64; dtype++) {
             int64_t m = big[s][0], n = big[s][1], k = big[s][2];
-            filled a = fill(dtype, m, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, m, n, 0, 3);
+            filled a = fill(dtype, m, k, 0, 1), b = fill(dtype, k, n, s % 2 ? 0 : 2, 2), c = fill(dtype, m, n, 0, 3);
             void *first = calloc((size_t)c.span, 8);
             wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
             cr_assert_gt(tiles_of(&g), 1);
@@ -211,6 +211,8 @@ Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
                 memset(c.block, 0xff, (size_t)c.span * 8);
                 wg__tiles_of(&tiles, &(wg_team){.threads = 1}, 1, &g);
                 wg__tiles_cut(&tiles, rows);
+                if (dtype == WG_F64 && wg__isa_within(WG_ISA_AUTO) > 0 && rows < 20) /* f32 may be made in parts, which are not cut */
+                    cr_expect_eq(tiles.down == (m + rows - 1) / rows, b.matrix.column == 1, "%d rows in %d tiles", (int)m, (int)tiles.down);
                 for (int64_t tile = tiles.down * tiles.across - 1; tile >= 0; tile--)
                     wg__tiles_run(&tiles, tile, tile + 1, tile + 1);
                 cr_assert_eq(memcmp(first, c.block, (size_t)c.span * 8), 0, "tiles of %d rows at most, one by one, backwards", (int)rows);
