@@ -22,13 +22,15 @@ static bool in_parts(const wg_gemm *g) {
     return g->dtype == WG_F32 && wg__min(g->m, g->n) >= WG_PARTS_SIDE && g->k >= WG_PARTS_DEEP && is_amx(g->isa) && wg__amx_runs();
 }
 
-/* Whether a B is copied. */
-static bool copies_b(const wg_gemm *g) { return g->b.column != 1 || g->alpha != 1; }
+/* Whether a B has to be copied; and whether it is. */
+static bool turns_b(const wg_gemm *g) { return g->b.column != 1 || g->alpha != 1; }
+
+static bool copies_b(const wg_gemm *g) { return turns_b(g) || wg__is_narrow(g->dtype, g->isa); }
 
 /* What is copied of one operand serves all columns, or rows, of a tile: it may have more of them, while there are many tiles. In parts A is
  * always copied; of longer tiles with a copied A, a cache next to a thread does not hold what is added up. */
 static void lengthen(wg_tiles *t, const wg_gemm *g) {
-    bool parts = in_parts(g), turned = parts ? wg__amx_turns(g) : g->a.column == 1;
+    bool parts = in_parts(g), turned = parts ? wg__amx_turns(g) : wg__is_narrow(g->dtype, g->isa) ? wg__lies_ready(g) : g->a.column == 1;
     int64_t *side = turned ? &t->rows : &t->columns, *tiles = turned ? &t->down : &t->across, n = turned ? g->m : g->n;
     int most = turned && !parts ? 2 : 1;
     if (!parts && wg__lies_ready(g) && !(turned && copies_b(g)))
@@ -256,7 +258,7 @@ void wg__tiles_cut(wg_tiles *s, int64_t rows) {
     enum { NEAR_BYTES = 1 << 19 };
     const wg_gemm *g = s->g;
     const double read = (double)g->k * (double)wg__min(s->columns, g->n) * (double)wg_dtype_size(g->dtype);
-    if (s->count > 1 || rows >= s->rows || engine_of(s->engine, g) != WG_ENGINE_PACKED || g->a.column != 1 || copies_b(g) || read > NEAR_BYTES)
+    if (s->count > 1 || rows >= s->rows || engine_of(s->engine, g) != WG_ENGINE_PACKED || g->a.column != 1 || turns_b(g) || read > NEAR_BYTES)
         return;
     s->rows = rows;
     s->down = (g->m + rows - 1) / rows;

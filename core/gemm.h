@@ -80,11 +80,11 @@ enum { WG_GEMM_SHARE = 1 << 20 };
 
 /* ---- a right operand packed once, for many products of few rows each --------------------------------------------
  *
- * The packed form of B (k x n) is blocks of wg__packed_width columns, one after the other; in a block, its k rows. The last
- * block is as wide as what is left of n, rounded up to 64 bytes, and zero beyond n. It follows from dtype, k and n alone.
- * dtype: f32 or f64. Or B is packed in parts, of f32 and where that serves: then it takes half as much again. */
+ * The packed form of B (k x n) is blocks of columns, one after the other, whose width is the set's that packs it, wg__packed_width or a divisor;
+ * in a block, its k rows. The last block is as wide as what is left of n, rounded up to 64 bytes, and zero beyond n. It follows from dtype, k, n
+ * and the set alone, its size from the first three. dtype: f32 or f64. Or B is packed in parts, of f32 and where that serves: then it takes half as
+ * much again. */
 int64_t wg__packed_width(wg_dtype dtype);
-int64_t wg__packed_blocks(wg_dtype dtype, int64_t n);
 size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n, bool parts); /* SIZE_MAX if it overflows */
 
 /* Packs B, whose strides are any. `packed`: wg__packed_bytes, aligned to 64, not overlapping B. Large work is shared between the team's
@@ -112,7 +112,8 @@ typedef void wg__lone_kernel(int64_t k, int64_t blocks, bool add, bool turned, c
 typedef struct wg_packed_product {
     wg_dtype dtype;
     bool add, parts;
-    int64_t m, n, k, a_row, c_row, blocks;
+    int64_t m, n, k, a_row, c_row;
+    int64_t width, blocks; /* columns of a whole block; and how many there are, whole or not */
     void (*whole)(const void *b, const void *a, void *c); /* LIBXSMM's kernel for blocks of full width, or NULL */
     void (*any)(const struct wg_panel *p, const void *a, const void *b, void *c);
     wg__lone_kernel *lone; /* for whole blocks and a row that has no others, or NULL */
@@ -120,7 +121,7 @@ typedef struct wg_packed_product {
 } wg_packed_product;
 
 /* C = A B, or C = C + A B if `add`: A is m x k and C m x n, their rows a_row and c_row elements apart and columns adjacent; m
- * 1 or more. Kernels use at most the instruction set `most`. parts: B is packed in parts,
+ * 1 or more. Kernels use at most the instruction set `most`, which was that of the team that packed B. parts: B is packed in parts,
  * where wg__parts_serve. */
 void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
                              int64_t c_row, bool add, bool parts);

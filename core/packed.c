@@ -13,6 +13,8 @@ const wg__panel_kernels *wg__panel_kernels_of(wg_isa most) {
     return tables[wg__isa_within(most)];
 }
 
+int64_t wg__block_width(wg_dtype dtype, wg_isa most) { return wg__panel_kernels_of(most)->block / (int64_t)wg_dtype_size(dtype); }
+
 wg__panel_kernel *wg__panel_kernel_of(wg_dtype dtype, wg_isa most) { return wg__panel_kernels_of(most)->multiply[dtype == WG_F64]; }
 
 /* ---- copying a panel: 16 bytes square at a time where the axis that is adjacent changes ---- */
@@ -47,7 +49,9 @@ static inline void turn_double(const double *x, int64_t x_row, double *out, int6
                     for (int v = 0; v < LINE; v += SQUARE)                                                                     \
                         turn_##T(x + i + u + (j + v) * x_column, x_column, out + (i + u) * width + j + v, width);              \
         for (int64_t i = 0; i < rows; i++)                                                                                     \
-            if (x_column == 1)                                                                                                 \
+            if (x_column == 1 && columns == LINE)                                                                              \
+                memcpy(out + i * width, x + i * x_row, WG_LINE_BYTES);                                                         \
+            else if (x_column == 1)                                                                                            \
                 memcpy(out + i * width, x + i * x_row, (size_t)columns * sizeof(T));                                           \
             else                                                                                                               \
                 for (int64_t j = i < down ? across : 0; j < columns; j++)                                                      \
@@ -55,6 +59,53 @@ static inline void turn_double(const double *x, int64_t x_row, double *out, int6
     }
 COPY(float)
 COPY(double)
+
+/* ---- slivers ---- */
+
+/* Two rows beside the four that turn_float has turned. */
+static inline void turn_pair(const float *x, int64_t x_row, float *out, int64_t width) {
+    four a = *(const four *)x, b = *(const four *)(x + x_row);
+    two ab = (two)__builtin_shufflevector(a, b, 0, 4, 1, 5), cd = (two)__builtin_shufflevector(a, b, 2, 6, 3, 7);
+    memcpy(out, &ab, sizeof(double)), memcpy(out + width, (double *)&ab + 1, sizeof(double));
+    memcpy(out + 2 * width, &cd, sizeof(double)), memcpy(out + 3 * width, (double *)&cd + 1, sizeof(double));
+}
+
+static inline void turn_six_float(const float *x, int64_t x_row, float *out) {
+    turn_float(x, x_row, out, WG_SLIVER);
+    turn_pair(x + 4 * x_row, x_row, out + 4, WG_SLIVER);
+}
+
+static inline void turn_six_double(const double *x, int64_t x_row, double *out) {
+    for (int i = 0; i < WG_SLIVER; i += 2)
+        turn_double(x + i * x_row, x_row, out + i, WG_SLIVER);
+}
+
+/* Columns [from, to) of one. */
+#define SLIVER(T)                                                                                                              \
+    static void sliver_##T(const T *x, int64_t x_row, int64_t x_column, int64_t rows, int64_t from, int64_t to, T *out) {      \
+        enum { SQUARE = 16 / sizeof(T) };                                                                                      \
+        int64_t q = from;                                                                                                      \
+        for (; rows == WG_SLIVER && x_column == 1 && q + SQUARE <= to; q += SQUARE)                                            \
+            turn_six_##T(x + q, x_row, out + q * WG_SLIVER);                                                                   \
+        for (; rows == WG_SLIVER && x_row == 1 && q < to; q++)                                                                 \
+            memcpy(out + q * WG_SLIVER, x + q * x_column, WG_SLIVER * sizeof(T));                                              \
+        for (; q < to; q++)                                                                                                    \
+            for (int64_t i = 0; i < rows; i++)                                                                                 \
+                out[q * rows + i] = x[i * x_row + q * x_column];                                                               \
+    }
+SLIVER(float)
+SLIVER(double)
+
+void wg__slivers_copy(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64_t k, int64_t from, int64_t to, void *out) {
+    for (int64_t i = 0; i < rows; i += WG_SLIVER) {
+        const int64_t some = wg__min(WG_SLIVER, rows - i);
+        const void *first = wg__corner(dtype, x, i, 0).data;
+        if (dtype == WG_F32)
+            sliver_float(first, x->row, x->column, some, from, to, (float *)out + i * k);
+        else
+            sliver_double(first, x->row, x->column, some, from, to, (double *)out + i * k);
+    }
+}
 
 void wg__panel_copy(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64_t columns, int64_t filled, int64_t width, void *out) {
     size_t size = wg_dtype_size(dtype);
@@ -70,23 +121,15 @@ void wg__panel_copy(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64_t co
 
 int64_t wg__packed_width(wg_dtype dtype) { return WG_BLOCK_BYTES / (int64_t)wg_dtype_size(dtype); }
 
-int64_t wg__packed_blocks(wg_dtype dtype, int64_t n) {
-    int64_t width = wg__packed_width(dtype);
-    return n / width + (n % width != 0);
-}
+/* Those of a packed form, in parts or not. */
+static int64_t width_of(wg_dtype dtype, wg_isa most, bool parts) { return parts ? WG_AMX_BLOCK : wg__block_width(dtype, most); }
 
-/* The columns of block j. */
-static int64_t columns_of(wg_dtype dtype, int64_t n, int64_t block) {
-    int64_t width = wg__packed_width(dtype);
-    return wg__min(width, n - block * width);
-}
+static int64_t blocks_of(int64_t n, int64_t width) { return n / width + (n % width != 0); }
 
 int64_t wg__packed_row(wg_dtype dtype, int64_t columns) {
     int64_t line = WG_LINE_BYTES / (int64_t)wg_dtype_size(dtype);
     return (columns + line - 1) / line * line;
 }
-
-_Static_assert((int)WG_AMX_BLOCK * 4 == (int)WG_BLOCK_BYTES, "parts have the same blocks");
 
 size_t wg__packed_bytes(wg_dtype dtype, int64_t k, int64_t n, bool parts) {
     if (parts)
@@ -118,7 +161,7 @@ static void panel_bypass(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64
 
 typedef struct packing {
     wg_dtype dtype;
-    int64_t k, n;
+    int64_t k, n, width;
     int count;
     const wg_piece *piece;
     bool across, parts;
@@ -127,8 +170,8 @@ typedef struct packing {
 } packing;
 
 static void pack_block(const packing *p, int64_t j) {
-    const int64_t size = (int64_t)wg_dtype_size(p->dtype), first = j * wg__packed_width(p->dtype);
-    const int64_t columns = columns_of(p->dtype, p->n, j), row = wg__packed_row(p->dtype, columns);
+    const int64_t size = (int64_t)wg_dtype_size(p->dtype), first = j * p->width;
+    const int64_t columns = wg__min(p->width, p->n - first), row = wg__packed_row(p->dtype, columns);
     char *out = (char *)p->packed + first * p->k * size;
     for (int64_t i = 0, at = 0; i < p->count; at += p->piece[i++].size) {
         const wg_piece *piece = &p->piece[i];
@@ -153,7 +196,8 @@ static void pack_some(void *user, int64_t from, int64_t to) {
 }
 
 static void pack_all(const wg_team *team, packing p) {
-    const int64_t blocks = wg__packed_blocks(p.dtype, p.n);
+    p.width = width_of(p.dtype, team->isa, p.parts);
+    const int64_t blocks = blocks_of(p.n, p.width);
     p.shared = team->threads > 1 && wg__packed_bytes(p.dtype, p.k, p.n, p.parts) >= WG_PACK_SHARE;
     if (p.shared)
         wg__rows(team, blocks, 1, pack_some, &p);
@@ -163,11 +207,11 @@ static void pack_all(const wg_team *team, packing p) {
 
 void wg__pack(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, bool parts, void *packed) {
     const wg_piece whole = {*b, k};
-    pack_all(team, (packing){dtype, k, n, 1, &whole, .parts = parts, .packed = packed});
+    pack_all(team, (packing){dtype, k, n, .count = 1, .piece = &whole, .parts = parts, .packed = packed});
 }
 
 void wg__pack_pieces(const wg_team *team, wg_dtype dtype, int64_t k, int64_t n, int count, const wg_piece *piece, bool across, void *packed) {
-    pack_all(team, (packing){dtype, k, n, count, piece, .across = across, .packed = packed});
+    pack_all(team, (packing){dtype, k, n, .count = count, .piece = piece, .across = across, .packed = packed});
 }
 
 /* ---- products ---- */
@@ -179,13 +223,14 @@ static wg_panel panel_of(const wg_packed_product *p, int64_t columns) {
 
 void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t a_row,
                              int64_t c_row, bool add, bool parts) {
+    const int64_t width = width_of(dtype, most, parts);
     *p = (wg_packed_product){.dtype = dtype, .m = m, .n = n, .k = k, .a_row = a_row, .c_row = c_row, .add = add, .parts = parts,
-                             .blocks = wg__packed_blocks(dtype, n), .any = wg__panel_kernel_of(dtype, most)};
+                             .width = width, .blocks = blocks_of(n, width), .any = wg__panel_kernel_of(dtype, most)};
     if (parts)
         return;
-    /* With one row, LIBXSMM gains nothing; but its sums are fused where a compiler without the sets fuses none. */
-    if (n >= wg__packed_width(dtype) && (m > 1 || WG__ISAS == 1)) {
-        wg_panel whole = panel_of(p, wg__packed_width(dtype));
+    /* With one row, LIBXSMM gains nothing; but its sums are fused where a compiler without the sets fuses none. Its kernels are of wide blocks. */
+    if (n >= wg__packed_width(dtype) && width == wg__packed_width(dtype) && (m > 1 || WG__ISAS == 1)) {
+        wg_panel whole = panel_of(p, width);
         p->whole = wg__xsmm_kernel_of(dtype, most, &whole);
     }
 }
@@ -201,7 +246,7 @@ void wg__packed_product_alone(wg_packed_product *p, wg_isa most) {
 enum { LEAST_ROWS = 3, FIRST_TERMS = 32 };
 
 void wg__packed_product_let_ask(wg_packed_product *p) {
-    if (p->parts || p->lone || p->n < wg__packed_width(p->dtype) || p->k <= FIRST_TERMS)
+    if (p->parts || p->lone || p->n < p->width || p->k <= FIRST_TERMS)
         return;
     p->whole = NULL;
     p->asks = p->m >= LEAST_ROWS; /* kernels of fewer do not */
@@ -236,14 +281,14 @@ static wg_soon next_of(const wg_packed_product *p, asking *q) {
 /* ---- products by blocks ---- */
 
 static void multiply_block(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t j, asking *q) {
-    int64_t width = WG_BLOCK_BYTES / (p->dtype == WG_F32 ? 4 : 8), columns = wg__min(width, p->n - j * width);
-    const void *block = (const char *)packed + j * WG_BLOCK_BYTES * p->k;
-    void *out = (char *)c + j * WG_BLOCK_BYTES;
-    if (columns == width && p->whole) {
+    const int64_t columns = wg__min(p->width, p->n - j * p->width), bytes = p->width * (p->dtype == WG_F32 ? 4 : 8);
+    const void *block = (const char *)packed + j * bytes * p->k;
+    void *out = (char *)c + j * bytes;
+    if (columns == p->width && p->whole) {
         p->whole(block, a, out);
     } else {
         wg_panel panel = panel_of(p, columns);
-        if (q->count && columns == width)
+        if (q->count && columns == p->width)
             panel.soon = next_of(p, q);
         p->any(&panel, a, block, out);
     }
@@ -251,13 +296,13 @@ static void multiply_block(const wg_packed_product *p, const void *a, const void
 
 /* Of a row alone: the whole blocks in one call. */
 static void multiply_alone(const wg_packed_product *p, const void *a, const void *packed, void *c, int64_t from, int64_t to, bool turned) {
-    const int64_t whole = wg__min(to, p->n / wg__packed_width(p->dtype));
+    const int64_t whole = wg__min(to, p->n / p->width), bytes = p->width * (int64_t)wg_dtype_size(p->dtype);
     if (from == to)
         return;
     if (turned && whole < to)
         multiply_block(p, a, packed, c, whole, &(asking){0});
     if (from < whole)
-        p->lone(p->k, whole - from, p->add, turned, a, (const char *)packed + from * WG_BLOCK_BYTES * p->k, (char *)c + from * WG_BLOCK_BYTES);
+        p->lone(p->k, whole - from, p->add, turned, a, (const char *)packed + from * bytes * p->k, (char *)c + from * bytes);
     if (!turned && whole < to)
         multiply_block(p, a, packed, c, whole, &(asking){0});
 }
@@ -274,7 +319,7 @@ static void multiply_blocks(const wg_packed_product *p, const void *a, const voi
         return;
     }
     asking none = {0};
-    const bool ends_narrow = !turned && p->n % wg__packed_width(p->dtype) != 0;
+    const bool ends_narrow = !turned && p->n % p->width != 0;
     const int64_t quiet = to - from - ends_narrow - blocks_that_ask(p, &q);
     for (int64_t n = 0; n < to - from; n++)
         multiply_block(p, a, packed, c, turned ? to - 1 - n : from + n, n < quiet ? &none : &q);

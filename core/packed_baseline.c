@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define ISA baseline
+#define BLOCK WG_BLOCK_BYTES
 #define VECTOR 16
 #define ELEMENT float
 #include "packed_kernel.h"
@@ -11,5 +12,5 @@
 #define ELEMENT double
 #include "packed_kernel.h"
 
-const wg__panel_kernels wg__panel_kernels_baseline = {{multiply_baseline_float, multiply_baseline_double},
+const wg__panel_kernels wg__panel_kernels_baseline = {BLOCK, {multiply_baseline_float, multiply_baseline_double},
     {lone_baseline_float, lone_baseline_double}};

@@ -9,6 +9,7 @@
 #pragma GCC target("arch=skylake-avx512")
 #define STORE_PAST(to, x) __builtin_ia32_movntps512((float *)(to), (float __attribute__((vector_size(64))))(x))
 #define ISA skylake_avx512
+#define BLOCK WG_BLOCK_BYTES
 #define VECTOR 64
 #define ELEMENT float
 #include "packed_kernel.h"
@@ -16,6 +17,6 @@
 #define ELEMENT double
 #include "packed_kernel.h"
 
-const wg__panel_kernels wg__panel_kernels_skylake_avx512 = {{multiply_skylake_avx512_float, multiply_skylake_avx512_double},
+const wg__panel_kernels wg__panel_kernels_skylake_avx512 = {BLOCK, {multiply_skylake_avx512_float, multiply_skylake_avx512_double},
     {lone_skylake_avx512_float, lone_skylake_avx512_double}};
 #endif

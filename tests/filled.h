@@ -72,22 +72,24 @@ static inline void drop(filled *f) {
 /* Every set there may be; of those that the machine lacks, the best that it has. */
 static const wg_isa sets[] = {WG_ISA_AUTO, WG_ISA_BASELINE, WG_ISA_AVX2, WG_ISA_AVX512, WG_ISA_AMX};
 
-static inline void *pack_as(bool parts, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) {
+static inline void *pack_as(wg_isa isa, bool parts, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) {
     size_t bytes = wg__packed_bytes(dtype, k, n, parts);
     void *packed = aligned_alloc(64, bytes + 64);
     memset(packed, 0xff, bytes + 64);
-    wg__pack(&(wg_team){.threads = threads}, dtype, k, n, b, parts, packed);
+    wg__pack(&(wg_team){.threads = threads, .isa = isa}, dtype, k, n, b, parts, packed);
     for (size_t i = 0; i < 64; i++)
         cr_assert_eq(((unsigned char *)packed)[bytes + i], 0xff, "written past the end");
     return packed;
 }
 
-static inline void *pack(wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) { return pack_as(false, dtype, k, n, b, threads); }
+static inline void *pack(wg_isa isa, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) {
+    return pack_as(isa, false, dtype, k, n, b, threads);
+}
 
 /* As `worst`, of a packed product; C holds NaN where it is only written. alone: of a row that has no others. */
 static inline double packed_worst(wg_isa isa, bool parts, bool alone, wg_dtype dtype, int64_t m, int64_t n, int64_t k, int lb, bool add) {
     filled a = fill(dtype, m, k, 1, 1), b = fill(dtype, k, n, lb, 2), c = fill(dtype, m, n, 1, 3);
-    void *packed = pack_as(parts, dtype, k, n, &b.matrix, 1);
+    void *packed = pack_as(isa, parts, dtype, k, n, &b.matrix, 1);
     wg_packed_product p;
     double eps = dtype == WG_F32 ? 0x1p-24 : 0x1p-53, most = 0, touched = 0;
     for (int64_t i = 0; i < m && !add; i++)

@@ -52,20 +52,23 @@ Test(gemm, engines_agree_with_exact_sums_at_every_layout) {
                 }
 }
 
-static int64_t tiles_of(const wg_gemm *g) {
+static int64_t tiles_of(wg_isa set, const wg_gemm *g) {
     wg_tiles tiles;
-    wg__tiles_of(&tiles, &(wg_team){.threads = 1}, 1, g);
+    wg__tiles_of(&tiles, &(wg_team){.threads = 1, .isa = set}, 1, g);
     return tiles.down * tiles.across;
 }
 
-/* Rows, columns or neither are more than 256 of a tile: what is copied of B serves all rows, of A all columns. */
+/* Rows, columns or neither are more than 256 of a tile: what is copied of B serves all rows, of A all columns. For narrow blocks A is always copied. */
 Test(gemm, tiles_of_large_products_are_longer_where_an_operand_is_copied) {
     static const struct {
         int a, b, tiles;
     } want[] = {{0, 0, 7 * 6}, {0, 2, 2 * 6}, {2, 0, 7 * 6}, {2, 2, 7 * 6}, {3, 0, 7 * 3}, {3, 2, 7 * 3}};
     for (int k = 0; k < WG_LEN(want); k++) {
         filled a = fill(WG_F32, 1540, 7, want[k].a, 1), b = fill(WG_F32, 7, 1300, want[k].b, 2);
-        cr_expect_eq(tiles_of(&(wg_gemm){WG_F32, 1540, 1300, 7, a.matrix, b.matrix, {0}, 1, 0, WG_ISA_AUTO}), want[k].tiles, "%d", k);
+        for (int set = 0; set < WG_LEN(sets); set++) {
+            const wg_gemm g = {WG_F32, 1540, 1300, 7, a.matrix, b.matrix, {0}, 1, 0, sets[set]};
+            cr_expect_eq(tiles_of(sets[set], &g), wg__is_narrow(WG_F32, sets[set]) ? 7 * 3 : want[k].tiles, "%d, set %d", k, set);
+        }
         drop(&a), drop(&b);
         for (int threads = 1; threads <= 3; threads += 2) {
             double error = worst(WG_ENGINE_PACKED, WG_F32, 1540, 1300, 7, want[k].a, want[k].b, 1, 1, threads - 1, threads);
@@ -198,7 +201,7 @@ Test(gemm, bits_do_not_depend_on_the_number_of_threads) {
             filled a = fill(dtype, m, k, 0, 1), b = fill(dtype, k, n, s % 2 ? 0 : 2, 2), c = fill(dtype, m, n, 0, 3);
             void *first = calloc((size_t)c.span, 8);
             wg_gemm g = {dtype, m, n, k, a.matrix, b.matrix, c.matrix, 1, 0, WG_ISA_AUTO};
-            cr_assert_gt(tiles_of(&g), 1);
+            cr_assert_gt(tiles_of(WG_ISA_AUTO, &g), 1);
             for (int threads = 1; threads <= 8; threads += threads < 4 ? 1 : 4) {
                 memset(c.block, 0xff, (size_t)c.span * 8);
                 wg__gemm(&(wg_team){.threads = threads}, &g);
@@ -295,7 +298,7 @@ Test(gemm, parts_add_up_to_every_normal_number) {
         return;
     for (int i = 0; i < K; i++)
         unit[i * K + i] = 1;
-    void *packed = pack_as(true, WG_F32, K, K, &(wg_matrix){unit, K, 1}, 1);
+    void *packed = pack_as(WG_ISA_AUTO, true, WG_F32, K, K, &(wg_matrix){unit, K, 1}, 1);
     wg_packed_product p;
     wg__packed_product_init(&p, WG_ISA_AUTO, WG_F32, M, K, K, K, K, false, true);
     for (int round = 0; round < 200; round++) {
@@ -349,7 +352,7 @@ Test(gemm, long_products_in_parts_read_large_blocks_where_they_are) {
     wg__gemm_by(WG_ENGINE_PACKED, &(wg_team){.threads = 1}, &g);
     for (int way = 0; way < 2; way++) {
         wg_packed_product p;
-        void *packed = pack_as(true, WG_F32, K, N, &b.matrix, 1);
+        void *packed = pack_as(WG_ISA_AUTO, true, WG_F32, K, N, &b.matrix, 1);
         wg__packed_product_init(&p, WG_ISA_AUTO, WG_F32, M, N, K, K, N, false, true);
         g.c = d.matrix;
         if (way)
@@ -398,7 +401,7 @@ Test(gemm, large_numbers_leave_other_rows_and_blocks_of_a_product_in_parts_alone
                     if (way) {
                         wg__gemm_by(WG_ENGINE_AMX, &(wg_team){.threads = 1}, &g);
                     } else {
-                        void *packed = pack_as(true, WG_F32, K, N, &g.b, 1);
+                        void *packed = pack_as(WG_ISA_AUTO, true, WG_F32, K, N, &g.b, 1);
                         wg__packed_product_init(&p, WG_ISA_AUTO, WG_F32, M, N, K, K, N, false, true);
                         wg__packed_multiply(&p, a, packed, c, true);
                         free(packed);
@@ -423,7 +426,7 @@ Test(gemm, bits_of_a_row_in_parts_do_not_depend_on_the_rows_in_the_call_nor_on_t
     if (!wg_isa_runs(WG_ISA_AMX))
         return;
     filled a = fill(WG_F32, M, K, 0, 1), b = fill(WG_F32, K, N, 2, 2), c = fill(WG_F32, M, N, 0, 3), d = fill(WG_F32, M, N, 0, 3);
-    void *packed = pack_as(true, WG_F32, K, N, &b.matrix, 1), *again = pack_as(true, WG_F32, K, N, &b.matrix, 3);
+    void *packed = pack_as(WG_ISA_AUTO, true, WG_F32, K, N, &b.matrix, 1), *again = pack_as(WG_ISA_AUTO, true, WG_F32, K, N, &b.matrix, 3);
     wg_packed_product all, some;
     cr_assert_eq(memcmp(packed, again, wg__packed_bytes(WG_F32, K, N, true)), 0);
     wg__packed_product_init(&all, WG_ISA_AUTO, WG_F32, M, N, K, K, N, true, true);

@@ -27,6 +27,7 @@ static void note_line(const char *line) {
 
 #define ASK(line) note_line(line)
 #define ISA counted
+#define BLOCK WG_LINE_BYTES
 #define VECTOR 32
 #define ELEMENT float
 #include "packed_kernel.h"
@@ -101,7 +102,7 @@ static void noting(const wg_panel *p, const void *a, const void *b, void *c) {
         asked.row[asked.rows] = p->soon.at + row * p->soon.step;
         asked.lines[asked.rows] = p->soon.lines;
     }
-    asked.blocks_after += asked.rows && !p->soon.rows && p->columns == WG_BLOCK_BYTES / 4;
+    asked.blocks_after += asked.rows && !p->soon.rows && p->columns == wg__block_width(WG_F32, WG_ISA_AUTO);
     asked.kernel(p, a, b, c);
 }
 
@@ -115,7 +116,7 @@ Test(packed, products_that_ask_for_what_comes_next_make_the_same_bits_and_ask_fo
         const int64_t m = rows[s % WG_LEN(rows)], n = columns[s / WG_LEN(rows) % WG_LEN(columns)], k = terms[s / WG_LEN(rows) / WG_LEN(columns) % WG_LEN(terms)];
         const bool turned = s % 2, add = s / 2 % 2;
         filled a = fill(WG_F32, m, k, 1, 1), b = fill(WG_F32, k, n, 1, 2), c = fill(WG_F32, m, n, 1, 3), d = fill(WG_F32, m, n, 1, 3);
-        void *packed = pack(WG_F32, k, n, &b.matrix, 1);
+        void *packed = pack(WG_ISA_AUTO, WG_F32, k, n, &b.matrix, 1);
         wg_packed_product p;
         wg__packed_product_init(&p, WG_ISA_AUTO, WG_F32, m, n, k, a.matrix.row, c.matrix.row, add, false);
         wg__packed_product_let_ask(&p);
@@ -136,7 +137,7 @@ Test(packed, products_that_ask_for_what_comes_next_make_the_same_bits_and_ask_fo
                 cr_assert_eq(asked.lines[at], soon[i].lines);
             }
         cr_assert_eq(at, asked.rows);
-        cr_assert_eq(p.asks, m >= 3 && n >= 64 && k > 32);
+        cr_assert_eq(p.asks, m >= 3 && n >= p.width && k > 32);
         cr_assert_eq(asked.rows > 0, p.asks);
         if (asked.rows == whole)
             cr_assert_eq(asked.blocks_after, 0, "not the last blocks");
@@ -159,7 +160,7 @@ Test(packed, a_row_that_has_no_others_agrees_with_exact_sums_from_either_end) {
         double error = packed_worst(set, false, true, dtype, 1, n, k, s % 4, add);
         cr_assert_leq(error, 1, "%s, %lldx%lld: %g times the bound", wg_dtype_name(dtype), (long long)k, (long long)n, error);
         filled a = fill(dtype, 1, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, 1, n, 0, 3), d = fill(dtype, 1, n, 0, 3), e = fill(dtype, 1, n, 0, 3);
-        void *packed = pack(dtype, k, n, &b.matrix, 1);
+        void *packed = pack(set, dtype, k, n, &b.matrix, 1);
         wg_packed_product p;
         wg__packed_product_init(&p, set, dtype, 1, n, k, k, n, add, false);
         wg__packed_product_alone(&p, set);
@@ -179,11 +180,12 @@ Test(packed, a_row_that_has_no_others_agrees_with_exact_sums_from_either_end) {
 
 Test(packed, a_matrix_in_pieces_is_packed_as_the_whole) {
     static const int64_t rows[][4] = {{64, 128, 64, 0}, {64, 64, 70, 0}, {192, 5, 0, 0}, {256, 256, 256, 256}};
-    for (int s = 0; s < WG_LEN(rows) * 2 * 2 * 2 * 2; s++) {
+    for (int s = 0; s < WG_LEN(rows) * WG_LEN(sets) * 2 * 2 * 2 * 2; s++) {
+        const wg_isa set = sets[s / 16 % WG_LEN(sets)];
         const wg_dtype dtype = s % 2 ? WG_F64 : WG_F32;
         const bool across = s / 2 % 2;
         const int threads = 1 + s / 4 % 2, layout = s / 8 % 2 ? 2 : 0; /* rows adjacent, or columns */
-        const int64_t *size = rows[s / 16], other = 100;
+        const int64_t *size = rows[s / 16 / WG_LEN(sets)], other = 100;
         int64_t all = 0;
         wg_piece piece[4];
         for (int i = 0; i < 4; i++)
@@ -194,9 +196,9 @@ Test(packed, a_matrix_in_pieces_is_packed_as_the_whole) {
         for (int64_t at = 0; count < 4 && size[count]; at += size[count++])
             piece[count] = (wg_piece){wg__corner(dtype, &b.matrix, across ? 0 : at, across ? at : 0), size[count]};
         const size_t bytes = wg__packed_bytes(dtype, k, n, false);
-        char *whole = pack(dtype, k, n, &b.matrix, threads), *pieces = aligned_alloc(64, bytes + 64);
+        char *whole = pack(set, dtype, k, n, &b.matrix, threads), *pieces = aligned_alloc(64, bytes + 64);
         memset(pieces, 0xff, bytes + 64);
-        wg__pack_pieces(&(wg_team){.threads = threads}, dtype, k, n, count, piece, across, pieces);
+        wg__pack_pieces(&(wg_team){.threads = threads, .isa = set}, dtype, k, n, count, piece, across, pieces);
         cr_assert(memcmp(whole, pieces, bytes) == 0, "case %d", s);
         for (size_t i = 0; i < 64; i++)
             cr_assert_eq((unsigned char)pieces[bytes + i], 0xff, "written past the end");
@@ -213,7 +215,7 @@ Test(packed, bits_of_a_row_do_not_depend_on_the_rows_in_the_call) {
             for (int f = 0; f < WG_LEN(forms); f++) {
                 int64_t n = forms[f][0], k = forms[f][1], size = (int64_t)wg_dtype_size(dtype);
                 filled a = fill(dtype, M, k, 0, 1), b = fill(dtype, k, n, 2, 2), c = fill(dtype, M, n, 0, 3), d = fill(dtype, M, n, 0, 3), before = fill(dtype, M, n, 0, 3);
-                void *packed = pack(dtype, k, n, &b.matrix, 1);
+                void *packed = pack(sets[set], dtype, k, n, &b.matrix, 1);
                 wg_packed_product all, some;
                 wg__packed_product_init(&all, sets[set], dtype, M, n, k, k, n, f % 2, false);
                 wg__packed_multiply(&all, a.block, packed, c.block, false);
@@ -240,13 +242,13 @@ Test(packed, bits_of_a_row_do_not_depend_on_the_rows_in_the_call) {
 Test(packed, packing_has_the_same_bytes_from_either_order_and_any_threads) {
     const int64_t forms[][2] = {{300, 700}, {64, 128}, {17, 33}, {1, 65}, {65, 1}, {16, 16}};
     for (int dtype = WG_F32; dtype <= WG_F64; dtype++)
-        for (int f = 0; f < WG_LEN(forms); f++) {
-            int64_t k = forms[f][0], n = forms[f][1];
+        for (int f = 0; f < WG_LEN(forms) * WG_LEN(sets); f++) {
+            int64_t k = forms[f / WG_LEN(sets)][0], n = forms[f / WG_LEN(sets)][1];
             filled b[4];
             void *packed[4];
             for (int layout = 0; layout < 4; layout++) {
                 b[layout] = fill(dtype, k, n, layout, 7);
-                packed[layout] = pack(dtype, k, n, &b[layout].matrix, 1 + layout);
+                packed[layout] = pack(sets[f % WG_LEN(sets)], dtype, k, n, &b[layout].matrix, 1 + layout);
                 cr_assert_eq(memcmp(packed[0], packed[layout], wg__packed_bytes(dtype, k, n, false)), 0, "layout %d, %lldx%lld", layout,
                              (long long)k, (long long)n);
             }
@@ -268,7 +270,7 @@ Test(packed, not_a_number_and_infinity_stay_in_their_row_and_column_of_packed_pr
         a[7 * K + 11] = INFINITY;
         b[3 * N + 20] = NAN;
         b[11 * N + 80] = 0; /* infinity times zero */
-        void *packed = pack(WG_F32, K, N, &(wg_matrix){b, N, 1}, 1);
+        void *packed = pack(sets[set], WG_F32, K, N, &(wg_matrix){b, N, 1}, 1);
         wg_packed_product p;
         wg__packed_product_init(&p, sets[set], WG_F32, M, N, K, K, N, false, false);
         wg__packed_multiply(&p, a, packed, c, false);
