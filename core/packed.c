@@ -80,13 +80,17 @@ static inline void turn_six_double(const double *x, int64_t x_row, double *out) 
         turn_double(x + i * x_row, x_row, out + i, WG_SLIVER);
 }
 
-/* Columns [from, to) of one. */
+/* Columns [from, to) of one; of rows that are adjacent, memory is asked for the next sliver's. */
 #define SLIVER(T)                                                                                                              \
     static void sliver_##T(const T *x, int64_t x_row, int64_t x_column, int64_t rows, int64_t from, int64_t to, T *out) {      \
-        enum { SQUARE = 16 / sizeof(T) };                                                                                      \
+        enum { LINE = WG_LINE_BYTES / sizeof(T), SQUARE = 16 / sizeof(T) };                                                    \
         int64_t q = from;                                                                                                      \
-        for (; rows == WG_SLIVER && x_column == 1 && q + SQUARE <= to; q += SQUARE)                                            \
-            turn_six_##T(x + q, x_row, out + q * WG_SLIVER);                                                                   \
+        for (; rows == WG_SLIVER && x_column == 1 && q + LINE <= to; q += LINE) {                                              \
+            for (int i = 0; i < WG_SLIVER; i++)                                                                                \
+                __builtin_prefetch(x + (WG_SLIVER + i) * x_row + q);                                                           \
+            for (int u = 0; u < LINE; u += SQUARE)                                                                             \
+                turn_six_##T(x + q + u, x_row, out + (q + u) * WG_SLIVER);                                                     \
+        }                                                                                                                      \
         for (; rows == WG_SLIVER && x_row == 1 && q < to; q++)                                                                 \
             memcpy(out + q * WG_SLIVER, x + q * x_column, WG_SLIVER * sizeof(T));                                              \
         for (; q < to; q++)                                                                                                    \

@@ -380,6 +380,7 @@ static void note_failure(const lane *n, int64_t row, wg_status status, uint32_t 
         r->failed = id;
         memcpy(r->text, n->text, sizeof r->text);
     }
+    atomic_store(&r->is_vain, true);
     pthread_mutex_unlock(&r->lock);
 }
 

@@ -5,6 +5,7 @@
 #include "plan.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* The loop as lists that a run walks. memo: twice as long as the program's list, zeroed, and so again after. NULL when out
  * of memory. */
@@ -29,6 +30,7 @@ typedef struct wg_loop_run {
     char *scratch;
     size_t lane_bytes;
     bool tells;       /* lanes say how far they are */
+    atomic_bool is_vain; /* a tile has failed: what reads what the loop makes need not be made */
     wg_status status; /* of the first tile that failed, and what it says */
     int64_t failed_row;
     pthread_mutex_t lock;

@@ -34,9 +34,8 @@ static span scratch_of(const wg_program *p, uint32_t id) {
     return (span){WG_IN_ARENA, 0, p->scratch_at, bytes < SIZE_MAX - p->scratch_at ? p->scratch_at + bytes : SIZE_MAX};
 }
 
-static bool is_memory(const span *s) {
-    return (s->space == WG_IN_ARENA || s->space == WG_IN_OUTPUT || s->space == WG_IN_TENSOR) && s->from < s->to;
-}
+/* Whether a task may write there: tensors are as they were until a run's end. */
+static bool is_memory(const span *s) { return (s->space == WG_IN_ARENA || s->space == WG_IN_OUTPUT) && s->from < s->to; }
 
 static bool meet(span a, span b) {
     return is_memory(&a) && is_memory(&b) && a.space == b.space && a.index == b.index && a.from < b.to && b.from < a.to;
@@ -46,6 +45,8 @@ static bool meet(span a, span b) {
  * whichever). */
 static bool touches(const wg_program *p, uint32_t id, int but, span there, bool written) {
     const wg_instruction *i = &p->list[id];
+    if (!is_memory(&there))
+        return false;
     if (meet(span_of(p, id), there) || meet(scratch_of(p, id), there))
         return true;
     for (uint32_t k = 0; written && k < i->n; k++)
@@ -72,8 +73,8 @@ static bool loop_conflicts(const wg_program *p, const wg_loop *loop, uint32_t id
         for (uint32_t k = 0; k < i->n; k++)
             if (p->list[wg__reads_const(i)[k]].loop != p->list[at].loop && touches(p, id, but, span_of(p, wg__reads_const(i)[k]), false))
                 return true;
-        if (touches(p, id, but, span_of(p, at), true))
-            return true;
+        if (p->values[at].task && touches(p, id, but, span_of(p, at), true))
+            return true; /* not of views, of what the loop only reads */
     }
     return false;
 }
@@ -214,6 +215,7 @@ typedef struct phase_run {
 struct stretch_run {
     wg_workspace *workspace;
     wg_team alone; /* of small kernels */
+    bool in_loop;  /* the loop runs in the stretch */
     wg_loop_run loop;
     int64_t times; /* its iterations */
     phase_run phase[WG_MOST_PHASES];
@@ -224,10 +226,14 @@ static void run_lane(void *user, int64_t chunk) {
     wg__loop_lane(&r->run->loop, chunk);
 }
 
+static bool is_vain(const stretch_run *s) { return s->in_loop && atomic_load(&s->loop.is_vain); }
+
 static void run_small(void *user, int64_t chunk) {
     phase_run *r = user;
     wg_call call = *r->run->workspace->tasks[r->of->task].call;
     (void)chunk;
+    if (is_vain(r->run))
+        return;
     call.team = &r->run->alone;
     wg__kernel(call.op)(&call); /* never fails: see is_small */
 }
@@ -244,6 +250,8 @@ static int64_t tile_of(const phase_run *r, int64_t chunk) {
 static void run_product(void *user, int64_t chunk) {
     const phase_run *r = user;
     const int64_t tile = tile_of(r, chunk), all = r->tiles.down * r->tiles.across;
+    if (is_vain(r->run))
+        return;
     wg__tiles_run(&r->tiles, tile, tile + 1, chunk + r->tiles.turns < all ? tile_of(r, chunk + r->tiles.turns) : all);
 }
 
@@ -255,7 +263,8 @@ static bool is_made(void *user, int64_t chunk) {
     return wg__loop_made(&r->run->loop) >= wanted;
 }
 
-static int64_t begin_phase(stretch_run *s, phase_run *r, bool last) {
+/* Its tiles, if it has any; returns how many chunks it has. */
+static int64_t cut_phase(stretch_run *s, phase_run *r, bool last) {
     wg_workspace *w = s->workspace;
     if (!r->of->is_product)
         return r->of->is_loop ? wg__loop_lanes(w->plan->loops[r->of->id - 1], w, w->plan->lanes) : 1;
@@ -279,25 +288,25 @@ wg_status wg__stretch_run(wg_workspace *w, const wg_stretch *of, uint32_t *faile
         early = early || of->phase[k].each;
     const bool loops = of->phase[0].is_loop;
     s.times = loops ? plan->program->loops[of->phase[0].id - 1].times : 0;
-    const bool first = loops && wg__loop_lanes(plan->loops[of->phase[0].id - 1], w, plan->lanes) < w->team.threads;
-    if (first) { /* not all threads have a lane: the others sleep through it */
+    s.in_loop = loops && wg__loop_lanes(plan->loops[of->phase[0].id - 1], w, plan->lanes) >= w->team.threads;
+    if (loops && !s.in_loop) { /* not all threads have a lane: the others sleep through it */
         wg_status status = wg__loop_run(plan->loops[of->phase[0].id - 1], w, plan->lanes, w->lanes, plan->lane_bytes, failed);
         if (status != WG_OK)
             return status;
-    } else if (loops)
+    } else if (s.in_loop)
         wg__loop_begin(&s.loop, plan->loops[of->phase[0].id - 1], w, plan->lanes, w->lanes, plan->lane_bytes, early);
     for (int k = 0; k < of->count; k++) {
         const wg_stretch_phase *p = &of->phase[k];
         phase_run *r = &s.phase[k];
         r->of = p, r->run = &s;
-        phase[k] = (wg_phase){.n = begin_phase(&s, r, k + 1 == of->count), .user = r, .after = p->after, .early = p->each ? is_made : NULL,
+        phase[k] = (wg_phase){.n = cut_phase(&s, r, k + 1 == of->count), .user = r, .after = p->after, .early = p->each ? is_made : NULL,
                               .work = p->is_loop ? run_lane : p->is_product ? run_product : run_small};
     }
-    if (first)
+    if (loops && !s.in_loop)
         phase[0].n = 0;
     wg__phases(&w->team, of->count, phase);
     for (int k = 0; w->profile && k < of->count; k++)
         if (!of->phase[k].is_loop) /* a loop has noted its own */
             wg__profile_add(w->profile, plan->program, of->phase[k].id, phase[k].seconds);
-    return loops && !first ? wg__loop_end(&s.loop, failed) : WG_OK;
+    return s.in_loop ? wg__loop_end(&s.loop, failed) : WG_OK;
 }
