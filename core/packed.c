@@ -80,35 +80,36 @@ static inline void turn_six_double(const double *x, int64_t x_row, double *out) 
         turn_double(x + i * x_row, x_row, out + i, WG_SLIVER);
 }
 
-/* Columns [from, to) of one; of rows that are adjacent, memory is asked for the next sliver's. */
-#define SLIVER(T)                                                                                                              \
-    static void sliver_##T(const T *x, int64_t x_row, int64_t x_column, int64_t rows, int64_t from, int64_t to, T *out) {      \
+/* Whole ones by what is adjacent; of adjacent rows, memory is asked for the next sliver's. */
+#define SLIVERS(T)                                                                                                             \
+    static void slivers_##T(const T *x, int64_t x_row, int64_t x_column, int64_t rows, int64_t k, int64_t from, int64_t to, T *out) { \
         enum { LINE = WG_LINE_BYTES / sizeof(T), SQUARE = 16 / sizeof(T) };                                                    \
-        int64_t q = from;                                                                                                      \
-        for (; rows == WG_SLIVER && x_column == 1 && q + LINE <= to; q += LINE) {                                              \
-            for (int i = 0; i < WG_SLIVER; i++)                                                                                \
-                __builtin_prefetch(x + (WG_SLIVER + i) * x_row + q);                                                           \
-            for (int u = 0; u < LINE; u += SQUARE)                                                                             \
-                turn_six_##T(x + q + u, x_row, out + (q + u) * WG_SLIVER);                                                     \
-        }                                                                                                                      \
-        for (; rows == WG_SLIVER && x_row == 1 && q < to; q++)                                                                 \
-            memcpy(out + q * WG_SLIVER, x + q * x_column, WG_SLIVER * sizeof(T));                                              \
-        for (; q < to; q++)                                                                                                    \
-            for (int64_t i = 0; i < rows; i++)                                                                                 \
-                out[q * rows + i] = x[i * x_row + q * x_column];                                                               \
+        const int64_t whole = rows / WG_SLIVER * WG_SLIVER, lines = x_column == 1 ? (to - from) / LINE * LINE : 0;             \
+        for (int64_t i = 0; i < whole && x_row == 1; i += WG_SLIVER)                                                           \
+            for (int64_t q = from; q < to; q++)                                                                                \
+                memcpy(out + i * k + q * WG_SLIVER, x + i + q * x_column, WG_SLIVER * sizeof(T));                              \
+        for (int64_t i = 0; i < whole && x_row != 1; i += WG_SLIVER)                                                           \
+            for (int64_t q = from; q < from + lines; q += LINE) {                                                              \
+                for (int64_t next = i + WG_SLIVER; next < i + 2 * WG_SLIVER && next < rows; next++)                            \
+                    __builtin_prefetch(x + next * x_row + q);                                                                  \
+                for (int u = 0; u < LINE; u += SQUARE)                                                                         \
+                    turn_six_##T(x + i * x_row + q + u, x_row, out + i * k + (q + u) * WG_SLIVER);                             \
+            }                                                                                                                  \
+        for (int64_t q = x_row == 1 ? to : from + lines; q < to; q++) /* the last terms, and the last rows */                  \
+            for (int64_t i = 0; i < whole; i++)                                                                                \
+                out[i / WG_SLIVER * WG_SLIVER * k + q * WG_SLIVER + i % WG_SLIVER] = x[i * x_row + q * x_column];              \
+        for (int64_t q = from; q < to; q++)                                                                                    \
+            for (int64_t i = whole; i < rows; i++)                                                                             \
+                out[whole * k + q * (rows - whole) + i - whole] = x[i * x_row + q * x_column];                                 \
     }
-SLIVER(float)
-SLIVER(double)
+SLIVERS(float)
+SLIVERS(double)
 
 void wg__slivers_copy(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64_t k, int64_t from, int64_t to, void *out) {
-    for (int64_t i = 0; i < rows; i += WG_SLIVER) {
-        const int64_t some = wg__min(WG_SLIVER, rows - i);
-        const void *first = wg__corner(dtype, x, i, 0).data;
-        if (dtype == WG_F32)
-            sliver_float(first, x->row, x->column, some, from, to, (float *)out + i * k);
-        else
-            sliver_double(first, x->row, x->column, some, from, to, (double *)out + i * k);
-    }
+    if (dtype == WG_F32)
+        slivers_float(x->data, x->row, x->column, rows, k, from, to, out);
+    else
+        slivers_double(x->data, x->row, x->column, rows, k, from, to, out);
 }
 
 void wg__panel_copy(wg_dtype dtype, const wg_matrix *x, int64_t rows, int64_t columns, int64_t filled, int64_t width, void *out) {
