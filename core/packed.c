@@ -233,8 +233,8 @@ void wg__packed_product_init(wg_packed_product *p, wg_isa most, wg_dtype dtype, 
                              .width = width, .blocks = blocks_of(n, width), .any = wg__panel_kernel_of(dtype, most)};
     if (parts)
         return;
-    /* With one row, LIBXSMM gains nothing; but its sums are fused where a compiler without the sets fuses none. Its kernels are of wide blocks. */
-    if (n >= wg__packed_width(dtype) && width == wg__packed_width(dtype) && (m > 1 || WG__ISAS == 1)) {
+    /* With one row, LIBXSMM gains nothing; but its sums are fused where a compiler without the sets fuses none. */
+    if (n >= width && (m > 1 || WG__ISAS == 1)) {
         wg_panel whole = panel_of(p, width);
         p->whole = wg__xsmm_kernel_of(dtype, most, &whole);
     }

@@ -234,7 +234,10 @@ static void NAME(strip)(NAME(tile_function) *const *of, NAME(tile_function) *six
 static void NAME(multiply)(const wg_panel *p, const void *from_a, const void *from_b, void *to) {
     const ELEMENT *a = from_a, *b = from_b;
     ELEMENT *c = to;
-    NAME(tile_function) *six = SLIVERS(p) ? NAME(whole_sliver) : p->a_column == 1 ? NAME(whole_adjacent) : p->a_row == 1 ? NAME(whole_turned) : NAME(whole)[ROWS - 1];
+    NAME(tile_function) *six = SLIVERS(p)         ? NAME(whole_sliver)
+                               : p->a_column == 1 ? NAME(whole_adjacent)
+                               : p->a_row == 1    ? NAME(whole_turned)
+                                                  : NAME(whole)[ROWS - 1];
     int64_t asked = p->soon.rows, left = p->columns; /* the first strip asks, where its tiles do */
     for (; left >= ACROSS * LANES; left -= ACROSS * LANES, b += ACROSS * LANES, c += ACROSS * LANES, asked = 0)
         NAME(strip)(NAME(whole), six, p, asked, a, b, c);

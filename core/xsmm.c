@@ -1,4 +1,4 @@
-/* xsmm.c: the only file that calls LIBXSMM. Its matrices are column-major, so that its A is our B, and its m our columns. */
+/* xsmm.c: the only file that calls LIBXSMM, for wide blocks. Its matrices are column-major, so that its A is our B, and its m our columns. */
 #include "xsmm.h"
 
 #if WG_HAVE_LIBXSMM
