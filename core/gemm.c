@@ -22,7 +22,7 @@ static bool in_parts(const wg_gemm *g) {
     return g->dtype == WG_F32 && wg__min(g->m, g->n) >= WG_PARTS_SIDE && g->k >= WG_PARTS_DEEP && is_amx(g->isa) && wg__amx_runs();
 }
 
-/* Whether a B has to be copied; and whether it is. */
+/* Whether a B has to be copied; and whether it is, but for few rows. */
 static bool turns_b(const wg_gemm *g) { return g->b.column != 1 || g->alpha != 1; }
 
 static bool copies_b(const wg_gemm *g) { return turns_b(g) || wg__is_narrow(g->dtype, g->isa); }
@@ -255,8 +255,9 @@ static void tiles_by(wg_tiles *s, wg_engine engine, const wg_team *team, int cou
 void wg__tiles_of(wg_tiles *s, const wg_team *team, int count, const wg_gemm *g) { tiles_by(s, WG_ENGINE_BY_SIZE, team, count, g); }
 
 void wg__tiles_cut(wg_tiles *s, int64_t rows) {
-    enum { NEAR_BYTES = 1 << 19 };
+    enum { NEAR_BYTES = 1 << 19, COPYING_ROWS = 192 };
     const wg_gemm *g = s->g;
+    rows = wg__is_narrow(g->dtype, g->isa) ? wg__max(rows, COPYING_ROWS) : rows; /* each tile copies B */
     const double read = (double)g->k * (double)wg__min(s->columns, g->n) * (double)wg_dtype_size(g->dtype);
     if (s->count > 1 || rows >= s->rows || engine_of(s->engine, g) != WG_ENGINE_PACKED || g->a.column != 1 || turns_b(g) || read > NEAR_BYTES)
         return;

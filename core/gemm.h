@@ -33,7 +33,7 @@ typedef enum wg_engine {
     WG_ENGINE_PLAIN,   /* three loops: the reference, and the quickest for tiny products */
     WG_ENGINE_CBLAS,   /* a serial CBLAS, one tile a call; strides it cannot read are packed block by block */
     WG_ENGINE_PACKED,  /* packed panels by the kernels compiled for the instruction set */
-    WG_ENGINE_XSMM,    /* the same by LIBXSMM's kernels, where it has them */
+    WG_ENGINE_XSMM,    /* the same by LIBXSMM's kernels, where it has them and the set's blocks are wide (not AVX2's) */
     WG_ENGINE_AMX,     /* in bf16 parts (amx.h), if it is of f32 and the machine can; else packed panels */
     WG_ENGINES
 } wg_engine;
@@ -59,7 +59,7 @@ typedef struct wg_tiles {
 } wg_tiles;
 void wg__tiles_of(wg_tiles *tiles, const wg_team *team, int count, const wg_gemm *g);
 /* Lets tiles have so many rows at most, where smaller ones cost little: B is read where it lies, and a cache next to a thread holds what a
- * tile reads of it. */
+ * tile reads of it; or as few as it is worth copying B for. */
 void wg__tiles_cut(wg_tiles *tiles, int64_t rows);
 /* Tiles [from, to) on this thread. `then`: the tile that it is likely to make after these. */
 void wg__tiles_run(const wg_tiles *tiles, int64_t from, int64_t to, int64_t then);

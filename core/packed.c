@@ -245,8 +245,8 @@ void wg__packed_product_alone(wg_packed_product *p, wg_isa most) {
         p->lone = wg__panel_kernels_of(most)->lone[p->dtype == WG_F64];
 }
 
-/* ---- what is asked of memory on the way: a block asks for as many lines as it has terms, but for the first, which ask for the rows of C
- * below ---- */
+/* ---- what is asked of memory on the way: a block asks for as many lines as it has terms, but for the first, which may ask for the rows
+ * of C below ---- */
 
 enum { LEAST_ROWS = 3, FIRST_TERMS = 32 };
 
@@ -324,8 +324,8 @@ static void multiply_blocks(const wg_packed_product *p, const void *a, const voi
         return;
     }
     asking none = {0};
-    const bool ends_narrow = !turned && p->n % p->width != 0;
-    const int64_t quiet = to - from - ends_narrow - blocks_that_ask(p, &q);
+    const bool ends_partly = !turned && p->n % p->width != 0;
+    const int64_t quiet = to - from - ends_partly - blocks_that_ask(p, &q);
     for (int64_t n = 0; n < to - from; n++)
         multiply_block(p, a, packed, c, turned ? to - 1 - n : from + n, n < quiet ? &none : &q);
 }

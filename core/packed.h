@@ -33,8 +33,9 @@ typedef struct wg_panel {
 } wg_panel;
 typedef void wg__panel_kernel(const wg_panel *p, const void *a, const void *b, void *c);
 
-/* One set's kernels, for f32 and f64. block: the bytes of a whole block's row. Kernels that have half a block's columns in registers at once, or a quarter,
- * would read a quarter of each row, with gaps that leave most of the first cache unused. */
+/* One set's kernels, for f32 and f64. block: the bytes of a whole block's row. Kernels that have a part of a row's columns in registers at once read
+ * that part of each, with gaps that leave most of the first cache unused: AVX2's have blocks of their own, a line wide; the baseline's, which every
+ * processor in use has better than, are the wide ones that LIBXSMM's kernels take too. */
 typedef struct wg__panel_kernels {
     int block;
     wg__panel_kernel *multiply[2];
@@ -50,13 +51,16 @@ wg__panel_kernel *wg__panel_kernel_of(wg_dtype dtype, wg_isa most);
 int64_t wg__block_width(wg_dtype dtype, wg_isa most);
 static inline bool wg__is_narrow(wg_dtype dtype, wg_isa most) { return wg__block_width(dtype, most) < wg__packed_width(dtype); }
 
+/* Rows for which neither operand is copied for kernels of narrow blocks. */
+enum { WG_FEW_ROWS = 12 };
+
 /* Whether kernels read a product's A where it lies: others had better be copied. So had more columns than WAYS that are a multiple of 4096 bytes
  * apart, of which a cache holds so few at once: they are in each other's place. Kernels of narrow blocks read A often: all but adjacent rows that are
  * read by FEW blocks, or are few, had better be near each other. */
 static inline bool wg__lies_ready(const wg_gemm *g) {
-    enum { WAYS = 8, FEW = 4, FEW_ROWS = 12 };
+    enum { WAYS = 8, FEW = 4 };
     if (wg__is_narrow(g->dtype, g->isa))
-        return g->a.column == 1 && (g->m <= FEW_ROWS || g->n <= FEW * wg__block_width(g->dtype, g->isa));
+        return g->a.column == 1 && (g->m <= WG_FEW_ROWS || g->n <= FEW * wg__block_width(g->dtype, g->isa));
     const bool apart = g->a.column == 0 || g->a.column * (int64_t)wg_dtype_size(g->dtype) % 4096 != 0;
     return g->a.column == 1 || (g->a.row == 1 && (apart || g->k <= WAYS));
 }

@@ -7,12 +7,13 @@
 
 /* DEEP: a piece of k, in bytes of an element's row; DEEPER and DEEPEST: a k that may be one piece where A's rows are adjacent, B copied or not
  * (deep_of). ROWS: of A copied together. SLICE: rows of C that a kernel has in registers. CALL: rows that our own kernels are called for,
- * which they divide evenly. */
+ * which they divide evenly. NARROW: those of narrow blocks: a piece of which a block of B is half a first cache; whole slivers, many of them, for each
+ * call reads the same block. */
 enum { DEEP_BYTES = 1280, NARROW_DEEP_BYTES = 1024, DEEPER_BYTES = 2048, DEEPEST_BYTES = 4096, ROWS = 256, SLICE = WG_SLIVER, CALL = 2 * SLICE,
        NARROW_CALL = 20 * SLICE };
 _Static_assert(ROWS * DEEP_BYTES + WG_BLOCK_BYTES * DEEPER_BYTES / 4 <= WG_TILE_BYTES, "panels");
 
-/* Where panels are copied: A's rows, and one block of B's. */
+/* Where panels are copied: A's rows, and one wide block of B's. */
 typedef struct panels {
     char *a, *b;
 } panels;
@@ -48,7 +49,7 @@ static void copy_slivers(const wg_gemm *g, const wg_matrix *a, int64_t k, char *
         wg__slivers_copy(g->dtype, a, g->m, k, q, wg__min(k, q + terms), copy);
 }
 
-/* A piece of A as kernels read it: as it lies, or a copy of its rows, or of its columns. */
+/* A piece of A as kernels read it: as it lies, or a copy of its rows, or of its columns, or slivers. */
 static wg_matrix panel_of_a(const wg_gemm *g, int64_t q, int64_t k, char *copy) {
     wg_matrix a = wg__corner(g->dtype, &g->a, 0, q);
     if (wg__lies_ready(g))
@@ -68,7 +69,7 @@ static wg_matrix panel_of_a(const wg_gemm *g, int64_t q, int64_t k, char *copy) 
 
 /* Whether a block of so many columns of B is read where it lies: in whole lines, or kernels would read past its rows; and narrow ones for few rows. */
 static bool b_lies_ready(const wg_gemm *g, int64_t columns) {
-    return (g->m <= CALL || !wg__is_narrow(g->dtype, g->isa)) && g->b.column == 1 && g->alpha == 1 && columns == wg__packed_row(g->dtype, columns);
+    return (g->m <= WG_FEW_ROWS || !wg__is_narrow(g->dtype, g->isa)) && g->b.column == 1 && g->alpha == 1 && columns == wg__packed_row(g->dtype, columns);
 }
 
 /* The same of a wide block of columns of B, times alpha: in narrow blocks, if those are what kernels take, some rows of each in turn, for they may lie in

@@ -45,8 +45,8 @@ typedef ELEMENT NAME(loose) __attribute__((vector_size(VECTOR), may_alias, align
     }
 
 /* rows x (vectors LANES) of C, of which only `columns` are there where `partly`. Rows and vectors are known where this is
- * inlined, so that the loops over them vanish. ahead: it asks for the rows of C below, a vector a term, then for rows
- * [from_row, to_row) of p->soon, a line of each of ABREAST rows every so many terms. */
+ * inlined, so that the loops over them vanish. ahead: it asks for the rows of C below, of wide strips a vector a term, then for
+ * rows [from_row, to_row) of p->soon, a line of each of ABREAST rows, or several, every so many terms. */
 static inline __attribute__((always_inline)) void NAME(tile)(int rows, int vectors, bool partly, bool ahead, int64_t from_row, int64_t to_row,
                                                              int64_t columns, int64_t a_column, const wg_panel *p, int64_t a_row,
                                                              const ELEMENT *a, const ELEMENT *b, ELEMENT *c) {
@@ -190,7 +190,7 @@ TILES(whole, ACROSS, false)
 TILE(whole_adjacent, ROWS, ACROSS, false, p->a_row, 1)
 TILE(whole_turned, ROWS, ACROSS, false, 1, p->a_column)
 TILE(whole_sliver, ROWS, ACROSS, false, 1, ROWS)
-#define SLIVERS(p) (VECTOR != 64 && (p)->slivers)
+#define SLIVERS(p) ((int)BLOCK < (int)WG_BLOCK_BYTES && (p)->slivers)
 /* The last columns, fewer than a strip: whole vectors of them, or not. */
 TILES(vectors_1, 1, false)
 TILES(edge_1, 1, true)
@@ -311,11 +311,13 @@ static inline __attribute__((always_inline)) void NAME(lone_way)(bool turned, in
                                                                  const ELEMENT *packed, ELEMENT *to) {
     enum { WIDTH = BLOCK / sizeof(ELEMENT), TOGETHER = OF_BLOCK < 4 ? 4 / OF_BLOCK : 1 };
     const int64_t together = blocks / TOGETHER * TOGETHER;
+    for (int64_t block = together; block < blocks && turned; block++)
+        NAME(lone_block)(turned, OF_BLOCK, k, add, row, packed + block * k * WIDTH, to + block * WIDTH);
     for (int64_t m = 0; m < together; m += TOGETHER) {
         const int64_t block = turned ? together - TOGETHER - m : m;
         NAME(lone_block)(turned, TOGETHER * OF_BLOCK, k, add, row, packed + block * k * WIDTH, to + block * WIDTH);
     }
-    for (int64_t block = together; block < blocks; block++)
+    for (int64_t block = together; block < blocks && !turned; block++)
         NAME(lone_block)(turned, OF_BLOCK, k, add, row, packed + block * k * WIDTH, to + block * WIDTH);
 }
 

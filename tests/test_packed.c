@@ -31,7 +31,15 @@ static void note_line(const char *line) {
 #define VECTOR 32
 #define ELEMENT float
 #include "packed_kernel.h"
+#undef ISA
+#undef BLOCK
+#undef VECTOR
+#define ISA counted_wide
+#define BLOCK WG_BLOCK_BYTES
+#define VECTOR 64
+#include "packed_kernel.h"
 #undef ASK
+static wg__panel_kernel *const counting[] = {multiply_counted_float, multiply_counted_wide_float};
 
 enum { ROW_STEP = 4096, ROW_LINES = 3, MOST_ROWS = 1024 };
 static char rows_to_ask[MOST_ROWS * ROW_STEP];
@@ -56,7 +64,7 @@ static int turns_between_lines(void) {
 }
 
 /* A product, of an A that is turned or not, whose kernel is to ask for so many rows: what it makes does not depend on them. */
-static void ask_for(int64_t m, int64_t columns, int64_t k, bool turned, int64_t rows) {
+static void ask_for(wg__panel_kernel *kernel, int64_t m, int64_t columns, int64_t k, bool turned, int64_t rows) {
     filled a = fill(WG_F32, turned ? k : m, turned ? m : k, 1, 1), b = fill(WG_F32, k, columns, 1, 2), c = fill(WG_F32, m, columns, 1, 3),
            d = fill(WG_F32, m, columns, 1, 3);
     wg_panel p = {.m = m, .columns = columns, .k = k, .a_row = turned ? 1 : a.matrix.row, .a_column = turned ? a.matrix.row : 1,
@@ -64,7 +72,7 @@ static void ask_for(int64_t m, int64_t columns, int64_t k, bool turned, int64_t 
     wg__panel_kernel_of(WG_F32, WG_ISA_AVX2)(&p, a.block, b.block, d.block);
     p.soon = (wg_soon){rows_to_ask, ROW_STEP, ROW_LINES, rows};
     lines_asked = 0;
-    multiply_counted_float(&p, a.block, b.block, c.block);
+    kernel(&p, a.block, b.block, c.block);
     for (int64_t n = 0; n < c.span; n++)
         cr_assert(fabsf(((float *)c.block)[n] - ((float *)d.block)[n]) <= 1e-4F);
     drop(&a), drop(&b), drop(&c), drop(&d);
@@ -73,19 +81,20 @@ static void ask_for(int64_t m, int64_t columns, int64_t k, bool turned, int64_t 
 
 /* Of columns that are a strip and more, of one narrower strip, and of fewer than a vector, which asks for none. */
 Test(packed, a_kernel_of_three_rows_or_more_asks_for_every_line_once_and_four_rows_abreast) {
-    static const int64_t columns[] = {64, 80, 8, 5};
+    static const int64_t columns[2][4] = {{64, 80, 8, 5}, {64, 80, 16, 5}};
     for (int64_t m = 1; m <= 40; m++)
-        for (int s = 0; s < WG_LEN(columns) * 3 * 2; s++) {
-            const int64_t n = columns[s % 4], k = 40 + 130 * (s / 4 % 3), rows = (k - 32) / ROW_LINES;
-            const bool turned = s / 12;
-            ask_for(m, n, k, turned, rows);
+        for (int s = 0; s < 4 * 3 * 2 * 2; s++) {
+            wg__panel_kernel *kernel = counting[s / 24];
+            const int64_t n = columns[s / 24][s % 4], k = 40 + 130 * (s / 4 % 3), rows = (k - 32) / ROW_LINES;
+            const bool turned = s / 12 % 2;
+            ask_for(kernel, m, n, k, turned, rows);
             cr_expect_eq(lines_asked, m < 3 || n == 5 ? 0 : ROW_LINES * rows, "%lldx%lldx%lld: %d lines", (long long)m, (long long)n, (long long)k, lines_asked);
             if (lines_asked && rows >= 4)
                 cr_expect_eq(turns_between_lines(), ROW_LINES * ((rows + 3) / 4), "%lldx%lldx%lld", (long long)m, (long long)n, (long long)k);
-            ask_for(m, n, k, turned, MOST_ROWS); /* of few rows of C more than there are terms for */
+            ask_for(kernel, m, n, k, turned, MOST_ROWS); /* of few rows of C more than there are terms for */
             cr_expect(m < 3 || n == 5 ? lines_asked == 0 : lines_asked > 0);
         }
-    (void)lone_counted_float;
+    (void)lone_counted_float, (void)lone_counted_wide_float;
 }
 
 /* In the place of a product's own kernel: notes the rows that it is to ask for, and calls it. */
@@ -151,7 +160,7 @@ Test(packed, products_that_ask_for_what_comes_next_make_the_same_bits_and_ask_fo
 }
 
 Test(packed, a_row_that_has_no_others_agrees_with_exact_sums_from_either_end) {
-    const int64_t terms[] = {0, 1, 2, 63, 64, 127, 128, 129, 1000, 1024, 1100}, columns[] = {1, 32, 64, 65, 200};
+    const int64_t terms[] = {0, 1, 2, 63, 64, 127, 128, 129, 1000, 1024, 1100}, columns[] = {1, 32, 48, 64, 65, 200};
     for (int s = 0; s < WG_LEN(sets) * WG_LEN(terms) * WG_LEN(columns) * 4; s++) {
         const wg_isa set = sets[s / 4 % WG_LEN(sets)];
         const wg_dtype dtype = s % 2 ? WG_F64 : WG_F32;
