@@ -69,7 +69,7 @@ static inline void drop(filled *f) {
     free(f->exact);
 }
 
-/* Every set there may be; of those that the machine lacks, the best that it has. */
+/* Every set there may be; those that the machine lacks run as the best that it has: long tests leave them out (wg_isa_runs). */
 static const wg_isa sets[] = {WG_ISA_AUTO, WG_ISA_BASELINE, WG_ISA_AVX2, WG_ISA_AVX512, WG_ISA_AMX};
 
 static inline void *pack_as(wg_isa isa, bool parts, wg_dtype dtype, int64_t k, int64_t n, const wg_matrix *b, int threads) {
