@@ -38,7 +38,7 @@ static void begin(const wg_gemm *g) {
     }
 }
 
-/* Whether A is copied in slivers: kernels of narrow blocks read it so often that they had better read it as it lies in memory. */
+/* Whether A is copied in slivers: kernels of narrow blocks read it once for each of them, which is quicker where one term's rows are adjacent. */
 static bool in_slivers(const wg_gemm *g) { return wg__is_narrow(g->dtype, g->isa) && !wg__lies_ready(g); }
 
 /* Of rows that lie apart, some terms at a time, whose lines the first cache holds from sliver to sliver. */
