@@ -72,13 +72,14 @@ static inline int all_gradients(unrolled *u, wg_var *y) {
     return with_gradients(u, loss, y);
 }
 
-/* A plan made for so many threads gives what evaluation gave; and where `first` is not NULL, the bits that are there, on any number. */
+/* A plan made for so many threads gives what evaluation gave; and where `first` is not NULL, the bits that are there, on 1, 2, 3, 4 and 8
+ * threads; one made for two, on any number up to there. */
 static inline void plan_agrees(const char *what, int n, const wg_var *y, int made_for, wg_tensor *const *want, wg_tensor **first) {
-    static const int threads[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    static const int threads[] = {1, 2, 3, 4, 8, 5, 6, 7};
     wg_error error = {0};
     wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.validate = true, .run = {.threads = made_for}}, &error);
     cr_assert_not_null(plan, "%s: %s", what, error.text);
-    for (int k = 0; k < WG_LEN(threads); k++) {
+    for (int k = 0; k < (made_for == 2 ? 8 : 5); k++) {
         cr_assert_eq(wg_run_in(plan, wg_plan_workspace(plan), &(wg_run_options){.threads = threads[k]}, &error), WG_OK, "%s: %s", what, error.text);
         for (int i = 0; i < n; i++) {
             const wg_tensor *got = wg_plan_output(plan, i);
