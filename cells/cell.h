@@ -19,6 +19,14 @@ typedef struct wg_extra {
     uint32_t *id; /* [steps]; 0: not given in that step */
 } wg_extra;
 
+enum { WG_KNOWN_PRODUCTS = 64 };
+
+/* A product of a step that has no name: how it is written, and the ids of its operands. */
+typedef struct wg_step_product {
+    const wg_ast *ast;
+    uint32_t x, matrix, y;
+} wg_step_product;
+
 /* The names of one step. now[s] is symbol s: an input, parameter or value; of a state, its value before the step; next[s]
  * its value after it. A zeroed var: not yet. */
 struct wg_step {
@@ -36,6 +44,8 @@ struct wg_step {
     int64_t indices, index_room;
     wg_extra *extra;
     int64_t extras, extra_room;
+    wg_step_product product[WG_KNOWN_PRODUCTS]; /* the last ones, in turn */
+    int64_t products;                           /* in all */
 };
 
 /* Records the cell's equations for one step, or calls its C function. */

@@ -192,12 +192,40 @@ static wg_var named(wg_step *step, const wg_ast *ast) {
     return wg_c(*constant);
 }
 
+static wg_var product(wg_step *step, const wg_ast *ast) {
+    return wg_linear(solid(step, value_of(step, ast->arg[1])), value_of(step, ast->arg[0]));
+}
+
+static bool is_written_alike(const wg_ast *a, const wg_ast *b) {
+    bool alike = a->kind == b->kind && a->n == b->n && a->symbol == b->symbol && !(a->value < b->value || a->value > b->value) &&
+                 !a->name == !b->name && (!a->name || strcmp(a->name, b->name) == 0);
+    for (int k = 0; k < a->n && alike; k++)
+        alike = is_written_alike(a->arg[k], b->arg[k]);
+    return alike;
+}
+
+/* A product that stands within an equation: as often as it is written with the same operands, it is one, and so are those that its
+ * derivatives need. Not where another's operands only happen to be the same, as states are before the first step: all steps are alike. One
+ * that an equation gives a name to is apart, for the derivative by that name is its own. */
+static wg_var product_within(wg_step *step, const wg_ast *ast) {
+    wg_var x = solid(step, value_of(step, ast->arg[1])), matrix = value_of(step, ast->arg[0]);
+    for (int64_t k = wg__min(step->products, WG_KNOWN_PRODUCTS); k-- > 0 && wg__on_tape(x) && wg__on_tape(matrix);) {
+        const wg_step_product *p = &step->product[k];
+        if (p->x == x.as.id && p->matrix == matrix.as.id && is_written_alike(p->ast, ast))
+            return wg__var(step->tape, p->y);
+    }
+    wg_var y = wg_linear(x, matrix);
+    if (wg__on_tape(y))
+        step->product[step->products++ % WG_KNOWN_PRODUCTS] = (wg_step_product){ast, (uint32_t)x.as.id, (uint32_t)matrix.as.id, (uint32_t)y.as.id};
+    return y;
+}
+
 static wg_var value_of(wg_step *step, const wg_ast *ast) {
     switch (ast->kind) {
     case WG_AST_NUMBER: return wg_c(ast->value);
     case WG_AST_NAME: return named(step, ast);
     case WG_AST_NEXT: return step->next[ast->arg[0]->symbol];
-    case WG_AST_MATMUL: return wg_linear(solid(step, value_of(step, ast->arg[1])), value_of(step, ast->arg[0]));
+    case WG_AST_MATMUL: return product_within(step, ast);
     case WG_AST_CALL: return call(step, ast);
     default: break;
     }
@@ -218,10 +246,11 @@ static wg_var settled(wg_step *step, int symbol, wg_var value) {
 
 static wg_status record_equations(wg_step *step) {
     const wg_lang *lang = step->cell->lang;
+    step->products = 0;
     for (int64_t e = 0; e < lang->equations && step->tape->status == WG_OK; e++) {
         const wg_equation *equation = &lang->equation[e];
         uint32_t before = wg__origin_set(step->tape, step->origin[e]);
-        wg_var value = value_of(step, equation->value);
+        wg_var value = equation->value->kind == WG_AST_MATMUL ? product(step, equation->value) : value_of(step, equation->value);
         if (equation->next)
             step->next[equation->symbol] = settled(step, equation->symbol, value);
         else

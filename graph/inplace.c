@@ -50,21 +50,26 @@ static bool reads_first(const wg_program *p, uint32_t reader, columns from, uint
     if (!overlap(from, to))
         return true;
     const wg_instruction *r = &p->list[reader], *w = &p->list[writer];
+    if (r->op->kind != WG_POINTWISE)
+        return false;
     if (w->op->kind == WG_POINTWISE && from.from == to.from && from.count == to.count)
         return reader <= writer;
     return reader < writer && !(r->region && r->region == w->region);
 }
 
-/* The same for all that writes value `v`, which is stacked: itself, or what is put side by side in it. */
-static bool reads_before(const wg_program *p, uint32_t reader, columns from, uint32_t v) {
+static bool is_side_by_side(const wg_instruction *i) { return i->op == &wg__op_concat && wg__axis(*(const int *)i->attr, 2) == 1; }
+
+/* The same for all that writes value `v`, which is stacked over an array: itself, or what is put side by side in it, but for columns of
+ * that array, which lie there. */
+static bool reads_before(const wg_program *p, uint32_t reader, columns from, uint32_t v, uint32_t array) {
     const wg_instruction *i = &p->list[v];
     int64_t at = 0;
-    if (i->op != &wg__op_concat || wg__axis(*(const int *)i->attr, 2) != 1)
+    if (!is_side_by_side(i))
         return reads_first(p, reader, from, v, (columns){0, i->shape->dim[1]});
     for (uint32_t k = 0; k < i->n; k++) {
         uint32_t part = wg__reads_const(i)[k];
         columns to = {at, p->list[part].shape->dim[1]};
-        if (!reads_first(p, reader, from, p->values[part].base == part && p->values[part].task ? part : v, to))
+        if (p->values[part].base != array && !reads_first(p, reader, from, p->values[part].base == part && p->values[part].task ? part : v, to))
             return false;
         at += to.count;
     }
@@ -79,6 +84,15 @@ static bool columns_of(const wg_program *p, uint32_t id, int64_t start, int64_t 
     int64_t row = v->stride ? v->stride[0] : c->count, column = v->stride ? v->stride[1] : 1;
     return shape->rank == 2 && shape->dim[0] == rows && c->from >= 0 && c->from + c->count <= width &&
            (row == width || rows == 1) && (column == 1 || c->count == 1);
+}
+
+/* Whether columns of an element stand in their own place among those that operand k of `v` is put side by side with. */
+static bool stands_there(const wg_program *p, uint32_t v, uint32_t k, columns c) {
+    const wg_instruction *i = &p->list[v];
+    int64_t at = 0;
+    for (uint32_t j = 0; j < k; j++)
+        at += p->list[wg__reads_const(i)[j]].shape->dim[1];
+    return is_side_by_side(i) && c.from == at;
 }
 
 bool wg__stacks_over(const wg_program *p, uint32_t stack, uint32_t array) {
@@ -98,8 +112,8 @@ bool wg__stacks_over(const wg_program *p, uint32_t stack, uint32_t array) {
             columns c;
             if (p->values[in].base != array)
                 continue;
-            if (i->op->kind != WG_POINTWISE || (p->values[in].step != step && loop->times > 1) ||
-                !columns_of(p, in, start, shape->dim[0], shape->dim[1], &c) || !reads_before(p, id, c, v))
+            if ((p->values[in].step != step && loop->times > 1) || !columns_of(p, in, start, shape->dim[0], shape->dim[1], &c) ||
+                !(id == v ? stands_there(p, v, k, c) : reads_before(p, id, c, v, array)))
                 return false;
         }
     }

@@ -1,6 +1,6 @@
 /* join.c: what a loop keeps of every step goes side by side into one array, where it can take the place of an array that the
  * loop reads for the last time: an LSTM's gates over the products that they are made of. `inplace` then lets it do so. Memory is
- * read and written in the same places, and less of it. */
+ * read and written in the same places, and less of it. What is kept of the array itself stays where it is in it. */
 #include "loop.h"
 #include "make.h"
 
@@ -10,11 +10,12 @@ typedef struct slice_attr {
     int64_t axis, from, count;
 } slice_attr;
 
-/* Values of a loop that are stacked, each over columns of an element of an outside array, which together they fill. */
+/* Values of a loop that are stacked, each over columns of an element of an outside array, or those columns; together they fill it. */
 typedef struct group {
     uint32_t member[MOST_MEMBERS]; /* in order of columns */
-    uint32_t count, loop;
+    uint32_t count, loop, element;
     bool backward;
+    bool changed;             /* a member is more than its columns: else the array stays as it is */
     uint32_t joined, stacked; /* new: the concat, and its stack; 0: not yet made */
     int64_t next;             /* of the same loop: 1 + index */
 } group;
@@ -27,6 +28,7 @@ typedef struct fact {
     uint32_t slices, next;  /* of an element: the last slice of it; of a slice: the one before; 0: none */
     uint32_t source; /* the slice that it was last seen to be made of */
     bool apart;     /* read by more than neighbours in regions (of a value of a loop), or by more than elements (of a stack) */
+    bool twice;     /* it has two stacks */
 } fact;
 
 typedef struct joiner {
@@ -59,7 +61,7 @@ static void note_reads(joiner *m) {
             if (from->op == &wg__op_stacked)
                 f->apart = f->apart || i->op != &wg__op_element || e->late || e->fewer;
             else if (i->op == &wg__op_stacked)
-                f->apart = f->apart || f->stack, f->stack = id;
+                f->twice = f->stack != 0, f->stack = id;
             else
                 f->apart = f->apart || !in_region(i) || (in_region(from) && from->region != i->region);
         }
@@ -82,12 +84,16 @@ static bool consumes(const joiner *m, const wg_instruction *element, bool *backw
     return m->reads[array] == 1 && made->op->kind != WG_LEAF && made->op->kind != WG_EFFECT && !made->op->view;
 }
 
-/* Whether a value is stacked alone, and could lie over columns of that shape. */
+/* Whether a value is stacked alone, and that in this order. */
+static bool is_stacked(const joiner *m, uint32_t id, bool backward) {
+    uint32_t stack = m->facts[id].stack;
+    return stack && !m->facts[id].twice && !m->facts[id].group && !m->facts[stack].apart && (((const wg_stacked_attr *)m->p->list[stack].attr)->backward != 0) == backward;
+}
+
+/* Whether a value is so, and could lie over columns of that shape. */
 static bool could_lie_over(const joiner *m, uint32_t id, const wg_instruction *columns, bool backward) {
     const wg_instruction *i = &m->p->list[id];
-    const fact *f = &m->facts[id];
-    return in_region(i) && i->shape == columns->shape && i->dtype == columns->dtype && f->stack && !f->apart && !f->group &&
-           !m->facts[f->stack].apart && (((const wg_stacked_attr *)m->p->list[f->stack].attr)->backward != 0) == backward;
+    return in_region(i) && i->shape == columns->shape && i->dtype == columns->dtype && !m->facts[id].apart && is_stacked(m, id, backward);
 }
 
 /* The first value after the last read of `slice` that could lie over it and is made of it; if there is none, the first that could.
@@ -114,7 +120,14 @@ static uint32_t member_over(joiner *m, const wg_loop *loop, uint32_t slice, bool
     return first;
 }
 
-/* Slices of one element as members of a group; false if they do not fill it, or have nothing to lie over them. */
+/* A slice's member: itself, if it is kept; or what lies over it. 0: none. */
+static uint32_t member_of(joiner *m, const wg_loop *loop, uint32_t slice, bool backward) {
+    if (is_stacked(m, slice, backward))
+        return slice;
+    return m->facts[slice].apart ? 0 : member_over(m, loop, slice, backward);
+}
+
+/* Slices of one element as members of a group; false if they do not fill it, or one is not kept and has nothing to lie over it. */
 static bool fill(joiner *m, uint32_t element, group *g) {
     const wg_program *p = m->p;
     const wg_loop *loop = &p->loops[g->loop - 1];
@@ -130,10 +143,10 @@ static bool fill(joiner *m, uint32_t element, group *g) {
     int64_t column = 0;
     for (uint32_t k = 0; k < count; k++) {
         const slice_attr *a = p->list[part[k]].attr;
-        uint32_t member = a->axis == 1 && a->from == column && !m->facts[part[k]].apart
-                              ? member_over(m, loop, part[k], g->backward) : 0;
+        uint32_t member = a->axis == 1 && a->from == column ? member_of(m, loop, part[k], g->backward) : 0;
         if (!member)
             break;
+        g->changed = g->changed || member != part[k];
         m->facts[member].group = (uint32_t)m->group_count + 1;
         m->facts[member].column = (uint32_t)column;
         g->member[g->count++] = member;
@@ -151,7 +164,7 @@ static bool find_groups(joiner *m) {
     m->looks = MOST_MEMBERS * p->count;
     for (uint32_t id = 1; id < p->count; id++) {
         const wg_instruction *i = &p->list[id];
-        group g = {.loop = i->loop};
+        group g = {.loop = i->loop, .element = id};
         if (i->op != &wg__op_element || i->shape->rank != 2 || i->shape->count == 0 || !consumes(m, i, &g.backward) || !fill(m, id, &g))
             continue;
         if (!wg__room(p->memory, (void **)&m->groups, m->group_count, &m->group_room, sizeof *m->groups))
@@ -177,8 +190,8 @@ static uint32_t rewritten(joiner *m, uint32_t id) {
     const wg_instruction *i = &p->list[id];
     group *g = group_of(m, id);
     if (g) {
-        if (!g->stacked)
-            g->stacked = wg__make_stacked(&m->r, g->joined, p->loops[g->loop - 1].times, g->backward);
+        if (!g->stacked) /* the array that is as it was lies in the order of the stack */
+            g->stacked = g->changed ? wg__make_stacked(&m->r, g->joined, p->loops[g->loop - 1].times, g->backward) : m->r.to[p->list[g->element].in[0]];
         return g->stacked;
     }
     g = i->op == &wg__op_element ? group_of(m, i->in[0]) : NULL;
@@ -194,6 +207,8 @@ static void leave_loop(joiner *m, uint32_t loop) {
     for (int64_t k = m->of_loop[loop]; k && !m->r.failed; k = m->groups[k - 1].next) {
         group *g = &m->groups[k - 1];
         uint32_t now[MOST_MEMBERS];
+        if (!g->changed)
+            continue;
         for (uint32_t n = 0; n < g->count; n++)
             now[n] = m->r.to[g->member[n]];
         g->joined = wg__make_concat(&m->r, g->count, now, 1, loop);

@@ -240,7 +240,13 @@ static void count_loop_reads(const wg_program *p, const wg_loop *loop, loop_read
         reads->all[p->values[p->list[id].in[0]].base - loop->from]++;
 }
 
-/* Whether all parts of a concat can be made in their places in it. */
+/* Whether a part of a concat is there already: columns of the array that its stack takes over (wg__stacks_over). */
+static bool lies_there(const wg_program *p, uint32_t concat, uint32_t part) {
+    const wg_value *c = &p->values[concat];
+    return c->space == WG_IN_STACK && p->values[c->index].over && p->values[c->index].over == p->values[part].base;
+}
+
+/* Whether all other parts of a concat can be made in their places in it. */
 static bool parts_fit(const wg_program *p, const wg_loop *loop, uint32_t id, const loop_reads *reads) {
     const wg_instruction *c = &p->list[id];
     bool flat = c->shape->rank >= 2 && c->shape->count == c->shape->dim[0] * c->shape->dim[c->shape->rank - 1];
@@ -250,6 +256,8 @@ static bool parts_fit(const wg_program *p, const wg_loop *loop, uint32_t id, con
     for (uint32_t k = 0; k < c->n; k++) {
         uint32_t part = wg__reads_const(c)[k], at = part - loop->from;
         const wg_value *v = &p->values[part];
+        if (lies_there(p, id, part))
+            continue;
         if (part < loop->from || part >= loop->to || !v->task || v->base != part || !p->list[part].region || v->space != WG_NOWHERE ||
             v->carried || reads->all[at] != reads->own[at] + reads->put[at])
             return false;
@@ -273,12 +281,15 @@ static bool join_parts(wg_program *p, const wg_loop *loop, const loop_reads *rea
                 return false;
             wg__dense_strides(c->shape, stride);
             for (uint32_t k = 0; k < c->n; k++) {
-                wg_value *v = &p->values[wg__reads_const(c)[k]];
-                v->base = id;
-                v->shift = at;
-                v->stride = stride;
-                p->values[id].last = v->last > p->values[id].last ? v->last : p->values[id].last;
-                at += p->list[wg__reads_const(c)[k]].shape->dim[c->shape->rank - 1];
+                const uint32_t part = wg__reads_const(c)[k];
+                wg_value *v = &p->values[part];
+                if (!lies_there(p, id, part)) {
+                    v->base = id;
+                    v->shift = at;
+                    v->stride = stride;
+                    p->values[id].last = v->last > p->values[id].last ? v->last : p->values[id].last;
+                }
+                at += p->list[part].shape->dim[c->shape->rank - 1];
             }
             p->values[id].task = false;
         }

@@ -1,7 +1,7 @@
 /* time.c: what a loop does not need to do step by step is done once for all steps. A product of elements of an outside array
  * with an outside matrix is made before the loop, unless it is quicker in the sums of one that stays there; a product that only the stack of a loop's values wants is made after it, of
- * the stack of its left operand; and a sum over steps of products A^T B, or of sums over rows, is one product of the stacks
- * of A and B, or one sum of a stack. Changes the order of sums, nothing else. Names the ops that it is about: matmul, sum_to
+ * the stack of its left operand; and a sum over steps of products A^T B, or of sums over rows, several a step or one, is for each one
+ * product of the stacks of A and B, or one sum of a stack. Changes the order of sums, nothing else. Names the ops that it is about: matmul, sum_to
  * and add; and concat, whose parts are found again in its stack. */
 #include "added.h"
 #include "known.h"
@@ -120,11 +120,12 @@ static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
     int64_t times = loop_of(m, id)->times;
     if (*memo)
         return *memo;
-    if (i->op == &wg__op_element) {
-        const wg_element_attr *e = i->attr;
+    const wg_instruction *now = &m->r.list[m->r.to[id]]; /* a product of elements that came before the loop is one now */
+    if (now->op == &wg__op_element) {
+        const wg_element_attr *e = now->attr;
         int64_t step = backward ? -e->step : e->step;
         if (times == 1 || step == 1)
-            return *memo = wg__make_slice(&m->r, m->r.to[i->in[0]], 0, backward ? e->from - (times - 1) : e->from, times, 0);
+            return *memo = wg__make_slice(&m->r, now->in[0], 0, backward ? e->from - (times - 1) : e->from, times, 0);
     }
     uint32_t ended = i->op == &wg__op_ending ? ended_stack(m, id, backward) : 0;
     if (ended)
@@ -338,28 +339,6 @@ static uint32_t sum_after(mover *m, uint32_t id) {
     return product_of_rows(m, matrix_of(m, i->in[0], backward), i->in[1], backward, i->origin);
 }
 
-/* What a value's last iteration is the sum of: what is over rows (of this loop), and what is added to it from outside (old
- * ids; 0: nothing). False if it is no such sum, or something else reads what it is made of. */
-static bool is_sum_of_steps(const mover *m, uint32_t id, uint32_t *part, uint32_t *start) {
-    const wg_instruction *s = old(m, id);
-    if (over_rows(m, id) && m->reads[id] == 1 && loop_of(m, id)->times == 1) {
-        *part = id, *start = 0;
-        return true;
-    }
-    for (int k = 0; k < 2 && s->op == &wg__op_add; k++) {
-        uint32_t other = s->in[1 - k];
-        *part = s->in[k];
-        if (!over_rows(m, *part) || old(m, *part)->loop != s->loop || m->reads[*part] != 1)
-            continue;
-        bool carried = wg__is_carry(old(m, other)) && old(m, other)->in[1] == id && m->reads[other] == 1 && m->reads[id] == 2;
-        bool from_outside = !old(m, other)->loop && m->reads[id] == 1 && loop_of(m, id)->times == 1;
-        *start = carried ? old(m, other)->in[0] : other;
-        if (carried || from_outside)
-            return true;
-    }
-    return false;
-}
-
 /* Whether the operands' stacks can be made: they are of the loop, or it has one iteration. */
 static bool stackable(const mover *m, uint32_t part) {
     const wg_instruction *i = old(m, part);
@@ -368,6 +347,39 @@ static bool stackable(const mover *m, uint32_t part) {
         if ((!old(m, i->in[k])->loop && !once) || old(m, i->in[k])->shape->rank + 1 > WG_MAX_RANK || wg__is_carry(old(m, i->in[k])))
             return false;
     return true;
+}
+
+enum { MOST_TERMS = 32 };
+
+/* What the last iteration of a value is the sum of, as old ids: in every iteration so many sums or products over rows, of which this is made
+ * nowhere else; and what is added to them from outside (0: nothing). */
+typedef struct sum_of_steps {
+    uint32_t term[MOST_TERMS], start;
+    int terms;
+} sum_of_steps;
+
+/* Takes what is added up to `id`, which is a term itself or more, by at most so many additions one after the other; false if it is anything
+ * else. */
+static bool take_terms(const mover *m, uint32_t root, uint32_t id, int additions, sum_of_steps *sum) {
+    const wg_instruction *i = old(m, id);
+    const bool once = loop_of(m, root)->times == 1, own = i->loop == old(m, root)->loop;
+    if (own && over_rows(m, id) && m->reads[id] == 1 && (once || id != root)) {
+        sum->term[sum->terms++] = id;
+        return stackable(m, id) && sum->terms < MOST_TERMS;
+    }
+    if (own && i->op == &wg__op_add && (id == root || m->reads[id] == 1))
+        return additions > 0 && take_terms(m, root, i->in[0], additions - 1, sum) && take_terms(m, root, i->in[1], additions - 1, sum);
+    bool carried = own && wg__is_carry(i) && i->in[1] == root && m->reads[id] == 1 && m->reads[root] == 2;
+    if (sum->start || (!carried && (i->loop || !once)))
+        return false;
+    sum->start = carried ? i->in[0] : id;
+    return true;
+}
+
+static bool is_sum_of_steps(const mover *m, uint32_t id, sum_of_steps *sum) {
+    const bool once = loop_of(m, id)->times == 1;
+    *sum = (sum_of_steps){0};
+    return (m->reads[id] == 1 || !once) && take_terms(m, id, id, MOST_TERMS, sum) && sum->terms && (sum->start || once);
 }
 
 /* The constant -0: x + -0 is x, whatever x is. */
@@ -402,14 +414,16 @@ static void find_kept(mover *m) {
 
 static void find_adders(mover *m) {
     for (uint32_t id = 1; id < m->p->count; id++) {
-        uint32_t v = old(m, id)->in[0], part, start;
-        if (old(m, id)->op != &wg__op_last || loop_of(m, v)->times == 1 || !is_sum_of_steps(m, v, &part, &start) || !sums_rows(m, part) ||
-            !stackable(m, part))
+        uint32_t v = old(m, id)->in[0];
+        sum_of_steps sum;
+        if (old(m, id)->op != &wg__op_last || loop_of(m, v)->times == 1 || !is_sum_of_steps(m, v, &sum))
             continue;
-        uint32_t x = old(m, part)->in[0];
-        bool kept = m->kept[x] || is_joint_kept(m, m->joint[x]);
-        if (old(m, x)->op->kind == WG_POINTWISE && (!kept || costs_to_read_again(m, x)))
-            m->adder[part] = part;
+        for (int k = 0; k < sum.terms; k++) {
+            uint32_t term = sum.term[k], x = old(m, term)->in[0];
+            bool kept = m->kept[x] || is_joint_kept(m, m->joint[x]);
+            if (sums_rows(m, term) && old(m, x)->op->kind == WG_POINTWISE && (!kept || costs_to_read_again(m, x)))
+                m->adder[term] = term;
+        }
     }
 }
 
@@ -448,7 +462,8 @@ static void leave_loop(mover *m, const wg_loop *loop, uint32_t number) {
 
 static uint32_t edge_of(mover *m, uint32_t id) {
     const wg_instruction *i = old(m, id);
-    uint32_t v = i->in[0], part, start;
+    uint32_t v = i->in[0];
+    sum_of_steps sum;
     if (i->op == &wg__op_stacked) {
         bool backward = ((const wg_stacked_attr *)i->attr)->backward;
         if (waits_for_nothing(m, v))
@@ -457,10 +472,14 @@ static uint32_t edge_of(mover *m, uint32_t id) {
     }
     if (loop_of(m, v)->times == 1 && waits_for_nothing(m, v))
         return wg__make_reshape(&m->r, product_after(m, v, false), 2, i->shape->dim, 0);
-    if (!is_sum_of_steps(m, v, &part, &start) || !stackable(m, part))
+    if (!is_sum_of_steps(m, v, &sum))
         return wg__rewrite_keep(&m->r, id);
-    uint32_t sum = sum_after(m, part);
-    return start && !adds_nothing(old(m, start)) ? wg__make_add(&m->r, m->r.to[start], sum, 0, i->origin) : sum;
+    uint32_t all = sum.start && !adds_nothing(old(m, sum.start)) ? m->r.to[sum.start] : 0;
+    for (int k = 0; k < sum.terms && !m->r.failed; k++) {
+        uint32_t term = sum_after(m, sum.term[k]);
+        all = all && term ? wg__make_add(&m->r, all, term, 0, i->origin) : term;
+    }
+    return all;
 }
 
 /* ---- the pass ---- */

@@ -159,6 +159,53 @@ Test(loop, many_states_are_not_put_together_for_a_product) {
     unrolled_free(&u);
 }
 
+/* Lines within loops that have both words. */
+static int loop_lines(const char *text, const char *word, const char *also) {
+    int found = 0;
+    for (const char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        const char *at = strstr(line, word), *other = strstr(line, also);
+        found += strncmp(line, "  %", 3) == 0 && at && at < end && other && other < end;
+    }
+    return found;
+}
+
+/* A step that multiplies by one matrix several times: its gradient is a sum of as many products over all steps, and of none within a step. */
+Test(loop, products_of_one_matrix_within_a_step_leave_it_one_by_one) {
+    static const char *const cells[] = {"cell c\ninput x\nsize hidden = input\nstate h\na = tanh(0.3*(W @ x + U @ h) + b)\nd = tanh(0.3*(U @ a) + b)\nh' = tanh(0.3*(W @ (d - a) + U @ d) + b)\n",
+                                        "cell c\ninput x\nstate h, k\nh' = tanh(U @ (0.3*k + W @ x)) + 0.1*(U @ h)\nk' = tanh(0.3*(U @ h') + b*k)\n"};
+    for (int k = 0; k < WG_LEN(cells); k++)
+        for (int64_t steps = 1; steps <= 6; steps += 1 + 3 * (steps == 2)) {
+            wg_var y[MOST];
+            unrolled u = unrolled_new(cells[k], &(unrolled_sizes){.steps = steps, .batch = 17, .input = k ? 3 : 20, .hidden = 20});
+            int n = all_gradients(&u, y);
+            char *text = printed(n, y, "time"), *before = printed(n, y, "gates");
+            cr_expect_eq(loop_lines(text, " = matmul ", "transpose_a"), 0, "%s", text);
+            cr_expect(steps < 3 || loop_lines(before, " = matmul ", "transpose_a") >= 3, "%s", before);
+            free(text);
+            free(before);
+            agrees(cells[k], n, y);
+            unrolled_free(&u);
+        }
+}
+
+/* Up to 31 products are added up so; of more, none leaves its step, and all is right. */
+Test(loop, very_many_products_of_one_matrix_stay_in_their_step) {
+    for (int deep = 31; deep <= 33; deep += 1) {
+        char text[4096], *end = text + sprintf(text, "cell c\ninput x\nstate h\nparam U[hidden, hidden]\nk1 = sin(h + W @ x)\n");
+        for (int k = 2; k <= deep; k++)
+            end += sprintf(end, "k%d = sin(0.3*(U @ k%d) + b)\n", k, k - 1);
+        sprintf(end, "h' = sin(0.3*(U @ k%d))\n", deep);
+        wg_var y[MOST];
+        unrolled u = unrolled_new(text, &(unrolled_sizes){.steps = 5, .batch = 4, .input = 3, .hidden = 6});
+        int n = all_gradients(&u, y);
+        char *program = printed(n, y, "time");
+        cr_expect_eq(loop_lines(program, " = matmul ", "transpose_a"), deep < 32 ? 0 : deep, "%s", program);
+        free(program);
+        agrees(text, n, y);
+        unrolled_free(&u);
+    }
+}
+
 /* The derivative reads a gate z, and 1 - z, which it makes of z. What its products read (r*h, of r and h, which it reads too), what is
  * asked for, and what is made of what is made again, is kept. */
 Test(loop, what_is_cheap_is_made_again_for_the_derivative_and_not_kept) {

@@ -384,6 +384,36 @@ Test(record, renaming_reordering_and_splitting_lines_change_nothing) {
                  NULL);
 }
 
+static int products(const unrolled *u) {
+    int found = 0;
+    for (int64_t id = 1; id < wg_tape_count(u->tape); id++)
+        found += strcmp(wg__node(u->tape, id)->op->name, "matmul") == 0;
+    return found;
+}
+
+/* As often as it is written; but those with a name are apart, so that derivatives by a name are its own, and so are those of states that are
+ * equal in one step alone. */
+Test(record, a_product_that_is_written_again_is_the_same) {
+    static const struct {
+        const char *text;
+        int products; /* a step */
+    } cells[] = {{"cell m\nstate h\nh' = tanh(a*(W @ x)*(U @ h) + p*(W @ x) + (U @ h))\n", 2},
+                 {"cell m\nstate h\nk = W @ x\nh' = tanh(W @ x + k + U @ h + W @ x)\n", 3},
+                 {"cell m\nstate h\nr = sigmoid(W @ x + U @ h)\nh' = tanh(W @ (2*x) + U @ (r*h) + (W @ x)*r + W @ (2*x))\n", 5},
+                 {"cell m\nstate h, k\nh' = tanh(W @ x + U @ h + U @ k)\nk' = tanh(U @ h)\n", 3}};
+    for (int k = 0; k < WG_LEN(cells); k++) {
+        unrolled u = unrolled_new(cells[k].text, &sizes);
+        cr_expect_eq(products(&u), T * cells[k].products, "%s: %d", cells[k].text, products(&u));
+        unrolled_free(&u);
+    }
+    same_results("cell m\nstate h\nh' = tanh((W @ x)*(U @ h) + W @ x)\n", "cell m\nstate h\nk = W @ x\nh' = tanh(k*(U @ h) + k)\n", NULL);
+    unrolled u = unrolled_new("cell m\nstate h\nk = W @ x\nh' = 0.5*k + (W @ x) + U @ h\n", &sizes);
+    wg_var by = wg_at(u.unroll, T - 1, "k"), g;
+    cr_assert_eq(wg_grad(taped_sum(wg_at(u.unroll, T - 1, "h")), 1, &by, &g), WG_OK, "%s", wg_tape_message(u.tape));
+    cr_expect_eq(taped_number(taped_sum(g)), 0.5 * B * H);
+    unrolled_free(&u);
+}
+
 Test(record, an_added_term_of_zero_changes_nothing_and_another_function_does) {
     same_results("cell a\nstate h\nh' = tanh(W @ x + U @ h)\n", "cell a\nconst k = 0\nstate h\nh' = tanh(W @ x + U @ h + k)\n",
                  NULL);
