@@ -48,6 +48,12 @@ wg_shape_name wg__shape_name(const wg_shape *shape);
 #define WG_SHAPE_TEXT(shape) (wg__shape_name(shape).text)
 /* Row-major strides. */
 void wg__dense_strides(const wg_shape *shape, int64_t *stride);
+
+/* Whether rows along the last axis are dense, each as many elements behind the one before: how many. stride: NULL if all is dense. */
+bool wg__row_step(const wg_shape *shape, const int64_t *stride, int64_t *step);
+
+/* Whether the kernel of an op reads an operand with these strides as it is. */
+bool wg__takes(const wg_op *op, const wg_shape *shape, const int64_t *stride);
 /* An axis that may count from the end, or -1 if out of range. */
 int wg__axis(int axis, int rank);
 

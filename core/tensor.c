@@ -66,6 +66,33 @@ void wg__dense_strides(const wg_shape *shape, int64_t *stride) {
     }
 }
 
+bool wg__row_step(const wg_shape *shape, const int64_t *stride, int64_t *step) {
+    const int last = shape->rank - 1;
+    int64_t next = 0; /* the stride of the next axis outward; 0: none had more than one row */
+    *step = last >= 0 ? shape->dim[last] : 1;
+    if (!stride || last < 0)
+        return true;
+    if (stride[last] != 1 && shape->dim[last] != 1)
+        return false;
+    for (int k = last - 1; k >= 0; k--) {
+        if (shape->dim[k] == 1)
+            continue;
+        if (!next)
+            *step = stride[k];
+        else if (stride[k] != next)
+            return false;
+        next = stride[k] * shape->dim[k];
+        if (!next) /* of one row, again and again */
+            return k == 0;
+    }
+    return true;
+}
+
+bool wg__takes(const wg_op *op, const wg_shape *shape, const int64_t *stride) {
+    int64_t step;
+    return !stride || op->traits & WG_TAKES_STRIDES || (op->traits & WG_TAKES_ROWS && wg__row_step(shape, stride, &step));
+}
+
 int wg__axis(int axis, int rank) {
     if (axis < -rank || axis >= rank)
         return -1;

@@ -292,7 +292,7 @@ WG_API wg_status wg_infer_fail(wg_infer *infer, wg_status status, const char *fo
 
 typedef struct wg_team wg_team; /* the threads of a run */
 
-/* What a kernel gets. out is dense. Inputs are dense unless the op takes strides.
+/* What a kernel gets. out is dense. Inputs are dense unless the op takes strides, or rows.
  * A run with several threads has them stand by in one OpenMP parallel region: in it kernels are called, so that omp_in_parallel()
  * is true and omp_get_num_threads() that of the run, though most kernels are called on one of its threads alone, and those in the
  * tiles of a loop on several at once, each on its own rows. With one thread, and by wg_eval, they are called outside of any region.
@@ -344,7 +344,8 @@ enum {
     WG_IS_OPAQUE = 16,     /* its derivative cannot be differentiated again: an error that names it */
     WG_TAKES_I32 = 32,     /* pointwise: also stamped for i32 */
     WG_NO_MERGE = 64,      /* never merged with an equal node */
-    WG_ADDS_TO_LAST = 128  /* the kernel adds to its last operand, in whose buffer the result may lie */
+    WG_ADDS_TO_LAST = 128, /* the kernel adds to its last operand, in whose buffer the result may lie */
+    WG_TAKES_ROWS = 256    /* the kernel reads inputs whose rows along the last axis are dense, each as far behind the one before */
 };
 
 /* The record that is an op. Fields not given are zero. */

@@ -203,11 +203,10 @@ static wg_status call_failed(walk *w, const wg_node *node, wg_status status) {
 
 static wg_status run_kernel(walk *w, int64_t id, const wg_node *node, wg_array *in) {
     wg_status status = room_for(w, id, node);
-    bool strides = node->op->traits & WG_TAKES_STRIDES;
     for (uint32_t k = 0; k < node->n; k++) {
         int64_t from = wg__inputs(node)[k];
         in[k] = array_of(w, from);
-        if (status == WG_OK && in[k].stride && !strides)
+        if (status == WG_OK && !wg__takes(node->op, in[k].shape, in[k].stride))
             status = densify(w, &in[k], node->op->name);
     }
     wg_call call = {.op = node->op, .attr = node->attr, .n = (int)node->n, .in = in, .team = &w->team,

@@ -50,9 +50,7 @@ static bool reads_first(const wg_program *p, uint32_t reader, columns from, uint
     if (!overlap(from, to))
         return true;
     const wg_instruction *r = &p->list[reader], *w = &p->list[writer];
-    if (r->op->kind != WG_POINTWISE)
-        return false;
-    if (w->op->kind == WG_POINTWISE && from.from == to.from && from.count == to.count)
+    if (r->op->kind == WG_POINTWISE && w->op->kind == WG_POINTWISE && from.from == to.from && from.count == to.count)
         return reader <= writer;
     return reader < writer && !(r->region && r->region == w->region);
 }

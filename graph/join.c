@@ -122,9 +122,7 @@ static uint32_t member_over(joiner *m, const wg_loop *loop, uint32_t slice, bool
 
 /* A slice's member: itself, if it is kept; or what lies over it. 0: none. */
 static uint32_t member_of(joiner *m, const wg_loop *loop, uint32_t slice, bool backward) {
-    if (is_stacked(m, slice, backward))
-        return slice;
-    return m->facts[slice].apart ? 0 : member_over(m, loop, slice, backward);
+    return is_stacked(m, slice, backward) ? slice : member_over(m, loop, slice, backward);
 }
 
 /* Slices of one element as members of a group; false if they do not fill it, or one is not kept and has nothing to lie over it. */

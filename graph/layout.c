@@ -115,10 +115,16 @@ static bool wants_dense(const layout *l, const wg_instruction *i) {
     return !from || !view_strides(i, &l->r.list[from], &l->r.program->values[from], stride, &offset);
 }
 
-/* The new index of an operand, dense if it must be; 0 when out of memory. */
-static uint32_t operand(layout *l, uint32_t old, bool dense, uint32_t loop) {
+/* Whether an instruction that must have dense operands can do with this new one: it has dense rows alone, and they are enough. */
+static bool reads_as_it_is(const layout *l, const wg_instruction *i, uint32_t now) {
+    const int64_t *stride = l->r.program->values[now].stride;
+    return !stride || (i->op->traits & WG_TAKES_ROWS && wg__takes(i->op, l->r.list[now].shape, stride));
+}
+
+/* The new index of an instruction's operand, dense if it must be; 0 when out of memory. */
+static uint32_t operand(layout *l, const wg_instruction *i, uint32_t old, bool dense, uint32_t loop) {
     uint32_t now = l->r.to[old];
-    return dense && l->r.program->values[now].stride ? dense_copy(l, old, loop) : now;
+    return dense && !reads_as_it_is(l, i, now) ? dense_copy(l, old, loop) : now;
 }
 
 /* Whether what it reads must be dense because it is one of several in its place, by iteration. */
@@ -135,7 +141,7 @@ static bool lay_out(layout *l, int64_t id) {
         in[0] = l->edge[in[0]];
     } else {
         for (uint32_t k = 0; k < i.n; k++)
-            if (!wg__reads_back(&i, k) && !(in[k] = operand(l, in[k], dense, i.loop)))
+            if (!wg__reads_back(&i, k) && !(in[k] = operand(l, &i, in[k], dense, i.loop)))
                 return false;
     }
     l->r.to[id] = wg__rewrite_add(&l->r, &i);
@@ -150,7 +156,7 @@ static bool enter_loop(layout *l, const wg_loop *loop) {
         bool dense = is_chosen(i) || (!i->op->view && i->op->kind != WG_CONTROL && wants_dense(l, i));
         for (uint32_t k = 0; k < i->n && dense; k++) {
             uint32_t in = wg__reads_const(i)[k];
-            if (!p->list[in].loop && !wg__reads_back(i, k) && p->values[l->r.to[in]].stride && !dense_copy(l, in, 0))
+            if (!p->list[in].loop && !wg__reads_back(i, k) && !reads_as_it_is(l, i, l->r.to[in]) && !dense_copy(l, in, 0))
                 return false;
         }
     }
@@ -170,7 +176,7 @@ static bool leave_loop(layout *l, const wg_loop *loop) {
             return false;
         if (!wg__is_carry(i))
             continue;
-        uint32_t next = operand(l, i->in[1], true, number);
+        uint32_t next = operand(l, i, i->in[1], true, number);
         if (next && wg__is_carry(&l->r.list[p->values[next].base])) /* what that reads moves on at the same time */
             next = copy_of(l, next, number);
         if (!next)

@@ -311,7 +311,7 @@ static wg_status check_layout(const subject *s, int64_t id) {
     if (!part && (v->stride || v->shift))
         return wrong(s, WG_CONFLICT, id, "its result is not dense");
     for (uint32_t k = 0; k < i->n; k++)
-        if (p->values[wg__reads_const(i)[k]].stride && !(i->op->traits & WG_TAKES_STRIDES))
+        if (!wg__takes(i->op, p->list[wg__reads_const(i)[k]].shape, p->values[wg__reads_const(i)[k]].stride))
             return wrong(s, WG_CONFLICT, id, "operand %%%u is strided, and its op takes none such", wg__reads_const(i)[k]);
     return WG_OK;
 }

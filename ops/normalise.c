@@ -53,6 +53,7 @@ typedef struct rows {
     int type; /* 0: f32, 1: f64 */
     int64_t width, size;
     const char *x, *y; /* y: of a projection */
+    int64_t x_step, y_step; /* bytes from row to row */
     char *out, *scales; /* scales: where a norm's are wanted too, or NULL */
 } rows;
 
@@ -67,7 +68,7 @@ static void norm_rows(void *user, int64_t from, int64_t to) {
     const rows *q = user;
     const norm_attr *attr = q->attr;
     for (int64_t row = from; row < to; row++) {
-        const char *x = q->x + row * q->width * q->size;
+        const char *x = q->x + row * q->x_step;
         double m, scale = q->sums->scale[q->type](q->width, x, attr->eps, attr->centred, &m);
         if (q->scales)
             put_scale(q, q->scales, row, scale);
@@ -79,7 +80,7 @@ static void scale_rows(void *user, int64_t from, int64_t to) {
     const rows *q = user;
     const norm_attr *attr = q->attr;
     for (int64_t row = from; row < to; row++) {
-        double m, scale = q->sums->scale[q->type](q->width, q->x + row * q->width * q->size, attr->eps, attr->centred, &m);
+        double m, scale = q->sums->scale[q->type](q->width, q->x + row * q->x_step, attr->eps, attr->centred, &m);
         put_scale(q, q->out, row, scale);
     }
 }
@@ -87,9 +88,14 @@ static void scale_rows(void *user, int64_t from, int64_t to) {
 static void project_rows(void *user, int64_t from, int64_t to) {
     const rows *q = user;
     for (int64_t row = from; row < to; row++) {
-        int64_t at = row * q->width * q->size;
-        q->sums->project[q->type](q->width, q->x + at, q->y + at, *(const bool *)q->attr, q->out + at);
+        q->sums->project[q->type](q->width, q->x + row * q->x_step, q->y + row * q->y_step, *(const bool *)q->attr, q->out + row * q->width * q->size);
     }
+}
+
+static int64_t step_of(const wg_array *x) {
+    int64_t step;
+    wg__row_step(x->shape, x->stride, &step);
+    return step * (int64_t)wg_dtype_size(x->dtype);
 }
 
 static wg_status run_rows(wg_call *call, void (*work)(void *, int64_t, int64_t)) {
@@ -97,8 +103,11 @@ static wg_status run_rows(wg_call *call, void (*work)(void *, int64_t, int64_t))
     int64_t width = shape->dim[shape->rank - 1], count = 1;
     for (int k = 0; k < shape->rank - 1; k++)
         count *= shape->dim[k];
-    rows q = {call->attr, wg__sums_of(call->team->isa), call->out.dtype == WG_F64, width, (int64_t)wg_dtype_size(call->out.dtype),
-              call->in[0].data, call->n > 1 ? call->in[1].data : NULL, call->out.data, call->beside.data};
+    rows q = {.attr = call->attr, .sums = wg__sums_of(call->team->isa), .type = call->out.dtype == WG_F64, .width = width,
+              .size = (int64_t)wg_dtype_size(call->out.dtype), .x = call->in[0].data, .out = call->out.data, .scales = call->beside.data};
+    q.x_step = step_of(&call->in[0]);
+    if (call->n > 1)
+        q.y = call->in[1].data, q.y_step = step_of(&call->in[1]);
     wg__rows(call->team, call->out.shape->count ? count : 0, wg__max(1, GRAIN / wg__max(1, width)), work, &q);
     return WG_OK;
 }
@@ -166,19 +175,19 @@ static const wg_example scale_examples[] = {{"3,5", -2, 2, centred_example}, {"2
 static const wg_example project_examples[] = {{"3,5 3,5", -2, 2, centred_projection}, {"2,3,4 2,3,4", -2, 2, plain_projection},
                                               {"4 4", -2, 2, centred_projection}, {"3,1 3,1", -2, 2, centred_projection}, {0}};
 
-const wg_op wg__op_norm_scale = {.name = "norm_scale", .arity = 1, .kind = WG_REDUCTION,
+const wg_op wg__op_norm_scale = {.name = "norm_scale", .arity = 1, .kind = WG_REDUCTION, .traits = WG_TAKES_ROWS,
     .attr_size = sizeof(norm_attr), .shape = scale_shape, .run = scale_run, .rows = wg__rows_before_last, .vjp = scale_vjp,
     .examples = scale_examples};
 
-const wg_op wg__op_layer_norm = {.name = "layer_norm", .arity = 1, .kind = WG_REDUCTION,
+const wg_op wg__op_layer_norm = {.name = "layer_norm", .arity = 1, .kind = WG_REDUCTION, .traits = WG_TAKES_ROWS,
     .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .rows = wg__rows_before_last, .vjp = norm_vjp,
     .jvp = norm_jvp, .beside = &wg__op_norm_scale, .examples = layer_examples};
 
-const wg_op wg__op_rms_norm = {.name = "rms_norm", .arity = 1, .kind = WG_REDUCTION,
+const wg_op wg__op_rms_norm = {.name = "rms_norm", .arity = 1, .kind = WG_REDUCTION, .traits = WG_TAKES_ROWS,
     .attr_size = sizeof(norm_attr), .shape = norm_shape, .run = norm_run, .rows = wg__rows_before_last, .vjp = norm_vjp,
     .jvp = norm_jvp, .beside = &wg__op_norm_scale, .examples = rms_examples};
 
-const wg_op wg__op_norm_project = {.name = "norm_project", .arity = 2, .kind = WG_REDUCTION,
+const wg_op wg__op_norm_project = {.name = "norm_project", .arity = 2, .kind = WG_REDUCTION, .traits = WG_TAKES_ROWS,
     .attr_size = sizeof(bool), .shape = project_shape, .run = project_run, .rows = wg__rows_before_last, .vjp = project_vjp,
     .examples = project_examples};
 

@@ -97,14 +97,16 @@ void wg__row_softmax(wg__row_maths m, int64_t n, const void *x, void *y) {
 
 typedef struct rows {
     wg__row_maths maths;
-    int64_t width;
+    int64_t width, step; /* bytes from row to row of x */
     const char *x;
     char *y;
 } rows;
 
 static wg_status by_rows(const wg_call *call, int64_t count, void (*work)(void *, int64_t, int64_t)) {
     const wg_shape *shape = call->in[0].shape;
-    rows r = {wg__row_maths_of(call), shape->dim[shape->rank - 1], call->in[0].data, call->out.data};
+    rows r = {.maths = wg__row_maths_of(call), .width = shape->dim[shape->rank - 1], .x = call->in[0].data, .y = call->out.data};
+    wg__row_step(shape, call->in[0].stride, &r.step);
+    r.step *= (int64_t)wg_dtype_size(call->in[0].dtype);
     wg__rows(call->team, count, wg__max(1, 4 * 1024 / wg__max(1, r.width)), work, &r);
     return WG_OK;
 }
@@ -139,7 +141,7 @@ static void softmax_rows(void *user, int64_t from, int64_t to) {
     const rows *r = user;
     int64_t row = r->width * (r->maths.type ? 8 : 4);
     for (int64_t k = from; k < to; k++)
-        wg__row_softmax(r->maths, r->width, r->x + k * row, r->y + k * row);
+        wg__row_softmax(r->maths, r->width, r->x + k * r->step, r->y + k * row);
 }
 
 static wg_status softmax_run(wg_call *call) {
@@ -161,7 +163,7 @@ static void softmax_vjp(const wg_rule *r, wg_var *dx) {
                                                {0}};
 
 ROW_EXAMPLES(softmax)
-const wg_op wg__op_softmax = {.name = "softmax", .arity = 1, .kind = WG_REDUCTION, .shape = row_shape,
+const wg_op wg__op_softmax = {.name = "softmax", .arity = 1, .kind = WG_REDUCTION, .traits = WG_TAKES_ROWS, .shape = row_shape,
     .run = softmax_run, .rows = wg__rows_before_last, .vjp = softmax_vjp, .examples = softmax_examples};
 
 wg_var wg_softmax(wg_var x, int axis) { return along(&wg__op_softmax, x, axis); }
@@ -170,11 +172,12 @@ wg_var wg_softmax(wg_var x, int axis) { return along(&wg__op_softmax, x, axis); 
 
 static void log_softmax_rows(void *user, int64_t from, int64_t to) {
     const rows *r = user;
-    for (int64_t at = from * r->width; at < to * r->width; at += r->width) {
+    for (int64_t k = from; k < to; k++) {
+        const void *x = r->x + k * r->step;
         if (r->maths.type)
-            log_softmax_double(r->maths.exps, r->width, (const double *)r->x + at, (double *)r->y + at);
+            log_softmax_double(r->maths.exps, r->width, x, (double *)r->y + k * r->width);
         else
-            log_softmax_float(r->maths.exps, r->width, (const float *)r->x + at, (float *)r->y + at);
+            log_softmax_float(r->maths.exps, r->width, x, (float *)r->y + k * r->width);
     }
 }
 
@@ -190,7 +193,7 @@ static void log_softmax_vjp(const wg_rule *r, wg_var *dx) {
 }
 
 ROW_EXAMPLES(log_softmax)
-const wg_op wg__op_log_softmax = {.name = "log_softmax", .arity = 1, .kind = WG_REDUCTION, .shape = row_shape,
+const wg_op wg__op_log_softmax = {.name = "log_softmax", .arity = 1, .kind = WG_REDUCTION, .traits = WG_TAKES_ROWS, .shape = row_shape,
     .run = log_softmax_run, .rows = wg__rows_before_last, .vjp = log_softmax_vjp,
     .examples = log_softmax_examples};
 
@@ -206,9 +209,8 @@ static wg_status logsumexp_shape(wg_infer *q) {
 
 static void logsumexp_rows(void *user, int64_t from, int64_t to) {
     const rows *r = user;
-    int64_t row = r->width * (r->maths.type ? 8 : 4);
     for (int64_t k = from; k < to; k++) {
-        double most, log_sum = wg__row_log_sum(r->maths, r->width, r->x + k * row, &most);
+        double most, log_sum = wg__row_log_sum(r->maths, r->width, r->x + k * r->step, &most);
         double value = isinf(most) ? most : most + log_sum;
         if (r->maths.type)
             ((double *)r->y)[k] = value;
@@ -237,7 +239,7 @@ static const wg_example logsumexp_examples[] = {{"2,3", -2, 2, logsumexp_all},
                                                 {"1,3,1", -2, 2, logsumexp_ends},
                                                 {0}};
 
-const wg_op wg__op_logsumexp = {.name = "logsumexp", .arity = 1, .kind = WG_REDUCTION, .shape = logsumexp_shape,
+const wg_op wg__op_logsumexp = {.name = "logsumexp", .arity = 1, .kind = WG_REDUCTION, .traits = WG_TAKES_ROWS, .shape = logsumexp_shape,
     .run = logsumexp_run, .rows = wg__rows_before_last, .vjp = logsumexp_vjp,
     .examples = logsumexp_examples};
 

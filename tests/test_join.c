@@ -51,12 +51,12 @@ Test(join, another_value_lies_over_a_product_of_which_nothing_that_is_kept_is_ma
 }
 
 /* The derivative reads what x was multiplied to: by what is made of two of the parts, beside what lies over them (a simple recurrent unit); of
- * all parts; of the only one. Beside what is read by a norm, which nothing lies over, it is copied. */
+ * all parts; of the only one; beside a part that a norm reads. */
 Test(join, what_is_kept_of_the_products_of_x_stays_where_it_is) {
     has("cell s\ninput x\nstate h, c\nf = sigmoid(W_f @ x + v_f*c + b_f)\nr = sigmoid(W_r @ x + v_r*c + b_r)\nc' = f*c + (1 - f)*(W @ x)\n"
         "h' = r*c' + (1 - r)*(W_x @ x)\n", (counted){.joined = 2});
     has("cell m\ninput x\nstate h, c\ni = sigmoid((W_i @ x)*(V_i*h) + W_i @ x + V_i*h)\nc' = 0.9*c + i*tanh((W_g @ x)*(V_g*c) + W_g @ x)\nh' = tanh(c')\n",
         (counted){0});
     has("cell o\ninput x\nstate h\nh' = tanh(a*(W @ x)*(v*h) + p*(W @ x) + q*h)\n", (counted){.single = 1});
-    has("cell n\ninput x\nstate h\nz = sigmoid(g*layer_norm(W_z @ x) + U_z @ h)\nh' = z*h + (1 - z)*(W @ x)*tanh(h)\n", (counted){.single = 1, .copies = 1});
+    has("cell n\ninput x\nstate h\nz = sigmoid(g*layer_norm(W_z @ x) + U_z @ h)\nh' = z*h + (1 - z)*(W @ x)*tanh(h)\n", (counted){.joined = 2, .single = 1});
 }

@@ -99,6 +99,98 @@ Test(normalise, what_is_not_a_number_fills_its_row_and_no_other) {
     }
 }
 
+extern const wg_op wg__op_layer_norm, wg__op_rms_norm, wg__op_norm_scale, wg__op_norm_project, wg__op_softmax, wg__op_log_softmax, wg__op_logsumexp,
+    wg__op_cumsum;
+
+/* ---- operands that are strided: rows are read where they lie, if each is dense and as far behind the one before ---- */
+
+static const int64_t block_dim[] = {3, 4, 6};
+
+/* Views of x (3,4,6): how they lie, and what is wanted of wg__row_step; -1: no. */
+static const struct view {
+    const char *what;
+    int rank;
+    int64_t dim[4], stride[4], step;
+} views[] = {{"dense", 3, {3, 4, 6}, {24, 6, 1}, 6},
+             {"columns", 3, {3, 4, 3}, {24, 6, 1}, 6},
+             {"one column", 3, {3, 4, 1}, {24, 6, 1}, 6},
+             {"rows of the middle axis", 3, {3, 2, 6}, {24, 6, 1}, -1},
+             {"one row of the middle axis", 3, {3, 1, 6}, {24, 6, 1}, 24},
+             {"every other row", 2, {6, 6}, {12, 1}, 12},
+             {"rows from the last", 2, {12, 6}, {-6, 1}, -6},
+             {"one row again and again", 2, {4, 6}, {0, 1}, 0},
+             {"one row again and again, twice", 3, {2, 4, 6}, {6, 0, 1}, -1},
+             {"turned", 2, {6, 12}, {1, 6}, -1},
+             {"a row alone", 1, {6}, {1}, 6},
+             {"columns from the last", 2, {12, 6}, {6, -1}, -1},
+             {"one column again and again", 2, {4, 6}, {0, 0}, -1},
+             {"every other column", 2, {12, 3}, {6, 2}, -1}};
+
+Test(normalise, distance_of_dense_rows_is_found) {
+    for (int k = 0; k < WG_LEN(views); k++) {
+        wg_shape shape;
+        int64_t step;
+        cr_assert_eq(wg__shape_set(&shape, views[k].rank, views[k].dim), WG_OK);
+        bool found = wg__row_step(&shape, views[k].stride, &step);
+        cr_expect(found == (views[k].step != -1) && (!found || step == views[k].step), "%s: %d, %lld", views[k].what, found, (long long)step);
+    }
+    wg_shape scalar;
+    int64_t step;
+    cr_assert_eq(wg__shape_set(&scalar, 0, NULL), WG_OK);
+    cr_expect(wg__row_step(&scalar, NULL, &step) && step == 1);
+}
+
+/* What the kernel of an op makes of strided operands, and of the same numbers dense. */
+static void reads_rows_where_they_lie(const wg_op *op, const void *attr, const struct view *v, wg_dtype dtype) {
+    wg_tensor *all = taped_random(NULL, dtype, 3, block_dim, 5);
+    const size_t size = wg_dtype_size(dtype);
+    char dense[72 * 8], from_dense[72 * 8] = {0}, from_view[72 * 8] = {0};
+    const char *first = (const char *)wg_tensor_data(all) + (v->stride[0] < 0 ? 66 * size : 0);
+    wg_shape in, out;
+    cr_assert_eq(wg__shape_set(&in, v->rank, v->dim), WG_OK);
+    for (int64_t i = 0; i < in.count; i++) {
+        int64_t at = 0, rest = i;
+        for (int k = in.rank - 1; k >= 0; rest /= in.dim[k], k--)
+            at += rest % in.dim[k] * v->stride[k];
+        memcpy(dense + (size_t)i * size, first + at * (int64_t)size, size);
+    }
+    const wg_shape *shapes[2] = {&in, &in};
+    wg_dtype types[2] = {dtype, dtype};
+    wg_infer infer = {.op = op, .attr = attr, .n = op->arity, .in = shapes, .in_dtype = types};
+    cr_assert_eq(wg__infer(&infer), WG_OK);
+    cr_assert_eq(wg__shape_set(&out, infer.out.rank, infer.out.dim), WG_OK);
+    wg_team alone = wg__team_of(&(wg_run_options){.threads = 1});
+    for (int k = 0; k < 2; k++) {
+        wg_array operand = {k ? (char *)first : dense, &in, k ? v->stride : NULL, dtype}, operands[2] = {operand, operand};
+        wg_call call = {.op = op, .attr = attr, .n = op->arity, .in = operands, .out = {k ? from_view : from_dense, &out, NULL, dtype}, .team = &alone};
+        cr_assert_eq(op->run(&call), WG_OK);
+    }
+    cr_expect_eq(memcmp(from_dense, from_view, (size_t)out.count * size), 0, "%s of %s", op->name, v->what);
+    wg_tensor_free(all);
+}
+
+Test(normalise, rows_are_read_where_they_lie) {
+    const struct {
+        double eps;
+        int64_t centred;
+    } norm = {0.1, 1};
+    const bool centred = true;
+    const struct {
+        const wg_op *op;
+        const void *attr;
+    } readers[] = {{&wg__op_layer_norm, &norm}, {&wg__op_rms_norm, &norm}, {&wg__op_norm_scale, &norm}, {&wg__op_norm_project, &centred},
+                   {&wg__op_softmax, NULL},     {&wg__op_log_softmax, NULL}, {&wg__op_logsumexp, NULL}};
+    for (int r = 0; r < WG_LEN(readers); r++)
+        for (int k = 0; k < WG_LEN(views); k++) {
+            wg_shape shape;
+            cr_assert_eq(wg__shape_set(&shape, views[k].rank, views[k].dim), WG_OK);
+            cr_expect_eq(wg__takes(readers[r].op, &shape, views[k].stride), views[k].step != -1, "%s of %s", readers[r].op->name, views[k].what);
+            for (int type = 0; type < 2 && views[k].step != -1; type++)
+                reads_rows_where_they_lie(readers[r].op, readers[r].attr, &views[k], type ? WG_F32 : WG_F64);
+        }
+    cr_expect(!wg__takes(&wg__op_cumsum, &(wg_shape){.rank = 2, .dim = {2, 2}, .count = 4}, (const int64_t[]){3, 1}));
+}
+
 Test(normalise, operand_may_be_strided) {
     wg_tape *tape = wg_tape_new(NULL);
     wg_tensor *t = taped_random(NULL, WG_F64, 2, (const int64_t[]){5, 4}, 3);
