@@ -24,8 +24,8 @@ enum {
         WG__ISAS
 };
 
-/* Numbered as in wg_isa, from WG_ISA_BASELINE on; WG_ISA_AMX, which is of products alone (amx.h), is none of them. Whether this machine runs it; the best one that it does; the best of those
- * up to `most`; and the name. */
+/* Numbered as in wg_isa, from WG_ISA_BASELINE on; WG_ISA_AMX, which is of products alone (amx.h), is none of them. Whether this machine
+ * runs it; the best one that it does; the best of those up to `most`; and the name. */
 bool wg__isa_runs(int isa);
 int wg__isa_best(void);
 int wg__isa_within(wg_isa most);

@@ -5,8 +5,8 @@
 #include "packed.h"
 
 /* The whole of g on this thread, by LIBXSMM's kernels where `xsmm` and it has them, of wide blocks alone; past: what of C is written once, in
- * whole lines, goes past the caches, if its kernels can do that. Takes WG_TILE_BYTES of the stack. Memory is asked for the beginning of `then`, which is likely to be
- * next, or empty. */
+ * whole lines, goes past the caches, if its kernels can do that. Takes WG_TILE_BYTES of the stack. Memory is asked for the beginning of
+ * `then`, which is likely to be next, or empty. */
 void wg__gemm_packed(bool xsmm, bool past, const wg_gemm *g, const wg_gemm *then);
 enum { WG_TILE_BYTES = 448 * 1024 };
 

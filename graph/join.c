@@ -86,8 +86,9 @@ static bool consumes(const joiner *m, const wg_instruction *element, bool *backw
 
 /* Whether a value is stacked alone, and that in this order. */
 static bool is_stacked(const joiner *m, uint32_t id, bool backward) {
-    uint32_t stack = m->facts[id].stack;
-    return stack && !m->facts[id].twice && !m->facts[id].group && !m->facts[stack].apart && (((const wg_stacked_attr *)m->p->list[stack].attr)->backward != 0) == backward;
+    const fact *f = &m->facts[id];
+    return f->stack && !f->twice && !f->group && !m->facts[f->stack].apart &&
+           (((const wg_stacked_attr *)m->p->list[f->stack].attr)->backward != 0) == backward;
 }
 
 /* Whether a value is so, and could lie over columns of that shape. */

@@ -456,8 +456,8 @@ static uint32_t add_region(maker *m, uint32_t from, steps *q) {
     wg_loop_plan *l = m->plan;
     const wg_shape *shape = p->list[from].shape;
     wg_loop_region g = {.first = (uint32_t)l->step_count, .first_spread = (uint32_t)l->spread_count,
-                        .refers = (uint32_t)l->reference_count, .first_moving = (uint32_t)l->moving_count, .first_sum = (uint32_t)l->sum_count, .dtype = p->list[from].dtype,
-                        .columns = shape->count / shape->dim[0], .flat = true};
+                        .refers = (uint32_t)l->reference_count, .first_moving = (uint32_t)l->moving_count,
+                        .first_sum = (uint32_t)l->sum_count, .dtype = p->list[from].dtype, .columns = shape->count / shape->dim[0], .flat = true};
     uint32_t to = from;
     while (to < l->loop->to && p->list[to].region == p->list[from].region)
         to++;

@@ -1,6 +1,6 @@
 /* partials.c: what tanh and sigmoid of y have as partial derivatives, 1 - y^2 and y (1 - y), becomes one op each: in loops, where most are
- * multiplied by what has come so far, by the same kernel (pairs.h). No bit of a result changes, but for the sign of a NaN. Names the ops that it is about: sub, mul
- * and square, of 1. */
+ * multiplied by what has come so far, by the same kernel (pairs.h). No bit of a result changes, but for the sign of a NaN. Names the ops
+ * that it is about: sub, mul and square, of 1. */
 #include "make.h"
 #include "ops.h"
 

@@ -257,7 +257,7 @@ static wg_tensor *new_output(const wg_workspace *w, uint32_t id) {
     const wg_program *p = w->plan->program;
     const wg_instruction *y = &p->list[id];
     const wg_value *base = &p->values[p->values[id].base];
-    if (base->space != WG_IN_OUTPUT || base->index < (uint32_t)p->output_count)
+    if (!wg__in_bundle(p, base))
         return wg_tensor_new(p->memory, (wg_dtype)y->dtype, y->shape->rank, y->shape->dim);
     wg_tensor *bundle = w->outputs[base->index];
     wg_tensor *part = wg_tensor_wrap(p->memory, (wg_dtype)y->dtype, y->shape->rank, y->shape->dim, wg__address(w, id), leave_bundle, bundle);

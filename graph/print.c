@@ -85,13 +85,11 @@ static void number(printer *o, double value, bool json) {
 
 /* ---- what there is to say of an instruction ---- */
 
-static bool in_bundle(const wg_program *p, const wg_value *v) { return v->space == WG_IN_OUTPUT && v->index >= (uint32_t)p->output_count; }
-
-static uint32_t number_of(const wg_program *p, const wg_value *v) { return in_bundle(p, v) ? v->index - (uint32_t)p->output_count : v->index; }
+static uint32_t number_of(const wg_program *p, const wg_value *v) { return wg__in_bundle(p, v) ? v->index - (uint32_t)p->output_count : v->index; }
 
 static const char *space_name(const wg_program *p, const wg_value *v) {
     static const char *const names[] = {"nowhere", "tensor", "constants", "arena", "output", "stack", "tile", "carried"};
-    return in_bundle(p, v) ? "bundle" : names[v->space];
+    return wg__in_bundle(p, v) ? "bundle" : names[v->space];
 }
 
 static bool is_constant(const wg_instruction *i) { return i->op == &wg__op_constant; }

@@ -120,6 +120,11 @@ static inline size_t wg__instruction_bytes(const wg_instruction *i) {
 /* Whether it computes something at run time, in no loop (after layout). */
 static inline bool wg__computes(const wg_program *p, int64_t id) { return p->values[id].task && !p->list[id].loop; }
 
+/* Whether this lies in a bundle: behind the outputs' tensors those of bundles are numbered. */
+static inline bool wg__in_bundle(const wg_program *p, const wg_value *v) {
+    return v->space == WG_IN_OUTPUT && v->index >= (uint32_t)p->output_count;
+}
+
 /* Whether it has a buffer of its own in the workspace that lives across instructions: what computes, and the edges of loops. */
 static inline bool wg__buffered(const wg_program *p, int64_t id) {
     return !p->list[id].loop && p->values[id].base == id && p->list[id].op->kind != WG_LEAF;

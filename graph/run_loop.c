@@ -32,8 +32,8 @@ typedef struct step {
 size_t wg__loop_lane_bytes(const wg_loop_plan *l) {
     return sizeof(progress) + lines(l->loop->scratch) + lines(l->scratch) + 2 * lines((size_t)l->slot_count * sizeof(char *)) +
            lines(l->most_operands * sizeof(wg_array)) + (size_t)l->blocks * WG_BLOCK_STEP +
-           lines((size_t)l->reference_count * sizeof(char *)) + lines((size_t)l->step_count * sizeof(step)) + lines(2 * l->products * sizeof(wg_packed_product)) +
-           lines((size_t)l->kernel_count * sizeof(double));
+           lines((size_t)l->reference_count * sizeof(char *)) + lines((size_t)l->step_count * sizeof(step)) +
+           lines(2 * l->products * sizeof(wg_packed_product)) + lines((size_t)l->kernel_count * sizeof(double));
 }
 
 typedef struct lane {

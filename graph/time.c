@@ -1,8 +1,8 @@
-/* time.c: what a loop does not need to do step by step is done once for all steps. A product of elements of an outside array
- * with an outside matrix is made before the loop, unless it is quicker in the sums of one that stays there; a product that only the stack of a loop's values wants is made after it, of
- * the stack of its left operand; and a sum over steps of products A^T B, or of sums over rows, several a step or one, is for each one
- * product of the stacks of A and B, or one sum of a stack. Changes the order of sums, nothing else. Names the ops that it is about: matmul, sum_to
- * and add; and concat, whose parts are found again in its stack. */
+/* time.c: what a loop does not need to do step by step is done once for all steps. A product of elements of an outside array with an
+ * outside matrix is made before the loop, unless it is quicker in the sums of one that stays there; a product that only the stack of a
+ * loop's values wants is made after it, of the stack of its left operand; and a sum over steps of products A^T B, or of sums over rows,
+ * several a step or one, is for each one product of the stacks of A and B, or one sum of a stack. Changes the order of sums, nothing else.
+ * Names the ops that it is about: matmul, sum_to and add; and concat, whose parts are found again in its stack. */
 #include "added.h"
 #include "known.h"
 #include "loop.h"
@@ -324,14 +324,15 @@ static uint32_t sum_after(mover *m, uint32_t id) {
         return sum_of_rows(m, id);
     if (m->joint[i->in[0]] && i->op == &wg__op_matmul)
         return part_of_product(m, id);
-    if (m->joint[i->in[0]] && m->stacked[m->joint[i->in[0]]] && i->shape->rank == 1 && old(m, i->in[0])->shape->rank == 2 && i->shape->dim[0] == old(m, i->in[0])->shape->dim[1])
+    const wg_shape *x = old(m, i->in[0])->shape;
+    if (m->joint[i->in[0]] && m->stacked[m->joint[i->in[0]]] && i->shape->rank == 1 && x->rank == 2 && i->shape->dim[0] == x->dim[1])
         return part_of_sum(m, id);
     if (i->op == &wg__op_sum_to) {
         wg_dims to = wg__dims(i->shape->rank, i->shape->dim);
         uint32_t all = stack_of(m, i->in[0], backward);
-        if (i->shape->rank == old(m, i->in[0])->shape->rank) { /* an axis of size 1 is left: over the steps too */
-            int64_t dim[WG_MAX_RANK + 1] = {loop_of(m, id)->times * old(m, i->in[0])->shape->dim[0]};
-            memcpy(dim + 1, old(m, i->in[0])->shape->dim + 1, sizeof *dim * (size_t)(i->shape->rank - 1));
+        if (i->shape->rank == x->rank) { /* an axis of size 1 is left: over the steps too */
+            int64_t dim[WG_MAX_RANK + 1] = {loop_of(m, id)->times * x->dim[0]};
+            memcpy(dim + 1, x->dim + 1, sizeof *dim * (size_t)(i->shape->rank - 1));
             all = wg__make_reshape(&m->r, all, i->shape->rank, dim, 0);
         }
         return wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, i->origin);

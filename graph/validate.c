@@ -397,8 +397,7 @@ static bool fits_output(const wg_program *p, uint32_t index, uint64_t bytes) {
 static wg_status check_part(const subject *s, uint32_t id) {
     const wg_program *p = s->program;
     const wg_value *v = &p->values[id], *base = &p->values[v->base];
-    const bool bundled = base->space == WG_IN_OUTPUT && base->index >= (uint32_t)p->output_count;
-    if (bundled && (v->stride || v->shift * (int64_t)wg_dtype_size((wg_dtype)p->list[id].dtype) % WG_LINE_BYTES))
+    if (wg__in_bundle(p, base) && (v->stride || v->shift * (int64_t)wg_dtype_size((wg_dtype)p->list[id].dtype) % WG_LINE_BYTES))
         return wrong(s, WG_RANGE, id, "it is no part of bundle %u", base->index - (uint32_t)p->output_count);
     return WG_OK;
 }
