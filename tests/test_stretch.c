@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "beside.h"
+#include "failing.h"
 #include "loop.h"
 #include "stretch.h"
 
@@ -416,4 +417,35 @@ Test(stretch, products_that_wait_for_none_show_where_they_had_to) {
     wg_tensor_free(want);
     wg_plan_free(plan);
     wg_tape_free(tape);
+}
+
+Test(stretch, every_failing_allocation_of_a_program_that_has_one_is_survived) {
+    wg_var y[MOST];
+    unrolled u = unrolled_new("rnn", &(unrolled_sizes){.steps = 8, .batch = 32, .input = 90, .hidden = 90});
+    int n = all_gradients(&u, y);
+    wg_memory *own = u.tape->memory;
+    wg_tensor *want = taped_value(y[1]);
+    bool refused = true;
+    int64_t stretches = 0;
+    for (long k = 1; refused; k++) {
+        failing f;
+        wg_error error = {0};
+        wg_memory *memory = failing_memory(&f, k);
+        u.tape->memory = memory;
+        wg_plan *plan = wg_compile(n, y, &(wg_compile_options){.run.threads = 2}, &error);
+        u.tape->memory = own;
+        refused = failing_failed(&f);
+        cr_assert(plan || (refused && error.status == WG_MEMORY), "refusal %ld: %s", k, error.text);
+        if (plan) {
+            cr_assert_eq(wg_run(plan, &error), WG_OK, "%s", error.text);
+            cr_assert(taped_close(want, wg_plan_output(plan, 1)), "refusal %ld", k);
+            stretches = plan->stretch_count;
+        }
+        wg_plan_free(plan);
+        cr_assert_eq(f.live, 0, "refusal %ld leaks", k);
+        wg_memory_free(memory);
+    }
+    cr_expect_gt(stretches, 0, "it has none");
+    wg_tensor_free(want);
+    unrolled_free(&u);
 }
