@@ -205,8 +205,7 @@ static bool is_written_alike(const wg_ast *a, const wg_ast *b) {
 }
 
 /* A product that stands within an equation: as often as it is written with the same operands, it is one, and so are those that its
- * derivatives need. Not where another's operands only happen to be the same, as states are before the first step: all steps are alike. One
- * that an equation gives a name to is apart, for the derivative by that name is its own. */
+ * derivatives need. Not where another's operands only happen to be the same, as states are before the first step: all steps are alike. */
 static wg_var product_within(wg_step *step, const wg_ast *ast) {
     wg_var x = solid(step, value_of(step, ast->arg[1])), matrix = value_of(step, ast->arg[0]);
     for (int64_t k = wg__min(step->products, WG_KNOWN_PRODUCTS); k-- > 0 && wg__on_tape(x) && wg__on_tape(matrix);) {
@@ -218,6 +217,20 @@ static wg_var product_within(wg_step *step, const wg_ast *ast) {
     if (wg__on_tape(y))
         step->product[step->products++ % WG_KNOWN_PRODUCTS] = (wg_step_product){ast, (uint32_t)x.as.id, (uint32_t)matrix.as.id, (uint32_t)y.as.id};
     return y;
+}
+
+/* What an equation gives a name to is apart, for the derivative by that name is its own: a product of which nothing else was made (dropout
+ * that does not drop gives its operand) is made again. */
+static wg_var value_of_equation(wg_step *step, const wg_ast *ast) {
+    if (ast->kind == WG_AST_MATMUL)
+        return product(step, ast);
+    wg_var value = value_of(step, ast);
+    for (int64_t k = wg__min(step->products, WG_KNOWN_PRODUCTS); k-- > 0 && wg__on_tape(value);) {
+        const wg_step_product *p = &step->product[k];
+        if (p->y == value.as.id)
+            return wg_linear(wg__var(step->tape, p->x), wg__var(step->tape, p->matrix));
+    }
+    return value;
 }
 
 static wg_var value_of(wg_step *step, const wg_ast *ast) {
@@ -250,7 +263,7 @@ static wg_status record_equations(wg_step *step) {
     for (int64_t e = 0; e < lang->equations && step->tape->status == WG_OK; e++) {
         const wg_equation *equation = &lang->equation[e];
         uint32_t before = wg__origin_set(step->tape, step->origin[e]);
-        wg_var value = equation->value->kind == WG_AST_MATMUL ? product(step, equation->value) : value_of(step, equation->value);
+        wg_var value = value_of_equation(step, equation->value);
         if (equation->next)
             step->next[equation->symbol] = settled(step, equation->symbol, value);
         else

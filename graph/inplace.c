@@ -84,13 +84,36 @@ static bool columns_of(const wg_program *p, uint32_t id, int64_t start, int64_t 
            (row == width || rows == 1) && (column == 1 || c->count == 1);
 }
 
-/* Whether columns of an element stand in their own place among those that operand k of `v` is put side by side with. */
-static bool stands_there(const wg_program *p, uint32_t v, uint32_t k, columns c) {
-    const wg_instruction *i = &p->list[v];
+/* An array's elements, read in the order of a stack: where the first begins, and how much further on the next does. */
+typedef struct in_order {
+    int64_t start, step;
+} in_order;
+
+static in_order order_of(const wg_program *p, uint32_t stack) {
+    const wg_instruction *s = &p->list[stack];
+    const int64_t count = p->list[s->in[0]].shape->count, times = p->loops[p->list[s->in[0]].loop - 1].times;
+    return ((const wg_stacked_attr *)s->attr)->backward ? (in_order){(times - 1) * count, -count} : (in_order){0, count};
+}
+
+/* Whether a value is columns of an array's element, in the order of this stack; which. */
+static bool are_columns_of(const wg_program *p, uint32_t id, uint32_t array, uint32_t stack, columns *c) {
+    const uint32_t v = p->list[stack].in[0];
+    const in_order e = order_of(p, stack);
+    return p->values[id].base == array && (p->values[id].step == e.step || p->loops[p->list[v].loop - 1].times == 1) &&
+           columns_of(p, id, e.start, p->list[v].shape->dim[0], p->list[v].shape->dim[1], c);
+}
+
+bool wg__stands_there(const wg_program *p, uint32_t stack, uint32_t array, uint32_t part, int64_t column) {
+    columns c;
+    return are_columns_of(p, part, array, stack, &c) && c.from == column;
+}
+
+/* The column where operand k of what is put side by side begins. */
+static int64_t column_of(const wg_program *p, const wg_instruction *i, uint32_t k) {
     int64_t at = 0;
     for (uint32_t j = 0; j < k; j++)
         at += p->list[wg__reads_const(i)[j]].shape->dim[1];
-    return is_side_by_side(i) && c.from == at;
+    return at;
 }
 
 bool wg__stacks_over(const wg_program *p, uint32_t stack, uint32_t array) {
@@ -101,8 +124,6 @@ bool wg__stacks_over(const wg_program *p, uint32_t stack, uint32_t array) {
     if (!wg__buffered(p, array) || array >= loop->from || p->values[array].last != loop->to - 1 || p->list[array].dtype != s->dtype ||
         wg__instruction_bytes(&p->list[array]) != wg__instruction_bytes(s) || shape->rank != 2 || shape->count == 0)
         return false;
-    bool backward = ((const wg_stacked_attr *)s->attr)->backward;
-    int64_t start = backward ? (loop->times - 1) * shape->count : 0, step = backward ? -shape->count : shape->count;
     for (uint32_t id = loop->from; id < loop->to; id++) {
         const wg_instruction *i = &p->list[id];
         for (uint32_t k = 0; k < i->n && (p->values[id].task || wg__is_choice(i)); k++) {
@@ -110,8 +131,8 @@ bool wg__stacks_over(const wg_program *p, uint32_t stack, uint32_t array) {
             columns c;
             if (p->values[in].base != array)
                 continue;
-            if ((p->values[in].step != step && loop->times > 1) || !columns_of(p, in, start, shape->dim[0], shape->dim[1], &c) ||
-                !(id == v ? stands_there(p, v, k, c) : reads_before(p, id, c, v, array)))
+            if (!are_columns_of(p, in, array, stack, &c) ||
+                !(id == v && is_side_by_side(i) ? c.from == column_of(p, i, k) : reads_before(p, id, c, v, array)))
                 return false;
         }
     }

@@ -151,7 +151,10 @@ static bool fill(joiner *m, uint32_t element, group *g) {
         g->member[g->count++] = member;
         column += a->count;
     }
-    if (g->count == count && column == p->list[element].shape->dim[1])
+    /* Unchanged, the array stands for the stack: not if it is itself a part of what stands side by side. */
+    const wg_instruction *array = &p->list[p->list[element].in[0]];
+    const bool moved = array->op == &wg__op_stacked && m->facts[array->in[0]].group;
+    if (g->count == count && column == p->list[element].shape->dim[1] && (g->changed || !moved))
         return true;
     for (uint32_t k = 0; k < g->count; k++)
         m->facts[g->member[k]].group = 0;

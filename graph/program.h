@@ -160,9 +160,11 @@ void wg__rewrite_end(wg_rewrite *rewrite, bool done);       /* done: the new lis
 /* A new loop, without instructions yet: its number for wg_instruction.loop; 0 when out of memory. */
 uint32_t wg__loop_new(wg_program *program, int64_t times);
 
-/* After layout: whether a `stacked` may have the buffer of an outside array: the loop reads that element by element, in the stack's
- * order, pointwise, and every place before it writes there (inplace.c). */
+/* After layout: whether a `stacked` may have the buffer of an outside array: the loop reads columns of its elements, in the stack's order,
+ * and every place before it writes there; what is put side by side there and is columns of the array stands in its own place (inplace.c). */
 bool wg__stacks_over(const wg_program *program, uint32_t stack, uint32_t array);
+/* Whether a value is the columns from this one on of the elements of an array, in the order of a stack over it. */
+bool wg__stands_there(const wg_program *program, uint32_t stack, uint32_t array, uint32_t value, int64_t column);
 
 /* Drops what no output needs (prune.c). */
 wg_status wg__prune(wg_program *program, wg_error *error);

@@ -2,7 +2,7 @@
  * outside matrix is made before the loop, unless it is quicker in the sums of one that stays there; a product that only the stack of a
  * loop's values wants is made after it, of the stack of its left operand; and a sum over steps of products A^T B, or of sums over rows,
  * several a step or one, is for each one product of the stacks of A and B, or one sum of a stack. Changes the order of sums, nothing else.
- * Names the ops that it is about: matmul, sum_to and add; and concat, whose parts are found again in its stack. */
+ * Names the ops that it is about: matmul, sum_to, add and mul; and concat, whose parts are found again in its stack. */
 #include "added.h"
 #include "known.h"
 #include "loop.h"
@@ -14,6 +14,8 @@
 
 #include <math.h>
 #include <string.h>
+
+extern const wg_op wg__op_mul;
 
 /* The product over all steps and rows of neighbours that stand side by side, `count` columns from `from` on, with another value: made
  * once for all of them. */
@@ -316,10 +318,33 @@ static uint32_t sum_of_rows(mover *m, uint32_t id) {
     return wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, i->origin);
 }
 
+/* Of a product over rows one of whose operands is the same in all iterations: the sum over them is that of the other. */
+static uint32_t product_of_sum(mover *m, uint32_t id) {
+    const wg_instruction *i = old(m, id);
+    uint32_t in[2];
+    for (int k = 0; k < 2; k++) {
+        const wg_shape *s = old(m, i->in[k])->shape;
+        wg_dims to = wg__dims(s->rank, s->dim);
+        in[k] = old(m, i->in[k])->loop ? stack_of(m, i->in[k], is_backward(m, id)) : m->r.to[i->in[k]];
+        if (old(m, i->in[k])->loop)
+            in[k] = wg__make(&m->r, &wg__op_sum_to, &to, 1, &in[k], 0, i->origin);
+    }
+    return wg__make_matmul(&m->r, in[0], in[1], true, false, 0, i->origin);
+}
+
+/* What is the same in so many iterations, as often. */
+static uint32_t multiple(mover *m, uint32_t id, int64_t times) {
+    const wg_instruction *i = old(m, id), number = {.op = &wg__op_constant, .shape = i->shape, .dtype = i->dtype, .value = (double)times};
+    uint32_t in[2] = {m->r.to[id], wg__rewrite_add(&m->r, &number)};
+    return wg__make(&m->r, &wg__op_mul, NULL, 2, in, 0, i->origin);
+}
+
 /* The sum over all iterations and rows. */
 static uint32_t sum_after(mover *m, uint32_t id) {
     const wg_instruction *i = old(m, id);
     bool backward = is_backward(m, id);
+    if (i->op == &wg__op_matmul && loop_of(m, id)->times > 1 && (!old(m, i->in[0])->loop || !old(m, i->in[1])->loop))
+        return product_of_sum(m, id);
     if (m->adder[id])
         return sum_of_rows(m, id);
     if (m->joint[i->in[0]] && i->op == &wg__op_matmul)
@@ -340,20 +365,26 @@ static uint32_t sum_after(mover *m, uint32_t id) {
     return product_of_rows(m, matrix_of(m, i->in[0], backward), i->in[1], backward, i->origin);
 }
 
-/* Whether the operands' stacks can be made: they are of the loop, or it has one iteration. */
+/* Whether the operands' stacks can be made: they are of the loop, or it has one iteration, or one of a product's is the same in all. */
 static bool stackable(const mover *m, uint32_t part) {
     const wg_instruction *i = old(m, part);
     bool once = i->op == &wg__op_matmul && loop_of(m, part)->times == 1;
-    for (uint32_t k = 0; k < i->n; k++)
-        if ((!old(m, i->in[k])->loop && !once) || old(m, i->in[k])->shape->rank + 1 > WG_MAX_RANK || wg__is_carry(old(m, i->in[k])))
+    uint32_t outside = 0;
+    for (uint32_t k = 0; k < i->n; k++) {
+        if (old(m, i->in[k])->shape->rank + 1 > WG_MAX_RANK || wg__is_carry(old(m, i->in[k])))
             return false;
-    return true;
+        outside += !old(m, i->in[k])->loop && !once;
+    }
+    return outside == 0 || (outside == 1 && i->op == &wg__op_matmul);
 }
 
-enum { MOST_TERMS = 32 };
+/* Sums over the rows of what the iteration before has made: of no stack, but the loop may add them up itself. */
+static bool sums_carry(const mover *m, uint32_t id) { return sums_rows(m, id) && wg__is_carry(old(m, old(m, id)->in[0])) && loop_of(m, id)->times > 1; }
 
-/* What the last iteration of a value is the sum of, as old ids: in every iteration so many sums or products over rows, of which this is made
- * nowhere else; and what is added to them from outside (0: nothing). */
+enum { MOST_TERMS = 32 }; /* fewer than so many */
+
+/* What the last iteration of a value is the sum of, as old ids: in every iteration so many sums or products over rows, which nothing else
+ * reads, or values that are the same in all; and what is added to them from outside (0: nothing). */
 typedef struct sum_of_steps {
     uint32_t term[MOST_TERMS], start;
     int terms;
@@ -366,7 +397,11 @@ static bool take_terms(const mover *m, uint32_t root, uint32_t id, int additions
     const bool once = loop_of(m, root)->times == 1, own = i->loop == old(m, root)->loop;
     if (own && over_rows(m, id) && m->reads[id] == 1 && (once || id != root)) {
         sum->term[sum->terms++] = id;
-        return stackable(m, id) && sum->terms < MOST_TERMS;
+        return (stackable(m, id) || sums_carry(m, id)) && sum->terms < MOST_TERMS;
+    }
+    if (!i->loop && !once) {
+        sum->term[sum->terms++] = id;
+        return sum->terms < MOST_TERMS;
     }
     if (own && i->op == &wg__op_add && (id == root || m->reads[id] == 1))
         return additions > 0 && take_terms(m, root, i->in[0], additions - 1, sum) && take_terms(m, root, i->in[1], additions - 1, sum);
@@ -421,8 +456,10 @@ static void find_adders(mover *m) {
             continue;
         for (int k = 0; k < sum.terms; k++) {
             uint32_t term = sum.term[k], x = old(m, term)->in[0];
+            if (!sums_rows(m, term) || (old(m, x)->op->kind != WG_POINTWISE && !sums_carry(m, term)))
+                continue;
             bool kept = m->kept[x] || is_joint_kept(m, m->joint[x]);
-            if (sums_rows(m, term) && old(m, x)->op->kind == WG_POINTWISE && (!kept || costs_to_read_again(m, x)))
+            if (!kept || sums_carry(m, term) || costs_to_read_again(m, x))
                 m->adder[term] = term;
         }
     }
@@ -477,7 +514,7 @@ static uint32_t edge_of(mover *m, uint32_t id) {
         return wg__rewrite_keep(&m->r, id);
     uint32_t all = sum.start && !adds_nothing(old(m, sum.start)) ? m->r.to[sum.start] : 0;
     for (int k = 0; k < sum.terms && !m->r.failed; k++) {
-        uint32_t term = sum_after(m, sum.term[k]);
+        uint32_t term = old(m, sum.term[k])->loop ? sum_after(m, sum.term[k]) : multiple(m, sum.term[k], loop_of(m, v)->times);
         all = all && term ? wg__make_add(&m->r, all, term, 0, i->origin) : term;
     }
     return all;

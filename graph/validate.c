@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+extern const wg_op wg__op_concat;
+
 enum { FEW = 16 };
 
 /* A node of a tape or of a program, as far as both have it. */
@@ -292,6 +294,26 @@ static bool view_agrees(const wg_program *p, int64_t id) {
            (i->shape->count == 0 || memcmp(stride, v->stride ? v->stride : dense, sizeof *stride * (size_t)i->shape->rank) == 0);
 }
 
+/* What is put side by side by nobody lies there: each part where the whole has it, or as columns of the array that the stack of it is over. */
+static wg_status check_side_by_side(const subject *s, int64_t id) {
+    const wg_program *p = s->program;
+    const wg_instruction *i = &p->list[id];
+    const wg_value *v = &p->values[id];
+    const uint32_t array = v->space == WG_IN_STACK ? p->values[v->index].over : 0;
+    int64_t at = 0, dense[WG_MAX_RANK];
+    wg__dense_strides(i->shape, dense);
+    for (uint32_t k = 0; k < i->n; k++) {
+        const uint32_t part = wg__reads_const(i)[k];
+        const wg_value *own = &p->values[part];
+        const bool within = own->base == id && own->shift == at && own->stride &&
+                            memcmp(own->stride, dense, sizeof *dense * (size_t)i->shape->rank) == 0;
+        if (!within && !(array && wg__stands_there(p, v->index, array, part, at)))
+            return wrong(s, WG_CONFLICT, id, "nothing puts %%%u into its place", part);
+        at += p->list[part].shape->dim[i->shape->rank - 1];
+    }
+    return WG_OK;
+}
+
 static wg_status check_layout(const subject *s, int64_t id) {
     const wg_program *p = s->program;
     const wg_instruction *i = &p->list[id];
@@ -307,7 +329,7 @@ static wg_status check_layout(const subject *s, int64_t id) {
     if (!within_base(p, id))
         return wrong(s, WG_RANGE, id, "it reaches outside the buffer of %%%u", v->base);
     if (!v->task)
-        return WG_OK;
+        return i->op == &wg__op_concat && i->loop ? check_side_by_side(s, id) : WG_OK;
     if (!part && (v->stride || v->shift))
         return wrong(s, WG_CONFLICT, id, "its result is not dense");
     for (uint32_t k = 0; k < i->n; k++)

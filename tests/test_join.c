@@ -17,7 +17,8 @@ static counted count(const wg_plan *plan) {
         const bool over = p->list[id].op == &wg__op_stacked && p->values[id].over, joined = over && p->list[p->list[id].in[0]].op == &wg__op_concat;
         c.joined += joined;
         c.single += over && !joined;
-        c.copies += p->list[id].op == &wg__op_stacked && p->list[p->list[id].in[0]].op == &wg__op_copy;
+        const wg_instruction *stacked = p->list[id].op == &wg__op_stacked ? &p->list[p->list[id].in[0]] : NULL;
+        c.copies += stacked && stacked->op == &wg__op_copy && !p->list[p->values[stacked->in[0]].base].loop;
     }
     return c;
 }
@@ -59,4 +60,58 @@ Test(join, what_is_kept_of_the_products_of_x_stays_where_it_is) {
         (counted){0});
     has("cell o\ninput x\nstate h\nh' = tanh(a*(W @ x)*(v*h) + p*(W @ x) + q*h)\n", (counted){.single = 1});
     has("cell n\ninput x\nstate h\nz = sigmoid(g*layer_norm(W_z @ x) + U_z @ h)\nh' = z*h + (1 - z)*(W @ x)*tanh(h)\n", (counted){.joined = 2, .single = 1});
+}
+
+/* What is added to an array's element lies over it. */
+Test(join, a_sum_lies_over_the_product_that_it_is_made_of) {
+    has("cell l\ninput x\nstate h\nh' = 0.9*h + W @ x\n", (counted){.single = 1});
+    has("cell l\ninput x\nstate h\nz = sigmoid(V @ h)\nh' = z*h + W @ x\n", (counted){.single = 2});
+}
+
+/* Parts of a product the other way round, one of them twice, or one changed: in their own place they are not, and are copied. */
+Test(join, parts_that_stand_elsewhere_than_in_the_array_are_right) {
+    static const char *const cells[] = {
+        "cell c\ninput x\nstate h\nparam W[2*hidden, input]\nq = W @ x\ne = concat(slice(q, hidden, hidden), slice(q, 0, hidden))\n"
+        "h' = tanh(h + slice(e, 0, hidden)*slice(e, hidden, hidden)*h)\n",
+        "cell c\ninput x\nstate h\na = W @ x\nb = V @ x\ne = concat(b, a)\nh' = tanh(h + 0.1*a*h + b*h*sum(e))\n",
+        "cell c\ninput x\nstate h\na = W @ x\nb = V @ x\ne = concat(a, a)\nh' = tanh(h + 0.1*a*h + b*h*sum(e))\n",
+        "cell c\ninput x\nstate h\na = W @ x\nb = V @ x\ne = concat(a, tanh(b))\nh' = tanh(h + 0.1*a*h + b*h*sum(e))\n"};
+    for (int k = 0; k < WG_LEN(cells); k++) {
+        unrolled u = unrolled_new(cells[k], &(unrolled_sizes){.steps = 6, .batch = 17, .input = 5, .hidden = 6});
+        const wg_var y[2] = {weighed(tanh(wg_unroll_all(u.unroll, "e")), 5), weighed(wg_unroll_output(u.unroll), 5)};
+        agrees(cells[k], 2, y);
+        unrolled_free(&u);
+    }
+}
+
+/* tanh of the halves of p and q, by powers of s. */
+static wg_status halves_step(wg_step *step, void *user) {
+    const int64_t half = *(const int64_t *)user;
+    wg_var s = wg_step_get(step, "s"), by[4] = {s, mul(s, s), mul(s, mul(s, s)), sin(s)}, sum = {0};
+    for (int k = 0; k < 4; k++) {
+        wg_var part = mul(wg_slice(wg_step_get(step, k < 2 ? "p" : "q"), 1, k % 2 * half, half), by[k]);
+        sum = k ? add(sum, part) : part;
+    }
+    return wg_step_set(step, "s", tanh(sum));
+}
+
+/* What one loop keeps side by side, over its products of x, a second one reads by halves, and keeps. */
+Test(join, what_another_loop_keeps_of_what_one_has_put_side_by_side_is_its_own_part) {
+    int64_t half = 6;
+    wg_error error = {0};
+    unrolled u = unrolled_new("cell a\ninput x\nstate h\na = tanh(W @ x + v*h)\nb = tanh(V @ x + u*h)\nh' = a*0.5 + b*h\n",
+                              &(unrolled_sizes){.steps = 7, .batch = 17, .input = 5, .hidden = 12});
+    wg_cell *cell = wg_cell_new(NULL, "cell b\ninput p[input], q[input]\nstate s\n", halves_step, &half, &error);
+    cr_assert_not_null(cell, "%s", error.text);
+    wg_var first, y[2];
+    leaf_of(u.tape, 2, (const int64_t[]){17, 6}, 77, &first);
+    const wg_named given[3] = {{"p", wg_unroll_all(u.unroll, "a")}, {"q", wg_unroll_all(u.unroll, "b")}, {"s", first}};
+    wg_unroll *second = wg_unroll_new(u.tape, cell, 12, half, 3, given, NULL);
+    cr_assert_not_null(second, "%s", wg_tape_message(u.tape));
+    y[0] = weighed(wg_unroll_output(second), 5);
+    cr_assert_eq(wg_grad(y[0], 1, &first, &y[1]), WG_OK);
+    agrees("halves", 2, y);
+    wg_unroll_free(second);
+    wg_cell_free(cell);
+    unrolled_free(&u);
 }

@@ -188,6 +188,27 @@ Test(loop, products_of_one_matrix_within_a_step_leave_it_one_by_one) {
         }
 }
 
+/* Where the loss is the sum of the outputs, what comes down to a step's readout is the same in every step: the products and sums that are made of
+ * it are, or are made with it of the sum over the steps. Nothing in the loop is the same for all rows. */
+Test(loop, what_is_added_up_of_what_is_the_same_in_all_steps_leaves_them) {
+    static const char *const cells[] = {"cell c\ninput x\nstate h\nparam V[hidden, hidden]\nh' = tanh(W @ x + 0.3*(U @ h) + b)\nout = V @ h' + e\noutput out\n",
+                                        "cell c\ninput x\nstate h\nparam V[hidden, hidden]\nh' = tanh(W @ x + 0.3*(U @ h) + b)\nout = 0.1*(V @ sin(V @ h' + d)) + e\noutput out\n",
+                                        "cell c\ninput x\nstate h, n\nh' = 0.5*h + tanh(W @ x + b + d*n)\nn' = n + c\n"};
+    for (int k = 0; k < WG_LEN(cells); k++)
+        for (int64_t steps = 1; steps <= 6; steps += 1 + 3 * (steps == 2)) {
+            wg_var y[MOST];
+            unrolled u = unrolled_new(cells[k], &(unrolled_sizes){.steps = steps, .batch = 17, .input = 3, .hidden = 20});
+            int n = with_gradients(&u, taped_sum(wg_unroll_output(u.unroll)), y);
+            char *text = printed(n, y, "time"), *scheduled = printed(n, y, "schedule");
+            cr_expect_eq(loop_lines(text, " = matmul ", "transpose_a"), 0, "%s", text);
+            cr_expect(steps < 3 || count(scheduled, "\nloop ") == count(scheduled, " times, 17 rows in tiles"), "%s", scheduled);
+            free(text);
+            free(scheduled);
+            agrees(cells[k], n, y);
+            unrolled_free(&u);
+        }
+}
+
 /* Up to 31 products are added up so; of more, none leaves its step, and all is right. */
 Test(loop, very_many_products_of_one_matrix_stay_in_their_step) {
     for (int deep = 31; deep <= 33; deep += 1) {

@@ -402,16 +402,23 @@ Test(record, a_product_that_is_written_again_is_the_same) {
                  {"cell m\nstate h\nr = sigmoid(W @ x + U @ h)\nh' = tanh(W @ (2*x) + U @ (r*h) + (W @ x)*r + W @ (2*x))\n", 5},
                  {"cell m\nstate h, k\nh' = tanh(W @ x + U @ h + U @ k)\nk' = tanh(U @ h)\n", 3}};
     for (int k = 0; k < WG_LEN(cells); k++) {
-        unrolled u = unrolled_new(cells[k].text, &sizes);
+        unrolled_sizes drawn = sizes;
+        drawn.own_starts = k == 3;
+        unrolled u = unrolled_new(cells[k].text, &drawn);
         cr_expect_eq(products(&u), T * cells[k].products, "%s: %d", cells[k].text, products(&u));
         unrolled_free(&u);
     }
     same_results("cell m\nstate h\nh' = tanh((W @ x)*(U @ h) + W @ x)\n", "cell m\nstate h\nk = W @ x\nh' = tanh(k*(U @ h) + k)\n", NULL);
-    unrolled u = unrolled_new("cell m\nstate h\nk = W @ x\nh' = 0.5*k + (W @ x) + U @ h\n", &sizes);
-    wg_var by = wg_at(u.unroll, T - 1, "k"), g;
-    cr_assert_eq(wg_grad(taped_sum(wg_at(u.unroll, T - 1, "h")), 1, &by, &g), WG_OK, "%s", wg_tape_message(u.tape));
-    cr_expect_eq(taped_number(taped_sum(g)), 0.5 * B * H);
-    unrolled_free(&u);
+    static const char *const named[] = {"cell m\nstate h\nk = W @ x\nh' = 0.5*k + (W @ x) + U @ h\n",
+                                        "cell m\nstate h\nk = dropout(W @ x, 0.5)\nh' = 0.5*k + (W @ x) + U @ h\n",
+                                        "cell m\nstate h\nq = tanh(W @ x)\nk = dropout(dropout(W @ x, 0.5), 0)\nh' = 0.5*k + (W @ x) + U @ h + q\n"};
+    for (int k = 0; k < WG_LEN(named); k++) {
+        unrolled u = unrolled_new(named[k], &sizes);
+        wg_var by = wg_at(u.unroll, T - 1, "k"), g;
+        cr_assert_eq(wg_grad(taped_sum(wg_at(u.unroll, T - 1, "h")), 1, &by, &g), WG_OK, "%s", wg_tape_message(u.tape));
+        cr_expect_eq(taped_number(taped_sum(g)), 0.5 * B * H, "%s", named[k]);
+        unrolled_free(&u);
+    }
 }
 
 Test(record, an_added_term_of_zero_changes_nothing_and_another_function_does) {
