@@ -71,8 +71,8 @@ Test(join, a_sum_lies_over_the_product_that_it_is_made_of) {
 /* Parts of a product the other way round, one of them twice, or one changed: in their own place they are not, and are copied. */
 Test(join, parts_that_stand_elsewhere_than_in_the_array_are_right) {
     static const char *const cells[] = {
-        "cell c\ninput x\nstate h\nparam W[2*hidden, input]\nq = W @ x\ne = concat(slice(q, hidden, hidden), slice(q, 0, hidden))\n"
-        "h' = tanh(h + slice(e, 0, hidden)*slice(e, hidden, hidden)*h)\n",
+        ("cell c\ninput x\nstate h\nparam W[2*hidden, input]\nq = W @ x\ne = concat(slice(q, hidden, hidden), slice(q, 0, hidden))\n"
+         "h' = tanh(h + slice(e, 0, hidden)*slice(e, hidden, hidden)*h)\n"),
         "cell c\ninput x\nstate h\na = W @ x\nb = V @ x\ne = concat(b, a)\nh' = tanh(h + 0.1*a*h + b*h*sum(e))\n",
         "cell c\ninput x\nstate h\na = W @ x\nb = V @ x\ne = concat(a, a)\nh' = tanh(h + 0.1*a*h + b*h*sum(e))\n",
         "cell c\ninput x\nstate h\na = W @ x\nb = V @ x\ne = concat(a, tanh(b))\nh' = tanh(h + 0.1*a*h + b*h*sum(e))\n"};
