@@ -131,7 +131,7 @@ bool wg__stacks_over(const wg_program *p, uint32_t stack, uint32_t array) {
             columns c;
             if (p->values[in].base != array)
                 continue;
-            if (!are_columns_of(p, in, array, stack, &c) ||
+            if (wg__is_choice(i) || !are_columns_of(p, in, array, stack, &c) || /* who reads a choice reads the array then */
                 !(id == v && is_side_by_side(i) ? c.from == column_of(p, i, k) : reads_before(p, id, c, v, array)))
                 return false;
         }

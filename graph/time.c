@@ -111,14 +111,31 @@ static uint32_t ended_parts(mover *m, uint32_t id, bool backward, uint32_t parts
     return n;
 }
 
-static uint32_t ended_stack(mover *m, uint32_t id, bool backward) {
-    uint32_t parts[MOST_ENDS + 1], n = ended_parts(m, id, backward, parts);
-    return n ? wg__make_concat(&m->r, n, parts, 0, 0) : 0;
+/* Whether the stack of a carry can be put together: what it carries is computed in the loop. */
+static bool is_state(const mover *m, uint32_t id) {
+    const wg_instruction *i = old(m, id);
+    return wg__is_carry(i) && old(m, i->in[1])->loop == i->loop && !wg__is_carry(old(m, i->in[1])) && loop_of(m, id)->times > 1;
+}
+
+/* The stack of such a carry, as the two parts that it has: what the first iteration begins from, and all but the last of what is carried. */
+static uint32_t carried_parts(mover *m, uint32_t id, bool backward, uint32_t parts[MOST_ENDS + 1]) {
+    const wg_instruction *i = old(m, id);
+    const int64_t times = loop_of(m, id)->times;
+    int64_t dim[WG_MAX_RANK + 1] = {1};
+    memcpy(dim + 1, i->shape->dim, sizeof *dim * (size_t)i->shape->rank);
+    const uint32_t all = stack_of(m, i->in[1], backward), first = wg__make_reshape(&m->r, m->r.to[i->in[0]], i->shape->rank + 1, dim, 0);
+    parts[backward ? 1 : 0] = first;
+    parts[backward ? 0 : 1] = wg__make_slice(&m->r, all, 0, backward ? 1 : 0, times - 1, 0);
+    return 2;
+}
+
+/* The parts that a stack is put together of; how many, or 0: it is made as one. */
+static uint32_t parts_of_stack(mover *m, uint32_t id, bool backward, uint32_t parts[MOST_ENDS + 1]) {
+    return old(m, id)->op == &wg__op_ending ? ended_parts(m, id, backward, parts) : is_state(m, id) ? carried_parts(m, id, backward, parts) : 0;
 }
 
 static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
     uint32_t *memo = &m->made[backward][id];
-    const wg_instruction *i = old(m, id);
     int64_t times = loop_of(m, id)->times;
     if (*memo)
         return *memo;
@@ -129,9 +146,9 @@ static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
         if (times == 1 || step == 1)
             return *memo = wg__make_slice(&m->r, now->in[0], 0, backward ? e->from - (times - 1) : e->from, times, 0);
     }
-    uint32_t ended = i->op == &wg__op_ending ? ended_stack(m, id, backward) : 0;
-    if (ended)
-        return *memo = ended;
+    uint32_t parts[MOST_ENDS + 1], n = parts_of_stack(m, id, backward, parts);
+    if (n)
+        return *memo = wg__make_concat(&m->r, n, parts, 0, 0);
     if (m->joint[id] && m->stacked[m->joint[id]])
         return *memo = part_of_stack(m, id, backward);
     return *memo = wg__make_stacked(&m->r, m->r.to[id], times, backward);
@@ -225,8 +242,8 @@ static uint32_t product_of_rows(mover *m, uint32_t a, uint32_t right, bool backw
     uint32_t piece[MOST_ENDS + 1], n = 0, in[1 + WG_MOST_PRODUCTS] = {a};
     if (m->r.failed)
         return 0;
-    if (b->op == &wg__op_ending && !m->made[backward][right] && (double)loop_of(m, right)->times * (double)wg__instruction_bytes(b) >= WORTH_BYTES)
-        n = ended_parts(m, right, backward, piece);
+    if (b->loop && !m->made[backward][right] && (double)loop_of(m, right)->times * (double)wg__instruction_bytes(b) >= WORTH_BYTES)
+        n = parts_of_stack(m, right, backward, piece);
     if (n < 2 || n > WG_MOST_PRODUCTS || m->r.failed)
         return wg__make_matmul(&m->r, a, matrix_of(m, right, backward), true, false, 0, origin);
     for (uint32_t k = 0; k < n && !m->r.failed; k++) {
@@ -371,7 +388,7 @@ static bool stackable(const mover *m, uint32_t part) {
     bool once = i->op == &wg__op_matmul && loop_of(m, part)->times == 1;
     uint32_t outside = 0;
     for (uint32_t k = 0; k < i->n; k++) {
-        if (old(m, i->in[k])->shape->rank + 1 > WG_MAX_RANK || wg__is_carry(old(m, i->in[k])))
+        if (old(m, i->in[k])->shape->rank + 1 > WG_MAX_RANK || (wg__is_carry(old(m, i->in[k])) && !is_state(m, i->in[k])))
             return false;
         outside += !old(m, i->in[k])->loop && !once;
     }

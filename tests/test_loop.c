@@ -209,6 +209,38 @@ Test(loop, what_is_added_up_of_what_is_the_same_in_all_steps_leaves_them) {
         }
 }
 
+/* A gradient's own gradient goes through the steps once more, forwards: what its products are made of is carried from step to step, and its stack
+ * is what it begins from and what is kept of all steps but the last; in pieces, where that is much. */
+Test(loop, products_of_what_is_carried_leave_the_steps_of_second_derivatives) {
+    static const struct {
+        const char *cell;
+        unrolled_sizes sizes;
+        int pieces; /* products of several, of which some are of the first derivative's */
+    } of[] = {{"lstm", {.steps = 5, .batch = 17, .input = 3, .hidden = 12}, 0},
+              {"gru", {.steps = 2, .batch = 17, .input = 3, .hidden = 12}, 0},
+              {"cell c\ninput x\nstate h\nh' = tanh(0.3*(W @ x + U @ h))\n", {.steps = 6, .batch = 17, .input = 3, .hidden = 20}, 0},
+              {"cell c\ninput x\nstate h, k\nh' = tanh(0.3*(W @ x + U @ h + V @ k))\nk' = h\n", {.steps = 6, .batch = 17, .input = 3, .hidden = 20}, 0},
+              {"cell c\ninput x\nstate h\nh' = tanh(0.05*(W @ x + U @ h))\n", {.steps = 70, .batch = 32, .input = 3, .hidden = 64}, 2}};
+    for (int k = 0; k < WG_LEN(of); k++) {
+        wg_var y[MOST], again[MOST], by[UNROLLED_NAMES], product = {0};
+        unrolled u = unrolled_new(of[k].cell, &of[k].sizes);
+        int n = all_gradients(&u, y);
+        for (int i = 1; i < n; i++)
+            product = i == 1 ? weighed(y[i], 40) : add(product, weighed(y[i], 40 + (uint64_t)i));
+        for (int i = 0; i < u.n; i++)
+            by[i] = u.given[i].var;
+        cr_assert_eq(wg_grad(product, u.n, by, again), WG_OK, "%s", wg_tape_message(u.tape));
+        char *text = printed(u.n, again, "time"), *scheduled = printed(u.n, again, "schedule");
+        cr_expect_eq(loop_lines(text, " = matmul ", "transpose_a"), 0, "%s", text);
+        cr_expect(of[k].sizes.steps < 3 || count(scheduled, "\nloop ") == count(scheduled, " rows in tiles"), "%s", scheduled);
+        cr_expect_geq(count(text, " = matmul_pieces "), of[k].pieces, "%s", text);
+        free(text);
+        free(scheduled);
+        agrees(of[k].cell, u.n, again);
+        unrolled_free(&u);
+    }
+}
+
 /* Up to 31 products are added up so; of more, none leaves its step, and all is right. */
 Test(loop, very_many_products_of_one_matrix_stay_in_their_step) {
     for (int deep = 31; deep <= 33; deep += 1) {
