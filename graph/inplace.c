@@ -57,6 +57,11 @@ static bool reads_first(const wg_program *p, uint32_t reader, columns from, uint
 
 static bool is_side_by_side(const wg_instruction *i) { return i->op == &wg__op_concat && wg__axis(*(const int *)i->attr, 2) == 1; }
 
+/* Whether a part of `v` is made by itself: to be put there, or (after schedule) there. */
+static bool is_made_there(const wg_program *p, uint32_t part, uint32_t v) {
+    return p->values[part].task && (p->values[part].base == part || p->values[part].base == v);
+}
+
 /* The same for all that writes value `v`, which is stacked over an array: itself, or what is put side by side in it, but for columns of
  * that array, which lie there. */
 static bool reads_before(const wg_program *p, uint32_t reader, columns from, uint32_t v, uint32_t array) {
@@ -67,7 +72,7 @@ static bool reads_before(const wg_program *p, uint32_t reader, columns from, uin
     for (uint32_t k = 0; k < i->n; k++) {
         uint32_t part = wg__reads_const(i)[k];
         columns to = {at, p->list[part].shape->dim[1]};
-        if (p->values[part].base != array && !reads_first(p, reader, from, p->values[part].base == part && p->values[part].task ? part : v, to))
+        if (p->values[part].base != array && !reads_first(p, reader, from, is_made_there(p, part, v) ? part : v, to))
             return false;
         at += to.count;
     }
@@ -116,6 +121,11 @@ static int64_t column_of(const wg_program *p, const wg_instruction *i, uint32_t 
     return at;
 }
 
+/* Whether what makes some rows reads those of operand k alone: tiles of rows run all their iterations one after the other, or at once. */
+static bool reads_by_rows(const wg_program *p, const wg_instruction *i, uint32_t k) {
+    return i->op->kind == WG_POINTWISE || wg__is_cut(wg__instruction_rows(p, i), k);
+}
+
 bool wg__stacks_over(const wg_program *p, uint32_t stack, uint32_t array) {
     const wg_instruction *s = &p->list[stack];
     uint32_t v = s->in[0];
@@ -131,7 +141,7 @@ bool wg__stacks_over(const wg_program *p, uint32_t stack, uint32_t array) {
             columns c;
             if (p->values[in].base != array)
                 continue;
-            if (wg__is_choice(i) || !are_columns_of(p, in, array, stack, &c) || /* who reads a choice reads the array then */
+            if (wg__is_choice(i) || !reads_by_rows(p, i, k) || !are_columns_of(p, in, array, stack, &c) || /* who reads a choice reads the array then */
                 !(id == v && is_side_by_side(i) ? c.from == column_of(p, i, k) : reads_before(p, id, c, v, array)))
                 return false;
         }

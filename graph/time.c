@@ -1,7 +1,8 @@
 /* time.c: what a loop does not need to do step by step is done once for all steps. A product of elements of an outside array with an
  * outside matrix is made before the loop, unless it is quicker in the sums of one that stays there; a product that only the stack of a
  * loop's values wants is made after it, of the stack of its left operand; and a sum over steps of products A^T B, or of sums over rows,
- * several a step or one, is for each one product of the stacks of A and B, or one sum of a stack. Changes the order of sums, nothing else.
+ * several a step or one, is for each one product of the stacks of A and B, or one sum of a stack. Changes the order of sums, nothing else; where an
+ * operand is the same in all steps, also what is summed first.
  * Names the ops that it is about: matmul, sum_to, add and mul; and concat, whose parts are found again in its stack. */
 #include "added.h"
 #include "known.h"
@@ -460,8 +461,8 @@ static void find_kept(mover *m) {
         const wg_instruction *i = old(m, id);
         if (i->op == &wg__op_stacked)
             m->kept[waits_for_nothing(m, i->in[0]) ? old(m, i->in[0])->in[0] : i->in[0]] = true;
-        if (over_rows(m, id) && i->op == &wg__op_matmul)
-            m->kept[i->in[0]] = m->kept[i->in[1]] = true;
+        for (int k = 0; k < 2 && over_rows(m, id) && i->op == &wg__op_matmul; k++)
+            m->kept[i->in[k]] = m->kept[is_state(m, i->in[k]) ? old(m, i->in[k])->in[1] : i->in[k]] = true;
     }
 }
 
@@ -476,7 +477,7 @@ static void find_adders(mover *m) {
             if (!sums_rows(m, term) || (old(m, x)->op->kind != WG_POINTWISE && !sums_carry(m, term)))
                 continue;
             bool kept = m->kept[x] || is_joint_kept(m, m->joint[x]);
-            if (!kept || sums_carry(m, term) || costs_to_read_again(m, x))
+            if (!kept || !stackable(m, term) || costs_to_read_again(m, x))
                 m->adder[term] = term;
         }
     }

@@ -115,3 +115,36 @@ Test(join, what_another_loop_keeps_of_what_one_has_put_side_by_side_is_its_own_p
     wg_cell_free(cell);
     unrolled_free(&u);
 }
+
+/* Attention over the batch: two products read what x was multiplied to in all its rows. */
+static wg_status batch_step(wg_step *step, void *user) {
+    wg_var x = wg_step_get(step, "x"), h = wg_step_get(step, "h"), k = matmul(x, wg_step_get(step, "W"), false, true);
+    wg_var a = softmax(matmul(h, k, false, true), -1);
+    (void)user;
+    return wg_step_set(step, "h", tanh(add(matmul(h, wg_step_get(step, "U"), false, true), matmul(a, k, false, false))));
+}
+
+/* The same, and of rows that are picked. */
+static wg_status picking_step(wg_step *step, void *user) {
+    wg_var x = wg_step_get(step, "x"), h = wg_step_get(step, "h"), k = matmul(x, wg_step_get(step, "W"), false, true);
+    const int64_t rows = wg_dim(x, 0);
+    wg_var index = wg_cast(reshape(slice(mod(mul(x, 50), (double)rows), 1, 0, 1), 1, &rows), WG_I32);
+    (void)user;
+    return wg_step_set(step, "h", tanh(add(matmul(h, wg_step_get(step, "U"), false, true), gather(k, index, 0))));
+}
+
+/* Over what a kernel reads in all rows nothing may lie: the rows of another tile are not read yet. */
+Test(join, nothing_lies_over_what_is_read_in_all_rows) {
+    static wg_status (*const steps[])(wg_step *, void *) = {batch_step, picking_step};
+    static const int64_t rows[] = {2, 17, 32};
+    for (int k = 0; k < WG_LEN(steps); k++)
+        for (int b = 0; b < WG_LEN(rows); b++) {
+            wg_var y[MOST];
+            unrolled u = unrolled_step(&(unrolled_sizes){.steps = 4, .batch = rows[b], .input = 3, .hidden = 8}, steps[k], NULL);
+            y[0] = weighed(wg_unroll_output(u.unroll), 5);
+            agrees("forward", 1, y);
+            int n = all_gradients(&u, y);
+            agrees("back", n, y);
+            unrolled_free(&u);
+        }
+}
