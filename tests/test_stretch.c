@@ -421,7 +421,7 @@ Test(stretch, products_that_wait_for_none_show_where_they_had_to) {
 
 Test(stretch, every_failing_allocation_of_a_program_that_has_one_is_survived) {
     wg_var y[MOST];
-    unrolled u = unrolled_new("rnn", &(unrolled_sizes){.steps = 8, .batch = 32, .input = 90, .hidden = 90});
+    unrolled u = unrolled_new("cell c\ninput x\nstate h\nh' = tanh(0.1*(W @ x + U @ h) + b)\n", &(unrolled_sizes){.steps = 8, .batch = 32, .input = 90, .hidden = 90});
     int n = all_gradients(&u, y);
     wg_memory *own = u.tape->memory;
     wg_tensor *want = taped_value(y[1]);
