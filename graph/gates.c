@@ -83,8 +83,16 @@ static void add_member(merger *m, group *g, uint32_t product) {
     m->members[at] = product;
 }
 
-/* Takes the products that a sum adds up, through the sums in it: those made in this very iteration by pointwise ops, which can
- * write them side by side. */
+/* Whether pointwise ops can write a value of the loop among others side by side: one makes it, or several its columns. */
+static bool is_written(const merger *m, uint32_t id) {
+    const wg_instruction *i = &m->p->list[id];
+    bool written = i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1;
+    for (uint32_t k = 0; k < i->n && written; k++)
+        written = m->p->list[wg__reads_const(i)[k]].op->kind == WG_POINTWISE;
+    return written || i->op->kind == WG_POINTWISE;
+}
+
+/* Takes the products that a sum adds up, through the sums in it: those of what pointwise ops make in this very iteration. */
 static void take_products(merger *m, uint32_t sum, group *g) {
     const wg_instruction *s = &m->p->list[sum];
     for (int k = 0; k < 2; k++) {
@@ -93,8 +101,7 @@ static void take_products(merger *m, uint32_t sum, group *g) {
         if (i->op == &wg__op_add && i->loop == s->loop && m->reads[in] == 1) {
             m->inner[in] = true;
             take_products(m, in, g);
-        } else if (is_candidate(m, in) && m->p->list[i->in[0]].op->kind == WG_POINTWISE && m->reads[in] == 1 &&
-                   g->count < MOST_MEMBERS &&
+        } else if (is_candidate(m, in) && is_written(m, i->in[0]) && m->reads[in] == 1 && g->count < MOST_MEMBERS &&
                    (g->count == 0 || transposed_b(i) == transposed_b(&m->p->list[m->members[g->first]]))) {
             add_member(m, g, in);
         }
@@ -290,7 +297,11 @@ static uint32_t rest_of(merger *m, uint32_t sum, uint32_t number) {
 
 /* The new index of an old instruction. */
 static uint32_t rewritten(merger *m, uint32_t id) {
+    const wg_instruction *i = &m->p->list[id];
+    const int64_t *s = i->attr; /* of a slice: axis, from, count */
     uint32_t number = m->group_of[id];
+    if (!number && i->op == &wg__op_slice && m->group_of[i->in[0]]) /* of a slice that is now one of a product of several */
+        return wg__make_slice(&m->r, m->r.to[i->in[0]], wg__axis((int)s[0], i->shape->rank), s[1], s[2], i->loop);
     if (!number)
         return wg__rewrite_keep(&m->r, id);
     group *g = &m->groups[number - 1];

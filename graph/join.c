@@ -187,8 +187,40 @@ static group *group_of(const joiner *m, uint32_t stack) {
     return number ? &m->groups[number - 1] : NULL;
 }
 
+/* Whether values of a loop stand side by side in it. */
+static bool is_side_by_side(const wg_instruction *i) {
+    return i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1;
+}
+
+enum { DEEPEST = 8 };
+
+/* What stands side by side in a value, through all that does so in that, as new ids; false if it is too much, or too deep. */
+static bool take_parts(const joiner *m, uint32_t id, int depth, uint32_t *now, uint32_t *count) {
+    const wg_instruction *c = &m->p->list[id];
+    for (uint32_t k = 0; k < c->n; k++) {
+        const uint32_t part = wg__reads_const(c)[k];
+        const bool deeper = is_side_by_side(&m->p->list[part]);
+        if (deeper ? depth == DEEPEST || !take_parts(m, part, depth + 1, now, count) : *count == MOST_MEMBERS)
+            return false;
+        if (!deeper)
+            now[(*count)++] = m->r.to[part];
+    }
+    return true;
+}
+
+static bool is_nested(const joiner *m, uint32_t id) {
+    const wg_instruction *c = &m->p->list[id];
+    bool nested = false;
+    for (uint32_t k = 0; k < c->n && is_side_by_side(c); k++)
+        nested = nested || is_side_by_side(&m->p->list[wg__reads_const(c)[k]]);
+    return nested;
+}
+
 static uint32_t rewritten(joiner *m, uint32_t id) {
     const wg_program *p = m->p;
+    uint32_t now[MOST_MEMBERS], count = 0;
+    if (is_nested(m, id) && take_parts(m, id, 0, now, &count)) /* each is put there once, not first beside some of the others */
+        return wg__make_concat(&m->r, count, now, p->list[id].shape->rank - 1, p->list[id].loop);
     const wg_instruction *i = &p->list[id];
     group *g = group_of(m, id);
     if (g) {

@@ -76,6 +76,13 @@ static bool over_rows(const mover *m, uint32_t id) {
 /* All iterations of a loop's value, (times, ...), as an instruction outside. */
 static uint32_t stack_of(mover *m, uint32_t id, bool backward);
 
+/* Whether the stack of a joint is wanted, or of one that it is part of itself. */
+static bool is_in_stack(const mover *m, uint32_t joint) {
+    while (joint && !m->stacked[joint])
+        joint = m->joint[joint];
+    return joint;
+}
+
 /* A part of what stands side by side is part of the stack of that. */
 static uint32_t part_of_stack(mover *m, uint32_t id, bool backward) {
     uint32_t joint = m->joint[id], all = stack_of(m, joint, backward);
@@ -150,7 +157,7 @@ static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
     uint32_t parts[MOST_ENDS + 1], n = parts_of_stack(m, id, backward, parts);
     if (n)
         return *memo = wg__make_concat(&m->r, n, parts, 0, 0);
-    if (m->joint[id] && m->stacked[m->joint[id]])
+    if (is_in_stack(m, m->joint[id]))
         return *memo = part_of_stack(m, id, backward);
     return *memo = wg__make_stacked(&m->r, m->r.to[id], times, backward);
 }
@@ -315,17 +322,18 @@ static uint32_t part_of_product(mover *m, uint32_t id) {
     return wg__make_slice(&m->r, w->made, 0, m->begin[i->in[0]] - w->from, i->shape->dim[0], 0);
 }
 
-/* The same of a sum over rows, into one axis. */
-static uint32_t part_of_sum(mover *m, uint32_t id) {
-    const wg_instruction *i = old(m, id);
-    uint32_t joint = m->joint[i->in[0]];
-    int64_t columns = old(m, joint)->shape->dim[1];
+/* The same of a sum over rows of a value, into one axis. */
+static uint32_t part_of_sum(mover *m, uint32_t value, uint32_t origin) {
+    const uint32_t joint = m->joint[value];
+    const int64_t columns = old(m, joint)->shape->dim[1];
+    if (!m->sums[joint] && !m->stacked[joint])
+        m->sums[joint] = part_of_sum(m, joint, origin);
     if (!m->sums[joint]) {
-        uint32_t all = matrix_of(m, joint, is_backward(m, id));
+        uint32_t all = matrix_of(m, joint, is_backward(m, joint));
         wg_dims to = wg__dims(1, &columns);
-        m->sums[joint] = wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, i->origin);
+        m->sums[joint] = wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, origin);
     }
-    return wg__make_slice(&m->r, m->sums[joint], 0, m->begin[i->in[0]], i->shape->dim[0], 0);
+    return wg__make_slice(&m->r, m->sums[joint], 0, m->begin[value], old(m, value)->shape->dim[1], 0);
 }
 
 /* The sum over rows of what the loop has added up over the steps. */
@@ -368,8 +376,8 @@ static uint32_t sum_after(mover *m, uint32_t id) {
     if (m->joint[i->in[0]] && i->op == &wg__op_matmul)
         return part_of_product(m, id);
     const wg_shape *x = old(m, i->in[0])->shape;
-    if (m->joint[i->in[0]] && m->stacked[m->joint[i->in[0]]] && i->shape->rank == 1 && x->rank == 2 && i->shape->dim[0] == x->dim[1])
-        return part_of_sum(m, id);
+    if (is_in_stack(m, m->joint[i->in[0]]) && i->shape->rank == 1 && x->rank == 2 && i->shape->dim[0] == x->dim[1])
+        return part_of_sum(m, i->in[0], i->origin);
     if (i->op == &wg__op_sum_to) {
         wg_dims to = wg__dims(i->shape->rank, i->shape->dim);
         uint32_t all = stack_of(m, i->in[0], backward);

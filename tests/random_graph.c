@@ -213,6 +213,11 @@ static wg_var recur(recurrence *r, wg_var now) {
         const int64_t one[] = {wg_dim(r->h, 0), 1};
         return r->h = wg_tanh(wg_add(wg_mul(gate, wg_sigmoid(wg_sum_to(wg_mul(r->h, now), 2, one))), now));
     }
+    case 8: { /* a sum of what stands side by side, read in halves */
+        const int64_t width = wg_dim(now, 1);
+        wg_var sum = wg_tanh(wg_add(wg_concat(2, (const wg_var[]){wg_mul(gate, now), r->h}, 1), wg_concat(2, (const wg_var[]){r->c, gate}, 1)));
+        return r->h = wg_sub(wg_mul(wg_slice(sum, 1, 0, width), r->w), wg_slice(sum, 1, width, width));
+    }
     default: /* states of two widths, the narrow one before the other */
         r->s = wg_tanh(wg_add(r->s, wg_matmul(wg_mul(r->h, now), r->down, false, false)));
         return r->h = wg_sub(wg_matmul(wg_sigmoid(r->s), r->up, false, false), wg_mul(gate, r->h));
@@ -223,7 +228,7 @@ static wg_var recur(recurrence *r, wg_var now) {
 static wg_var grow_recurrence(maker *m) {
     int64_t steps = 2 + below(m, 7), rows = 1 + below(m, 8), width = chance(m, 0.2) ? 9 : 1 + below(m, 6), narrow = 1 + below(m, (int)width);
     wg_var x = leaf(m, m->dtype, 3, (const int64_t[]){steps, rows, width}, -2, 2), all[8];
-    recurrence r = {.kind = below(m, 9)};
+    recurrence r = {.kind = below(m, 10)};
     r.h = leaf(m, m->dtype, 2, (const int64_t[]){rows, width}, -1, 1);
     r.c = leaf(m, m->dtype, 2, (const int64_t[]){rows, width}, -1, 1);
     r.s = leaf(m, m->dtype, 2, (const int64_t[]){rows, narrow}, -1, 1);

@@ -542,7 +542,7 @@ static void survives(const char *text, const unrolled_sizes *sizes, int64_t leas
 }
 
 Test(loop, every_failing_allocation_is_survived) {
-    survives("cell c\nsize wide = 2*hidden\ninput x\nstate h = h0\nparam W[wide, input]\nparam U[wide, hidden]\na = W @ x + U @ h\n"
+    survives("cell c\nsize wide = 2*hidden\ninput x\nstate h = h0\nparam W[wide, input]\nparam U[wide, hidden]\na = W @ x + U @ h + b\n"
              "r = sigmoid(slice(a, 0, hidden))\nh' = tanh(P @ (r*h) + layer_norm(slice(a, hidden, hidden)))\n",
              &(unrolled_sizes){.steps = 6, .batch = 3, .input = 2, .hidden = 2}, 150);
 }

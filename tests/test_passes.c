@@ -9,6 +9,8 @@
 #include "random_graph.h"
 #include "taped.h"
 
+extern const wg_op wg__op_tanh;
+
 typedef bool fault(wg_program *p);
 
 /* An earlier value of the same type and shape takes the place of an operand. */
@@ -164,6 +166,18 @@ static bool confuse_ending(wg_program *p) {
             if (!p->list[other].loop && p->list[other].shape == p->list[id].shape && p->list[other].dtype == p->list[id].dtype &&
                 p->list[id].shape->count) {
                 p->list[id].in[1] = other;
+                return true;
+            }
+    return false;
+}
+
+/* A piece is made of another piece's operand. */
+static bool exchange_pieces(wg_program *p) {
+    for (uint32_t a = 1; a < p->count; a++)
+        for (uint32_t b = a + 1; p->list[a].op == &wg__op_tanh && p->list[a].loop && b < p->count; b++)
+            if (p->list[b].op == &wg__op_tanh && p->list[b].loop == p->list[a].loop && p->list[b].shape == p->list[a].shape &&
+                p->list[b].in[0] != p->list[a].in[0]) {
+                p->list[b].in[0] = p->list[a].in[0];
                 return true;
             }
     return false;
@@ -361,7 +375,7 @@ static const struct {
     fault *plant;
 } faults[] = {{"simplify", merge_unequal}, {"draws", exchange_draws}, {"early", make_of_another}, {"even", add_something}, {"again", make_again_of_another}, {"relay", hand_on_another}, {"roll", shift_element},
               {"roll", confuse_carries}, {"roll", confuse_ending},
-              {"gates", slice_another_gate}, {"gates", exchange_matrices}, {"time", turn_stack},
+              {"columns", exchange_pieces}, {"gates", slice_another_gate}, {"gates", exchange_matrices}, {"time", turn_stack},
               {"accumulate", lose_sum},    {"pack", pack_transposed},   {"partials", exchange_functions}, {"fuse", join_longer_rows},  {"join", exchange_parts},     {"bypass", keep_another},
               {"layout", lose_strides},    {"inplace", take_too_early}, {"inplace", stack_too_early},   {"place", overlap},
               {"schedule", overlap_in_tile}, {"schedule", forget_twice}};
