@@ -2,8 +2,8 @@
  * with, its last lack what only earlier steps would read, and so do the last steps of what is differentiated: where such a step is
  * the others' program but for some instructions, these are put in. An addition whose other operand is not there adds -0, which
  * changes no value (x + -0 is x, also of -0 and NaN; of a subnormal number that was only moved so far it is zero where runs flush
- * such, see wg_run_options); anything else is computed and read by nothing. So `roll` makes one loop of
- * all. Names add, and what elements and constants are made of. */
+ * such, see wg_run_options), or, where others add what slices of a state have brought, zeros (a -0 becomes 0); anything else is computed and
+ * read by nothing. So `roll` makes one loop of all. Names add, concat, and what elements and constants are made of. */
 #include "loop.h"
 #include "make.h"
 #include "steps.h"
@@ -41,8 +41,8 @@ typedef struct entry {
     uint32_t made;   /* 1 + index of what was put in; 0: nothing was */
     uint32_t array;  /* `made` equals an element: of this array; 0: no */
     int64_t element;
-    bool valid, nothing; /* nothing: it is -0 */
-    bool open;           /* a view of what is not there: it may still be settled which constant that is */
+    bool valid, nothing; /* nothing: it is -0, or zeros */
+    bool open;           /* a view of what is not there, or a sum of it: it may still be settled which constant, or value from outside, that is */
 } entry;
 
 /* A constant made before a run, for operands that are not there. */
@@ -80,6 +80,7 @@ typedef struct evener {
 
 static const wg_instruction *old(const evener *w, uint32_t id) { return &w->r.program->list[id]; }
 static const wg_segment *segment_at(const evener *w, int64_t s) { return &w->s.segments[s]; }
+static bool is_sum(const wg_instruction *i) { return i->op == &wg__op_add && i->dtype != WG_I32; }
 static bool is_own(wg_operand_place p) { return p.sort == WG_SAME && p.at == 0; }
 static bool same_run(const evener *w, int64_t a, int64_t b) {
     return a >= 0 && b >= 0 && a < w->s.count && b < w->s.count && segment_at(w, a)->run == segment_at(w, b)->run;
@@ -127,15 +128,27 @@ static bool is_entry(const evener *w, const entry *e, uint32_t in, const wg_segm
     return e->array ? q.sort == WG_ELEMENT && q.of == e->array && q.at == e->element : e->id && e->id == in;
 }
 
-/* Where others read a view of what they carry, the first step reads a constant: views of constants are such. */
+/* Where others read a view of what they carry, the first step reads a constant: views of constants are such. Where they read a sum of that
+ * and of what is not there, it reads what they carry from the beginning on. */
 static bool is_settled(evener *w, int64_t s, uint32_t position, uint32_t in) {
     entry *e = w->evened[s] > 0 ? &w->entries[w->evened[s] - 1 + position] : NULL;
-    if (!e || !e->open || old(w, in)->op != &wg__op_constant)
+    if (!e || !e->open)
         return false;
-    w->sources[w->list[e->made - 1].sources].value = old(w, in)->value;
+    const missing *a = &w->list[e->made - 1];
+    source *from = &w->sources[a->sources];
+    if (is_sum(old(w, a->like))) {
+        from += from->kind != FROM_NOTHING;
+        if (in >= a->before || is_own(wg__place_of(&w->s, in, segment_at(w, s))))
+            return false;
+        *from = (source){FROM_OLD, .of = in, .valid = true};
+    } else if (old(w, in)->op == &wg__op_constant) {
+        from->value = old(w, in)->value;
+    } else {
+        return false;
+    }
     e->id = in;
     e->valid = true;
-    e->open = false;
+    e->open = e->nothing = false;
     return true;
 }
 
@@ -238,8 +251,6 @@ static entry known_of(const evener *w, int64_t s, uint32_t k, uint32_t n, const 
     return equal_to(w, x);
 }
 
-static bool is_sum(const wg_instruction *i) { return i->op == &wg__op_add && i->dtype != WG_I32; }
-
 /* What is added from outside to what a step makes is left out where the addition is missing: a loop's ends may choose what it is. */
 static void leave_out(const evener *w, int64_t s, uint32_t k, source *from) {
     wg_operand_place p[2];
@@ -252,6 +263,19 @@ static void leave_out(const evener *w, int64_t s, uint32_t k, source *from) {
     }
 }
 
+/* Whether it is the adjoint of what is read in slices, of which none is there: zeros fill it up. */
+static bool are_no_columns(const evener *w, int64_t s, uint32_t k, const source *from) {
+    const wg_instruction *i = old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k));
+    bool none = i->op == &wg__op_concat && i->dtype != WG_I32, any = false;
+    for (uint32_t n = 0; n < i->n && none; n++) {
+        const bool absent = from[n].kind == FROM_NOTHING || is_nothing(w, s, k, n);
+        const wg_instruction *zeros = from[n].kind == FROM_OLD ? old(w, from[n].of) : NULL;
+        none = absent || (zeros && zeros->op == &wg__op_constant && zeros->value == 0);
+        any = any || absent;
+    }
+    return none && any;
+}
+
 /* What is known of a missing instruction. False if its step cannot be made like the others. */
 static bool judge(const evener *w, int64_t s, bool at_start, uint32_t k, source *from, entry *e) {
     const wg_instruction *i = old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k));
@@ -259,6 +283,10 @@ static bool judge(const evener *w, int64_t s, bool at_start, uint32_t k, source 
     for (uint32_t n = 0; n < i->n; n++)
         valid = valid && from[n].valid;
     *e = (entry){.valid = valid};
+    if (are_no_columns(w, s, k, from)) {
+        *e = (entry){.valid = true, .nothing = true};
+        return true;
+    }
     if (!is_sum(i))
         return true;
     bool absent[2], nothing_there[2];
@@ -271,7 +299,7 @@ static bool judge(const evener *w, int64_t s, bool at_start, uint32_t k, source 
     if (!absent[0] && !absent[1])
         return true;
     if (absent[0] && absent[1]) {
-        *e = (entry){.valid = true, .nothing = true};
+        *e = (entry){.valid = true, .nothing = true, .open = at_start && (from[0].kind == FROM_NOTHING || from[1].kind == FROM_NOTHING)};
         return true;
     }
     uint32_t n = absent[0];
@@ -324,9 +352,21 @@ static uint32_t equal_there(evener *w, int64_t s, uint32_t k, const wg_instructi
     return 0;
 }
 
-/* Whether what an operand is read from stands before an old instruction. */
+/* Whether what an operand is read from stands, or can stand, before an old instruction. */
 static bool precedes(const evener *w, const source *x, uint32_t before) {
-    return x->kind == FROM_NOTHING || (x->kind == FROM_MADE ? w->list[x->of].before <= before : x->of < before);
+    return x->kind == FROM_NOTHING || (x->kind == FROM_OLD && old(w, x->of)->op == &wg__op_constant) || (x->kind == FROM_MADE ? w->list[x->of].before <= before : x->of < before);
+}
+
+/* What has been read as nothing by what is put in stays so. */
+static void close_operands(evener *w, int64_t s, uint32_t k) {
+    const wg_instruction *i = old(w, wg__body_of(&w->s, segment_at(w, w->like[s]), k));
+    for (uint32_t n = 0; n < i->n; n++) {
+        wg_operand_place p;
+        expected_place(w, s, k, n, &p);
+        entry *e = p.sort == WG_SAME && s - p.at >= w->start && w->evened[s - p.at] > 0 ? &w->entries[w->evened[s - p.at] - 1 + p.of] : NULL;
+        if (e && e->nothing)
+            e->open = false;
+    }
 }
 
 static bool put_in(evener *w, int64_t s, bool at_start, bool near_end, uint32_t k, uint32_t before, entry *e) {
@@ -349,7 +389,9 @@ static bool put_in(evener *w, int64_t s, bool at_start, bool near_end, uint32_t 
         return false;
     if (equal)
         e->id = equal;
-    e->open = at_start && i->op->view && i->n == 1 && w->sources[first].kind == FROM_NOTHING;
+    if (at_start && i->op->view && i->n == 1 && w->sources[first].kind == FROM_NOTHING)
+        e->open = true;
+    close_operands(w, s, k);
     if (!wg__room(w->r.program->memory, (void **)&w->list, w->count, &w->room, sizeof *w->list))
         return !(w->r.failed = true);
     w->list[w->count++] = (missing){.before = before, .like = like, .step = old(w, segment_at(w, s)->from)->step, .sources = first};
@@ -494,13 +536,26 @@ static uint32_t nothing_like(evener *w, uint32_t id, double value) {
     return made;
 }
 
-/* Constants stand before everything else. */
+/* Keeps an old constant before everything else. */
+static void keep_constant(evener *w, uint32_t id) {
+    if (w->r.to[id] || old(w, id)->op != &wg__op_constant)
+        return;
+    w->r.failed = !wg__rewrite_keep(&w->r, id);
+    if (!w->r.failed)
+        w->r.list[w->r.to[id]].step = 0;
+}
+
+/* Constants that what is put in reads stand before everything else. */
 static void make_constants(evener *w) {
-    for (int64_t k = 0; k < w->count && !w->r.failed; k++) {
+    for (int64_t k = 0; k < w->count; k++) {
         const wg_instruction *like = old(w, w->list[k].like);
-        for (uint32_t n = 0; n < like->n; n++)
-            if (w->sources[w->list[k].sources + n].kind == FROM_NOTHING)
-                nothing_like(w, wg__reads_const(like)[n], w->sources[w->list[k].sources + n].value);
+        for (uint32_t n = 0; n < like->n && !w->r.failed; n++) {
+            const source *x = &w->sources[w->list[k].sources + n];
+            if (x->kind == FROM_NOTHING)
+                nothing_like(w, wg__reads_const(like)[n], x->value);
+            else if (x->kind == FROM_OLD)
+                keep_constant(w, x->of);
+        }
     }
 }
 
@@ -556,6 +611,8 @@ static bool rewrite(evener *w) {
             make(w, &w->list[k - 1]);
         if (id == p->count || w->r.failed)
             break;
+        if (w->r.to[id]) /* a constant */
+            continue;
         if (!wg__rewrite_keep(&w->r, id))
             return false;
         wg_instruction *i = &w->r.list[w->r.to[id]];
