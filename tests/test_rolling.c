@@ -79,6 +79,15 @@ static const struct {
                                       "h' = tanh(q + U @ (slice(s, 0, 1)*h + slice(s, 1, 1)*a + slice(s, 2, 1)*b))\na' = h\nb' = a\n"},
     {"dropout", "cell c\n" HEAD "h' = dropout(tanh(W @ x + U @ h), 0.3)\n"},
     {"dropout of gates and zoneout", "cell c\n" TWO "z = bernoulli(0.4, hidden)\nf = dropout(sigmoid(W_f @ x + U_f @ h), 0.2)\nc' = f*c + (1 - f)*tanh(W @ x + U @ dropout(h, 0.5))\nh' = z*h + (1 - z)*tanh(c')\n"},
+    {"a state in parts", "cell c\nsize q = hidden/2\ninput x\nstate h\nparam A[q, q]\nparam B[q, q]\nr = concat(A @ slice(h, 0, q), B @ slice(h, q, q))\n"
+                         "z = sigmoid(W_z @ x + b_z)\nh' = z*h + (1 - z)*tanh(W @ x + r)\n"},
+    {"a part of a state", "cell c\nsize m = hidden/2\ninput x\nstate h, s[m]\nparam A[m, hidden]\nk = sigmoid(A @ h + D @ s + e)\n"
+                          "s' = s*k + (1 - k)*slice(h, 0, m)\nh' = tanh(W @ x + U @ h + B @ s' + b)\n"},
+    {"two layers, added", "cell c\ninput x\nstate h, g\nh' = tanh(W @ x + U @ h + b)\ng' = tanh(V @ h' + R @ g + a)\ny = h' + g'\noutput y\n"},
+    {"two states side by side", "cell c\nsize m = hidden/2\ninput x\nstate a[m], b[m]\na' = tanh(W @ x + U @ concat(a, b))\nb' = 0.5*b + 0.5*tanh(V @ x + R @ b)\n"
+                                "y = concat(a', b')\noutput y\n"},
+    {"a matrix for a state before and after", "cell c\n" TWO "c' = tanh(W @ x + U @ c)\nh' = tanh(U @ c' + U @ c + V @ h)\n"},
+    {"a gate that is a state", "cell c\ninput x\nstate h, u[1] = 1\nn = tanh(W @ x + U @ h + b)\nh' = u*n + (1 - u)*h\nu' = sigmoid(dot(p, n) + q)\n"},
     {"normalised state", "cell c\n" HEAD "a = tanh(W @ x + U @ h)\nh' = a/(1 + sum(abs(a)))\n"},
 };
 
@@ -92,6 +101,8 @@ static const char *const apart[] = {"tied",
                                     "an output of the state before",
                                     "three states in a ring",
                                     "leaky units of two speeds",
+                                    "two layers, added",
+                                    "a gate that is a state",
                                     "attention over the last three"};
 
 static bool is_apart(const char *name) {
