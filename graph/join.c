@@ -1,6 +1,7 @@
 /* join.c: what a loop keeps of every step goes side by side into one array, where it can take the place of an array that the
  * loop reads for the last time: an LSTM's gates over the products that they are made of. `inplace` then lets it do so. Memory is
- * read and written in the same places, and less of it. What is kept of the array itself stays where it is in it. */
+ * read and written in the same places, and less of it. What is kept of the array itself stays where it is in it. What is kept for a loop that
+ * stacks side by side as much again, a derivative's gradients of gates, goes side by side for that to take its place. */
 #include "loop.h"
 #include "make.h"
 
@@ -45,6 +46,11 @@ typedef struct joiner {
 /* ---- finding ---- */
 
 static bool in_region(const wg_instruction *i) { return i->op->kind == WG_POINTWISE && i->region; }
+
+/* Whether values of a loop stand side by side in it. */
+static bool is_side_by_side(const wg_instruction *i) {
+    return i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1;
+}
 
 static void note_reads(joiner *m) {
     const wg_program *p = m->p;
@@ -161,6 +167,66 @@ static bool fill(joiner *m, uint32_t element, group *g) {
     return false;
 }
 
+static bool add_group(joiner *m, group g) {
+    if (!wg__room(m->p->memory, (void **)&m->groups, m->group_count, &m->group_room, sizeof *m->groups))
+        return false;
+    g.next = m->of_loop[g.loop];
+    m->groups[m->group_count++] = g;
+    m->of_loop[g.loop] = m->group_count;
+    return true;
+}
+
+/* What a loop reads last of what others keep is its elements of a stack, from the first step to the last or the reverse. */
+static uint32_t kept_value(const joiner *m, uint32_t element) {
+    const wg_instruction *i = &m->p->list[element];
+    const wg_element_attr *e = i->op == &wg__op_element && i->loop ? i->attr : NULL;
+    const int64_t times = e ? m->p->loops[i->loop - 1].times : 0;
+    const bool kept = e && (e->step == 1 || e->step == -1) && m->p->list[i->in[0]].op == &wg__op_stacked && m->p->list[i->in[0]].shape->dim[0] == times;
+    return kept ? m->p->list[i->in[0]].in[0] : 0;
+}
+
+/* What a part of a value of this loop, that is side by side and stacked, can lie over of what another keeps: of that which is read before
+ * it is made, what is read last. 0: nothing, or it stands side by side already, over an array. */
+static uint32_t member_under(joiner *m, const wg_loop *loop, uint32_t part, const group *g) {
+    uint32_t best = 0, last = 0;
+    for (uint32_t id = loop->from; id < part && m->looks > 0; id++, m->looks--) {
+        const uint32_t v = kept_value(m, id);
+        const int64_t number = v ? m->facts[v].group : 0;
+        if (number && number <= m->group_count && m->facts[id].last <= part)
+            return 0;
+        if (!v || m->facts[id].last > part || m->facts[id].last < last || !could_lie_over(m, v, &m->p->list[part], g->backward) ||
+            (g->count && m->p->list[v].loop != g->loop) || !in_region(&m->p->list[part]))
+            continue;
+        best = v, last = m->facts[id].last;
+    }
+    return best;
+}
+
+/* What a loop stacks side by side could lie over what another keeps for it, if that stood side by side in turn. */
+static bool find_under(joiner *m, uint32_t stack) {
+    const wg_program *p = m->p;
+    const wg_instruction *c = &p->list[p->list[stack].in[0]];
+    group g = {.changed = true, .backward = !((const wg_stacked_attr *)p->list[stack].attr)->backward};
+    int64_t column = 0;
+    bool all = is_side_by_side(c) && c->shape->rank == 2 && c->n <= MOST_MEMBERS;
+    for (uint32_t k = 0; k < c->n && all; k++) {
+        const uint32_t part = wg__reads_const(c)[k], v = member_under(m, &p->loops[c->loop - 1], part, &g);
+        all = v && p->list[v].loop != c->loop;
+        if (!all)
+            break;
+        g.loop = p->list[v].loop;
+        g.member[g.count++] = v;
+        m->facts[v].group = (uint32_t)m->group_count + 1;
+        m->facts[v].column = (uint32_t)column;
+        column += p->list[v].shape->dim[1];
+    }
+    if (all && g.count > 1)
+        return add_group(m, g);
+    for (uint32_t k = 0; k < g.count; k++)
+        m->facts[g.member[k]].group = 0;
+    return true;
+}
+
 static bool find_groups(joiner *m) {
     const wg_program *p = m->p;
     m->looks = MOST_MEMBERS * p->count;
@@ -169,12 +235,12 @@ static bool find_groups(joiner *m) {
         group g = {.loop = i->loop, .element = id};
         if (i->op != &wg__op_element || i->shape->rank != 2 || i->shape->count == 0 || !consumes(m, i, &g.backward) || !fill(m, id, &g))
             continue;
-        if (!wg__room(p->memory, (void **)&m->groups, m->group_count, &m->group_room, sizeof *m->groups))
+        if (!add_group(m, g))
             return false;
-        g.next = m->of_loop[g.loop];
-        m->groups[m->group_count++] = g;
-        m->of_loop[g.loop] = m->group_count;
     }
+    for (uint32_t id = 1; id < p->count; id++)
+        if (p->list[id].op == &wg__op_stacked && !find_under(m, id))
+            return false;
     return true;
 }
 
@@ -185,11 +251,6 @@ static group *group_of(const joiner *m, uint32_t stack) {
     const wg_instruction *i = &m->p->list[stack];
     uint32_t number = i->op == &wg__op_stacked ? m->facts[i->in[0]].group : 0;
     return number ? &m->groups[number - 1] : NULL;
-}
-
-/* Whether values of a loop stand side by side in it. */
-static bool is_side_by_side(const wg_instruction *i) {
-    return i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1;
 }
 
 enum { DEEPEST = 8 };

@@ -62,6 +62,15 @@ Test(join, what_is_kept_of_the_products_of_x_stays_where_it_is) {
     has("cell n\ninput x\nstate h\nz = sigmoid(g*layer_norm(W_z @ x) + U_z @ h)\nh' = z*h + (1 - z)*(W @ x)*tanh(h)\n", (counted){.joined = 2, .single = 1});
 }
 
+/* Gates of a product of x and the state side by side, which no array of products holds; where a product reads one of
+ * them, all stay apart. */
+Test(join, gradients_lie_over_gates_that_are_kept_side_by_side_for_them) {
+#define GATES "cell c\ninput x\nstate h, c\nparam W[3*hidden, input + hidden]\na = W @ concat(x, h) + b\n" \
+              "i = sigmoid(slice(a, 0, hidden))\nf = sigmoid(slice(a, hidden, hidden))\ng = tanh(slice(a, 2*hidden, hidden))\n"
+    has(GATES "c' = f*c + i*g\nh' = tanh(c')\n", (counted){.joined = 1, .single = 1});
+    has(GATES "c' = f*c + V @ i\nh' = tanh(c')*g\n", (counted){.single = 3});
+}
+
 /* What is added to an array's element lies over it. */
 Test(join, a_sum_lies_over_the_product_that_it_is_made_of) {
     has("cell l\ninput x\nstate h\nh' = 0.9*h + W @ x\n", (counted){.single = 1});
