@@ -275,7 +275,7 @@ static void use_the_rest(writer *w, const char *lines, const char *length) {
 }
 
 static void write_states(writer *w, char *declared, size_t size, int *states) {
-    static const char *const lengths[] = {"hidden", "hidden", "hidden", "hidden", "few"};
+    static const char *const lengths[] = {"hidden", "hidden", "hidden", "hidden", "few", "wide"};
     *states = 1 + below(w, 3);
     for (int k = 0; k < *states; k++) {
         char name[12];
@@ -324,6 +324,9 @@ static void write_cell(writer *w, random_cell *made) {
         while (v->role == INPUT)
             v = pick(w, NULL);
         put(w, "output %.*s\n", (int)strcspn(v->name, "'"), v->name);
+    } else if (chance(w, 0.2)) {
+        const char *a = pick(w, "hidden")->name, *b = pick(w, "hidden")->name;
+        put(w, chance(w, 0.5) ? "y = concat(%s, %s)\noutput y\n" : "y = %s + %s\noutput y\n", a, b);
     }
     w->at = made->text, w->left = sizeof made->text;
     put(w, "cell random\n");
