@@ -144,12 +144,12 @@ static void read_instead(relayer *w, const run *r, uint32_t id, uint32_t n, uint
 
 /* Whether operand `in` of a step's instruction is what a relay hands on from segment `at` of its run back, which is the step's or of
  * the same time: that or, in the first steps, what the relay begins with. */
-static bool is_handed_on(const relayer *w, const run *r, uint32_t number, int64_t at, uint32_t in, wg_operand_place p, int64_t made_in) {
+static bool is_handed_on(const relayer *w, const run *r, uint32_t number, int64_t at, uint32_t in) {
     const relay *v = &w->relays[number - 1];
     int64_t source = at - v->back - 1;
     if (source < r->first)
         return in == init_of(w, number, r->first - source);
-    return (p.sort == WG_SAME || p.sort == WG_OTHER) && p.of == v->of && made_in == source;
+    return wg__in_body(&w->s, in) && w->s.in_segment[in] - 1 == source && w->s.position[in] == v->of;
 }
 
 /* The steps of a run read of the step before what was handed on. */
@@ -164,7 +164,7 @@ static void redirect_own(relayer *w, const run *r) {
                 wg_operand_place p = wg__place_of(&w->s, wg__reads_const(old(w, id))[n], g);
                 bool far = p.sort == WG_SAME && p.at > 1;
                 uint32_t number = alike ? w->slot[slot] : far ? any_relay(w, r, p.of, p.at - 1) : 0;
-                if (number && is_handed_on(w, r, number, s, wg__reads_const(old(w, id))[n], p, s - p.at))
+                if (number && is_handed_on(w, r, number, s, wg__reads_const(old(w, id))[n]))
                     read_instead(w, r, id, n, number, s - 1);
             }
         }
@@ -230,8 +230,7 @@ static void redirect_others(relayer *w, const run *r) {
                     continue;
                 const run *of = &w->runs[w->relays[number - 1].run];
                 int64_t at = same_time(w, of, g);
-                wg_operand_place p = wg__place_of(&w->s, in, g);
-                if (at > of->first && is_handed_on(w, of, number, at, in, p, p.at))
+                if (at > of->first && is_handed_on(w, of, number, at, in))
                     read_instead(w, of, id, n, number, at - 1);
             }
         }

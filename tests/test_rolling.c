@@ -75,6 +75,7 @@ static const struct {
     {"leaky units of two speeds", "cell c\n" TWO "c' = 0.99*c + 0.01*tanh(U_c @ c + V @ h)\nh' = 0.5*h + 0.5*tanh(W @ x + U @ h + R @ c)\n"},
     {"a loss in the step", "cell c\ninput x, t[5]\nstate l[1], h\nh' = tanh(W @ x + U @ h)\nl' = l - dot(t, log_softmax(V @ h' + b))\n"},
     {"a delay of five", "cell c\ninput x\nstate h, a, b, d, e\nh' = tanh(W @ x + U @ h + V @ e)\na' = h\nb' = a\nd' = b\ne' = d\n"},
+    {"a delay, and an output of it", "cell c\ninput x\nstate h, d\nparam V[hidden, input]\nparam W[hidden, hidden]\na = V @ x + W @ d\nd' = h\nh' = 0.5*tanh(a + a + h)\noutput a\n"},
     {"attention over the last three", "cell c\ninput x\nstate h, a, b\nq = W @ x\ns = softmax(concat(dot(q, h), dot(q, a), dot(q, b)))\n"
                                       "h' = tanh(q + U @ (slice(s, 0, 1)*h + slice(s, 1, 1)*a + slice(s, 2, 1)*b))\na' = h\nb' = a\n"},
     {"dropout", "cell c\n" HEAD "h' = dropout(tanh(W @ x + U @ h), 0.3)\n"},
@@ -101,6 +102,7 @@ static const char *const apart[] = {"tied",
                                     "an output of the state before",
                                     "three states in a ring",
                                     "leaky units of two speeds",
+                                    "a delay, and an output of it",
                                     "two layers, added",
                                     "a gate that is a state",
                                     "attention over the last three"};
@@ -206,6 +208,24 @@ Test(rolling, programs_do_not_grow_with_the_steps) {
                 bad += !same || (!one_each && !is_apart(cells[k].name)), all++;
             }
     cr_expect_eq(bad, 0, "%d of %d", bad, all);
+}
+
+/* Gradients of a weighed sum of the gradients. */
+Test(rolling, second_derivatives_are_right) {
+    for (int k = 0; k < WG_LEN(cells); k++) {
+        unrolled u;
+        wg_var y[MOST], of[UNROLLED_NAMES], sum = {0};
+        int64_t steps = 7 + k % 3;
+        int n = 0, first = record(&u, cells[k].text, steps, 3, (objective)(k % OBJECTIVES), PARAMS_FROM_ZERO, y) - 1;
+        for (int i = 0; i < u.n; i++)
+            if (is_param(&u, u.given[i].name))
+                of[n++] = u.given[i].var;
+        for (int i = 0; i < first; i++)
+            sum = i ? add(sum, weighed(y[1 + i], 3 + (uint64_t)i)) : weighed(y[1], 3);
+        cr_assert_eq(wg_grad(sum, n, of, y + 1 + first), WG_OK, "%s: %s", cells[k].name, wg_tape_message(u.tape));
+        agrees(cells[k].name, 1 + first + n, y);
+        unrolled_free(&u);
+    }
 }
 
 Test(rolling, any_number_of_steps_and_rows_is_right) {
