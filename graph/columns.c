@@ -11,10 +11,6 @@
 
 enum { MOST_PIECES = 16 };
 
-typedef struct slice_attr {
-    int64_t axis, from, count;
-} slice_attr;
-
 /* A value in pieces along its last axis: piece k has columns [at[k], at[k + 1]). */
 typedef struct pieces {
     uint32_t count; /* of pieces; 0: it stays whole */
@@ -22,9 +18,10 @@ typedef struct pieces {
     uint32_t made[MOST_PIECES]; /* new ids */
 } pieces;
 
-/* What has been made of a new value: columns of it, or a stack (count 0; from: whether it is backward). Those of a value from outside are
- * made before the loops that read them. */
+/* What has been made of a new value: columns of it, in this loop or (0) outside; or a stack. Columns of a value from outside are made before
+ * the loops that read them. */
 typedef struct derived {
+    enum { COLUMNS, STACK, STACK_BACKWARD } kind;
     uint32_t of, made, loop;
     int64_t from, count;
 } derived;
@@ -65,15 +62,15 @@ static bool goes_by_columns(const cutter *m, const wg_instruction *i) {
 }
 
 /* Whether it takes columns of a value of its own loop, and which. */
-static bool takes_columns(const cutter *m, const wg_instruction *i, const slice_attr **columns) {
-    *columns = i->op == &wg__op_slice ? i->attr : NULL;
-    return *columns && i->loop && i->loop == old(m, i->in[0])->loop && wg__axis((int)(*columns)->axis, i->shape->rank) == i->shape->rank - 1;
+static bool takes_columns(const cutter *m, const wg_instruction *i, const wg_slice_attr **taken) {
+    *taken = i->op == &wg__op_slice ? i->attr : NULL;
+    return *taken && i->loop && i->loop == old(m, i->in[0])->loop && wg__axis((int)(*taken)->axis, i->shape->rank) == i->shape->rank - 1;
 }
 
 /* Whether it puts values side by side that ops of its loop work out by columns. */
 static bool joins_columns(const cutter *m, uint32_t id) {
     const wg_instruction *i = old(m, id);
-    bool joins = i->op == &wg__op_concat && i->loop && i->n <= MOST_PIECES && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1;
+    bool joins = wg__is_side_by_side(i) && i->n <= MOST_PIECES;
     for (uint32_t k = 0; k < i->n && joins; k++) {
         const wg_instruction *part = old(m, wg__reads_const(i)[k]);
         joins = part->op->kind == WG_POINTWISE && part->loop == i->loop && columns(part) > 0;
@@ -132,19 +129,19 @@ static void find_made(cutter *m) {
 
 /* What is read in columns alone, from the last reader to the first: stacks of it may want it whole, they are made of what it is in pieces. */
 static void find_read(cutter *m) {
-    const slice_attr *s;
+    const wg_slice_attr *s;
     for (uint32_t id = (uint32_t)m->p->count - 1; id > 0; id--) {
         const wg_instruction *i = old(m, id);
         if (m->whole[id] && !m->beside[id])
             m->number[id] = 0;
-        const bool taken = i->loop && takes_columns(m, i, &s) && goes_by_columns(m, old(m, i->in[0])), in_pieces = pieces_of(m, id) && !taken;
+        const bool taken = i->loop && takes_columns(m, i, &s) && goes_by_columns(m, old(m, i->in[0])), apart = pieces_of(m, id) && !taken;
         if (taken) {
             cut(m, i->in[0], s->from);
             cut(m, i->in[0], s->from + s->count);
         }
         for (uint32_t k = 0; k < i->n && i->loop && !taken; k++) {
             const uint32_t in = wg__reads_const(i)[k];
-            if (in_pieces && goes_by_columns(m, old(m, in)) && old(m, in)->loop == i->loop && old(m, in)->op->kind == WG_POINTWISE)
+            if (apart && goes_by_columns(m, old(m, in)) && old(m, in)->loop == i->loop && old(m, in)->op->kind == WG_POINTWISE)
                 cut_like(m, in, id);
             else
                 m->whole[in] = true;
@@ -194,10 +191,10 @@ static void find_carried(cutter *m) {
 
 /* What has been made so of a value before, with `made`; if nothing, then a new entry, whose `made` is 0. NULL when out of memory. */
 static derived *derived_of(cutter *m, derived like) {
-    uint64_t hash = wg__mix(wg__mix(wg__mix(wg__mix(0, like.of), (uint64_t)like.from), (uint64_t)like.count), like.loop), probe = 0;
+    uint64_t hash = wg__mix(wg__mix(wg__mix(wg__mix(like.kind, like.of), (uint64_t)like.from), (uint64_t)like.count), like.loop), probe = 0;
     for (int64_t k; (k = wg__known_next(&m->known, hash, &probe)) >= 0;) {
         derived *d = &m->derived[k];
-        if (d->of == like.of && d->from == like.from && d->count == like.count && d->loop == like.loop)
+        if (d->kind == like.kind && d->of == like.of && d->from == like.from && d->count == like.count && d->loop == like.loop)
             return d;
     }
     const int64_t at = m->known.count;
@@ -233,7 +230,7 @@ static uint32_t slice_of(cutter *m, uint32_t of, int64_t from, int64_t count, ui
 
 /* The stack of a new value. */
 static uint32_t stack_of(cutter *m, uint32_t of, const wg_stacked_attr *a) {
-    derived *d = m->r.failed ? NULL : derived_of(m, (derived){.of = of, .from = a->backward});
+    derived *d = m->r.failed ? NULL : derived_of(m, (derived){.kind = a->backward ? STACK_BACKWARD : STACK, .of = of});
     if (d && !d->made)
         d->made = wg__make_stacked(&m->r, of, a->times, a->backward);
     return m->r.failed ? 0 : d->made;
@@ -326,7 +323,7 @@ static uint32_t last_of(cutter *m, uint32_t id, const pieces *p) {
 
 static uint32_t rewritten(cutter *m, uint32_t id, const bool *carried) {
     const wg_instruction *i = old(m, id);
-    const slice_attr *s;
+    const wg_slice_attr *s;
     pieces *p = pieces_of(m, id);
     if (p)
         return is_kept(m, id) ? kept_in_pieces(m, id, p) : in_pieces(m, id, p);

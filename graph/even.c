@@ -130,14 +130,15 @@ static int64_t furthest(const evener *w, int64_t s) {
 }
 
 static bool try_step(evener *w, int64_t s, bool at_start, bool near_end) {
-    for (int k = 0; k < (near_end ? 24 : 4) && !w->r.failed; k++) {
-        w->apart = k / 8;
-        w->merged = k / 4 % 2;
-        w->lenient = k / 2 % 2;
-        w->without = k % 2;
-        if (compare(w, s, at_start, near_end))
-            return true;
-    }
+    const int most = near_end;
+    for (int apart = ALL_STAY; apart <= (near_end ? LEAVE_FIRST : ALL_STAY); apart++)
+        for (int merged = 0; merged <= most; merged++)
+            for (int lenient = 0; lenient <= 1; lenient++)
+                for (int without = 0; without <= most && !w->r.failed; without++) {
+                    w->apart = apart, w->merged = merged, w->lenient = lenient, w->without = without;
+                    if (compare(w, s, at_start, near_end))
+                        return true;
+                }
     return false;
 }
 
@@ -290,16 +291,24 @@ static bool keep(evener *w, uint32_t id) {
     return true;
 }
 
+/* Puts in what stands before an old instruction, of this step or of others. */
+static void make_before(evener *w, uint32_t id, uint32_t step, bool own) {
+    for (uint32_t k = w->before[id]; k && !w->r.failed; k = w->list[k - 1].next)
+        if ((w->list[k - 1].step == step) == own)
+            make(w, &w->list[k - 1]);
+}
+
 static bool rewrite(evener *w) {
     const wg_program *p = w->r.program;
     settle(w);
     make_constants(w);
     for (uint32_t id = 1; id <= p->count && !w->r.failed; id++) {
+        const uint32_t step = id < p->count ? p->list[id].step : 0;
+        make_before(w, id, step, false); /* what the step that ends here lacked */
         for (uint32_t k = w->extra_before[id]; k && !w->r.failed; k = w->extras[k - 1].next)
             if (keep(w, w->extras[k - 1].id))
                 w->r.list[w->r.to[w->extras[k - 1].id]].step = 0;
-        for (uint32_t k = w->before[id]; k && !w->r.failed; k = w->list[k - 1].next)
-            make(w, &w->list[k - 1]);
+        make_before(w, id, step, true);
         if (id < p->count && !w->r.to[id] && !w->leaves[id] && !w->r.failed) /* else it is a constant, or has left */
             keep(w, id);
     }

@@ -71,8 +71,8 @@ typedef struct evener {
     int64_t constant_count, constant_room;
     int64_t *evened;   /* by segment: 1 + its first entry; 0: it is as the others; -1: it is not */
     uint32_t *like;    /* by segment: the segment that its run is compared with */
-    uint32_t *before;  /* by old id, and one more: 1 + the first missing before it; */
-    uint32_t *extra_before; /* 1 + the first extra */
+    uint32_t *before;  /* by old id, and one more: 1 + the first missing before it */
+    uint32_t *extra_before; /* 1 + the first extra before it (in one block with `before`) */
     uint8_t *leaves;   /* by old id of an extra: BEFORE_RUN or AFTER_RUN; 0: it is none */
     uint32_t *instead; /* by operand: 1 + what is read instead */
     int64_t *operands; /* by old id: the number of its first operand */
@@ -81,7 +81,7 @@ typedef struct evener {
     bool lenient;      /* elements need not be the ones expected */
     bool without;      /* constants that the others add are not there */
     bool merged;       /* sums that begin alike are one */
-    enum { ALL_STAY, LEAVE, LEAVE_FIRST } apart; /* whether what the others lack leaves its step; where in doubt */
+    enum { ALL_STAY, LEAVE, LEAVE_FIRST } apart; /* what the others lack does not leave its step; does; also where it may as well lack something */
     int64_t start;     /* what steps before this one made is not looked at */
     int64_t looks;     /* so many may still be taken, in this step, at what may equal something missing */
 } evener;

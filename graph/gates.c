@@ -86,7 +86,7 @@ static void add_member(merger *m, group *g, uint32_t product) {
 /* Whether pointwise ops can write a value of the loop among others side by side: one makes it, or several its columns. */
 static bool is_written(const merger *m, uint32_t id) {
     const wg_instruction *i = &m->p->list[id];
-    bool written = i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1;
+    bool written = wg__is_side_by_side(i) && i->n <= MOST_MEMBERS;
     for (uint32_t k = 0; k < i->n && written; k++)
         written = m->p->list[wg__reads_const(i)[k]].op->kind == WG_POINTWISE;
     return written || i->op->kind == WG_POINTWISE;
@@ -298,10 +298,10 @@ static uint32_t rest_of(merger *m, uint32_t sum, uint32_t number) {
 /* The new index of an old instruction. */
 static uint32_t rewritten(merger *m, uint32_t id) {
     const wg_instruction *i = &m->p->list[id];
-    const int64_t *s = i->attr; /* of a slice: axis, from, count */
+    const wg_slice_attr *s = i->attr; /* of a slice */
     uint32_t number = m->group_of[id];
     if (!number && i->op == &wg__op_slice && m->group_of[i->in[0]]) /* of a slice that is now one of a product of several */
-        return wg__make_slice(&m->r, m->r.to[i->in[0]], wg__axis((int)s[0], i->shape->rank), s[1], s[2], i->loop);
+        return wg__make_slice(&m->r, m->r.to[i->in[0]], wg__axis((int)s->axis, i->shape->rank), s->from, s->count, i->loop);
     if (!number)
         return wg__rewrite_keep(&m->r, id);
     group *g = &m->groups[number - 1];

@@ -7,10 +7,6 @@
 
 enum { MOST_MEMBERS = 64 };
 
-typedef struct slice_attr {
-    int64_t axis, from, count;
-} slice_attr;
-
 /* Values of a loop that are stacked, each over columns of an element of an outside array, or those columns; together they fill it. */
 typedef struct group {
     uint32_t member[MOST_MEMBERS]; /* in order of columns */
@@ -46,11 +42,6 @@ typedef struct joiner {
 /* ---- finding ---- */
 
 static bool in_region(const wg_instruction *i) { return i->op->kind == WG_POINTWISE && i->region; }
-
-/* Whether values of a loop stand side by side in it. */
-static bool is_side_by_side(const wg_instruction *i) {
-    return i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1;
-}
 
 static void note_reads(joiner *m) {
     const wg_program *p = m->p;
@@ -139,7 +130,7 @@ static bool fill(joiner *m, uint32_t element, group *g) {
     uint32_t part[MOST_MEMBERS], count = 0;
     for (uint32_t id = m->facts[element].slices; id && count < MOST_MEMBERS; id = m->facts[id].next) {
         uint32_t at = count++;
-        for (; at > 0 && ((const slice_attr *)p->list[part[at - 1]].attr)->from > ((const slice_attr *)p->list[id].attr)->from; at--)
+        for (; at > 0 && ((const wg_slice_attr *)p->list[part[at - 1]].attr)->from > ((const wg_slice_attr *)p->list[id].attr)->from; at--)
             part[at] = part[at - 1];
         part[at] = id;
     }
@@ -147,7 +138,7 @@ static bool fill(joiner *m, uint32_t element, group *g) {
         return false;
     int64_t column = 0;
     for (uint32_t k = 0; k < count; k++) {
-        const slice_attr *a = p->list[part[k]].attr;
+        const wg_slice_attr *a = p->list[part[k]].attr;
         uint32_t member = a->axis == 1 && a->from == column ? member_of(m, loop, part[k], g->backward) : 0;
         if (!member)
             break;
@@ -208,7 +199,7 @@ static bool find_under(joiner *m, uint32_t stack) {
     const wg_instruction *c = &p->list[p->list[stack].in[0]];
     group g = {.changed = true, .backward = !((const wg_stacked_attr *)p->list[stack].attr)->backward};
     int64_t column = 0;
-    bool all = is_side_by_side(c) && c->shape->rank == 2 && c->n <= MOST_MEMBERS;
+    bool all = wg__is_side_by_side(c) && c->shape->rank == 2 && c->n <= MOST_MEMBERS;
     for (uint32_t k = 0; k < c->n && all; k++) {
         const uint32_t part = wg__reads_const(c)[k], v = member_under(m, &p->loops[c->loop - 1], part, &g);
         all = v && p->list[v].loop != c->loop;
@@ -260,7 +251,7 @@ static bool take_parts(const joiner *m, uint32_t id, int depth, uint32_t *now, u
     const wg_instruction *c = &m->p->list[id];
     for (uint32_t k = 0; k < c->n; k++) {
         const uint32_t part = wg__reads_const(c)[k];
-        const bool deeper = is_side_by_side(&m->p->list[part]);
+        const bool deeper = wg__is_side_by_side(&m->p->list[part]);
         if (deeper ? depth == DEEPEST || !take_parts(m, part, depth + 1, now, count) : *count == MOST_MEMBERS)
             return false;
         if (!deeper)
@@ -272,8 +263,8 @@ static bool take_parts(const joiner *m, uint32_t id, int depth, uint32_t *now, u
 static bool is_nested(const joiner *m, uint32_t id) {
     const wg_instruction *c = &m->p->list[id];
     bool nested = false;
-    for (uint32_t k = 0; k < c->n && is_side_by_side(c); k++)
-        nested = nested || is_side_by_side(&m->p->list[wg__reads_const(c)[k]]);
+    for (uint32_t k = 0; k < c->n && wg__is_side_by_side(c); k++)
+        nested = nested || wg__is_side_by_side(&m->p->list[wg__reads_const(c)[k]]);
     return nested;
 }
 

@@ -52,11 +52,10 @@ uint32_t wg__make_slice(wg_rewrite *r, uint32_t x, int axis, int64_t from, int64
     const wg_instruction *i = x ? &r->list[x] : NULL;
     if (i && from == 0 && count == i->shape->dim[axis])
         return x;
-    const int64_t *inner = i && i->op == &wg__op_slice && i->loop == loop ? i->attr : NULL;
-    if (inner && wg__axis((int)inner[0], i->shape->rank) == axis) /* of a slice: of what that is of */
-        return wg__make_slice(r, i->in[0], axis, inner[1] + from, count, loop);
-    const int64_t attr[3] = {axis, from, count};
-    return wg__make(r, &wg__op_slice, attr, 1, &x, loop, x ? r->list[x].origin : 0);
+    const wg_slice_attr *inner = i && i->op == &wg__op_slice && i->loop == loop ? i->attr : NULL;
+    if (inner && wg__axis((int)inner->axis, i->shape->rank) == axis) /* of a slice: of what that is of */
+        return wg__make_slice(r, i->in[0], axis, inner->from + from, count, loop);
+    return wg__make(r, &wg__op_slice, &(wg_slice_attr){axis, from, count}, 1, &x, loop, x ? r->list[x].origin : 0);
 }
 
 uint32_t wg__make_reshape(wg_rewrite *r, uint32_t x, int rank, const int64_t *dim, uint32_t loop) {

@@ -7,6 +7,11 @@
 
 extern const wg_op wg__op_add, wg__op_concat, wg__op_matmul, wg__op_matmul_pieces, wg__op_reshape, wg__op_slice, wg__op_sum_to;
 
+/* Whether values of a loop stand side by side in it. */
+static inline bool wg__is_side_by_side(const wg_instruction *i) {
+    return i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1;
+}
+
 /* in: indices in the new list. loop: where it stands; 0: in none. */
 uint32_t wg__make(wg_rewrite *r, const wg_op *op, const void *attr, uint32_t n, const uint32_t *in, uint32_t loop, uint32_t origin);
 

@@ -246,7 +246,8 @@ static bool computes(const evener *w, int64_t s, uint32_t k, const wg_instructio
     if (!wg__same_op(old(w, id), i))
         return false;
     for (uint32_t n = 0; n < i->n; n++)
-        if (!can_be(w, s, &from[n], in[n]) || old(w, in[n])->shape != old(w, operand_of_others(w, s, k, n))->shape)
+        if (!can_be(w, s, &from[n], in[n]) || old(w, in[n])->shape != old(w, operand_of_others(w, s, k, n))->shape ||
+            old(w, in[n])->dtype != old(w, operand_of_others(w, s, k, n))->dtype)
             return false;
     for (uint32_t n = 0; n < i->n; n++)
         if (from[n].kind == FROM_NOTHING)

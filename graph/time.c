@@ -76,18 +76,21 @@ static bool over_rows(const mover *m, uint32_t id) {
 /* All iterations of a loop's value, (times, ...), as an instruction outside. */
 static uint32_t stack_of(mover *m, uint32_t id, bool backward);
 
-/* Whether the stack of a joint is wanted, or of one that it is part of itself. */
-static bool is_in_stack(const mover *m, uint32_t joint) {
-    while (joint && !m->stacked[joint])
-        joint = m->joint[joint];
-    return joint;
+/* The nearest joint, of those that a value is in, whose stack is wanted, and the column where it begins there; 0: there is none, or only
+ * further up. */
+static uint32_t stacked_joint(const mover *m, uint32_t id, int64_t *from) {
+    enum { HIGHEST = 8 };
+    uint32_t joint = m->joint[id];
+    *from = joint ? m->begin[id] : 0;
+    for (int k = 0; k < HIGHEST && joint && !m->stacked[joint]; k++, joint = m->joint[joint])
+        *from += m->begin[joint];
+    return joint && m->stacked[joint] ? joint : 0;
 }
 
-/* A part of what stands side by side is part of the stack of that. */
-static uint32_t part_of_stack(mover *m, uint32_t id, bool backward) {
-    uint32_t joint = m->joint[id], all = stack_of(m, joint, backward);
-    const wg_instruction *c = old(m, joint);
-    return wg__make_slice(&m->r, all, c->shape->rank, m->begin[id], old(m, id)->shape->dim[c->shape->rank - 1], 0);
+/* The stack of a joint, as one. */
+static uint32_t joint_stack(mover *m, uint32_t joint, bool backward) {
+    uint32_t *memo = &m->made[backward][joint];
+    return *memo ? *memo : (*memo = wg__make_stacked(&m->r, m->r.to[joint], loop_of(m, joint)->times, backward));
 }
 
 enum { MOST_ENDS = 32 };
@@ -157,8 +160,12 @@ static uint32_t stack_of(mover *m, uint32_t id, bool backward) {
     uint32_t parts[MOST_ENDS + 1], n = parts_of_stack(m, id, backward, parts);
     if (n)
         return *memo = wg__make_concat(&m->r, n, parts, 0, 0);
-    if (is_in_stack(m, m->joint[id]))
-        return *memo = part_of_stack(m, id, backward);
+    int64_t from; /* a part of what stands side by side is part of the stack of that */
+    const uint32_t joint = stacked_joint(m, id, &from);
+    if (joint) {
+        const int last = old(m, id)->shape->rank; /* of the stack */
+        return *memo = wg__make_slice(&m->r, joint_stack(m, joint, backward), last, from, old(m, id)->shape->dim[last - 1], 0);
+    }
     return *memo = wg__make_stacked(&m->r, m->r.to[id], times, backward);
 }
 
@@ -322,18 +329,16 @@ static uint32_t part_of_product(mover *m, uint32_t id) {
     return wg__make_slice(&m->r, w->made, 0, m->begin[i->in[0]] - w->from, i->shape->dim[0], 0);
 }
 
-/* The same of a sum over rows of a value, into one axis. */
-static uint32_t part_of_sum(mover *m, uint32_t value, uint32_t origin) {
-    const uint32_t joint = m->joint[value];
-    const int64_t columns = old(m, joint)->shape->dim[1];
-    if (!m->sums[joint] && !m->stacked[joint])
-        m->sums[joint] = part_of_sum(m, joint, origin);
+/* The same of a sum over rows, into one axis. `from`: the column of the joint where what is summed begins. */
+static uint32_t part_of_sum(mover *m, uint32_t id, uint32_t joint, int64_t from) {
+    const wg_instruction *i = old(m, id);
+    int64_t columns = old(m, joint)->shape->dim[1];
     if (!m->sums[joint]) {
-        uint32_t all = matrix_of(m, joint, is_backward(m, joint));
+        uint32_t all = matrix_of(m, joint, is_backward(m, id));
         wg_dims to = wg__dims(1, &columns);
-        m->sums[joint] = wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, origin);
+        m->sums[joint] = wg__make(&m->r, &wg__op_sum_to, &to, 1, &all, 0, i->origin);
     }
-    return wg__make_slice(&m->r, m->sums[joint], 0, m->begin[value], old(m, value)->shape->dim[1], 0);
+    return wg__make_slice(&m->r, m->sums[joint], 0, from, i->shape->dim[0], 0);
 }
 
 /* The sum over rows of what the loop has added up over the steps. */
@@ -376,8 +381,10 @@ static uint32_t sum_after(mover *m, uint32_t id) {
     if (m->joint[i->in[0]] && i->op == &wg__op_matmul)
         return part_of_product(m, id);
     const wg_shape *x = old(m, i->in[0])->shape;
-    if (is_in_stack(m, m->joint[i->in[0]]) && i->shape->rank == 1 && x->rank == 2 && i->shape->dim[0] == x->dim[1])
-        return part_of_sum(m, i->in[0], i->origin);
+    int64_t from;
+    const uint32_t joint = stacked_joint(m, i->in[0], &from);
+    if (joint && i->shape->rank == 1 && x->rank == 2 && i->shape->dim[0] == x->dim[1])
+        return part_of_sum(m, id, joint, from);
     if (i->op == &wg__op_sum_to) {
         wg_dims to = wg__dims(i->shape->rank, i->shape->dim);
         uint32_t all = stack_of(m, i->in[0], backward);
@@ -587,7 +594,7 @@ static void find_edges(mover *m) {
             m->backward[i->loop - 1] = true;
         if (i->op == &wg__op_stacked) /* after the loop's own instructions */
             m->backward[old(m, i->in[0])->loop - 1] = ((const wg_stacked_attr *)i->attr)->backward;
-        if (i->op == &wg__op_concat && i->loop && wg__axis(*(const int *)i->attr, i->shape->rank) == i->shape->rank - 1)
+        if (wg__is_side_by_side(i))
             note_joint(m, id);
         if (over_rows(m, id) && i->op == &wg__op_matmul) {
             m->before[id] = m->by_left[i->in[0]];

@@ -60,6 +60,10 @@ void wg__describe_axis(const void *attr, char *text, size_t size);
 typedef struct wg_matmul_attr {
     uint32_t a, b;
 } wg_matmul_attr;
+/* The attributes of slice. */
+typedef struct wg_slice_attr {
+    int64_t axis, from, count;
+} wg_slice_attr;
 /* Whether an op makes one matrix, the sum of products of matrices (WG_MOST_PRODUCTS at most); and those of a call of one, for schedules of
  * their own (wg__tiles_of): how many. */
 struct wg_gemm;

@@ -281,12 +281,8 @@ wg_var wg__broadcast_to(wg_var x, const wg_shape *shape) {
 
 /* ---- slice ---- */
 
-typedef struct slice_attr {
-    int64_t axis, from, count;
-} slice_attr;
-
 static wg_status slice_shape(wg_infer *q) {
-    const slice_attr *s = q->attr;
+    const wg_slice_attr *s = q->attr;
     int axis = wg__axis((int)s->axis, q->in[0]->rank);
     if (axis < 0)
         return wg_infer_fail(q, WG_RANGE, "%s has no axis %d", WG_SHAPE_TEXT(q->in[0]), (int)s->axis);
@@ -301,7 +297,7 @@ static wg_status slice_shape(wg_infer *q) {
 
 static bool slice_view(const void *attr, const wg_shape *in, const int64_t *in_stride, const wg_shape *out,
                        int64_t *out_stride, int64_t *offset) {
-    const slice_attr *s = attr;
+    const wg_slice_attr *s = attr;
     memcpy(out_stride, in_stride, sizeof *in_stride * (size_t)out->rank);
     *offset = s->from * in_stride[wg__axis(s->axis, in->rank)];
     return true;
@@ -394,7 +390,7 @@ static wg_var along_axis(wg_var x, int n, piece *pieces, wg_var *parts, wg_var *
 static int pieces_of(wg_var x, int n, const wg_rule *readers, piece *pieces) {
     int kept = 0;
     for (int i = 0; i < n; i++) {
-        const slice_attr *s = readers[i].attr;
+        const wg_slice_attr *s = readers[i].attr;
         if (wg_var_shape(readers[i].g)->count)
             pieces[kept++] = (piece){wg__axis(s->axis, wg_rank(x)), false, s->from, s->count, readers[i].g};
     }
@@ -431,17 +427,17 @@ static const wg_example slice_examples[] = {
     {"2,4", -2, 2, slice_example}, {"2,4", -2, 2, slice_overlap_example}, {0}};
 
 static void slice_describe(const void *attr, char *text, size_t size) {
-    const slice_attr *s = attr;
+    const wg_slice_attr *s = attr;
     snprintf(text, size, "axis=%lld from=%lld count=%lld", (long long)s->axis, (long long)s->from, (long long)s->count);
 }
 
 const wg_op wg__op_slice = {.name = "slice", .arity = 1, .kind = WG_VIEW,
-    .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(slice_attr), .shape = slice_shape,
+    .traits = WG_IS_LINEAR | WG_TAKES_STRIDES, .attr_size = sizeof(wg_slice_attr), .shape = slice_shape,
     .run = copy_run, .rows = wg__rows_kept, .view = slice_view, .collect = slice_collect, .examples = slice_examples,
     .describe = slice_describe};
 
 wg_var wg_slice(wg_var x, int axis, int64_t from, int64_t count) {
-    slice_attr s = {axis, from, count};
+    wg_slice_attr s = {axis, from, count};
     return wg_apply(&wg__op_slice, 1, &x, &s);
 }
 

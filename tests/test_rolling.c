@@ -419,3 +419,21 @@ Test(rolling, long_sequences_take_no_stack) {
     wg_plan_free(c.plan);
     unrolled_free(&u);
 }
+
+/* Each value side by side with all before it, of which the innermost is made last. */
+Test(rolling, values_side_by_side_in_each_other_take_no_stack) {
+    enum { DEEP = 1000 };
+    static char text[DEEP * 80];
+    unrolled u;
+    wg_var y[MOST];
+    char *at = text + sprintf(text, "cell c\ninput x\nstate h\nparam V[hidden, %d*hidden]\nv0 = tanh(W @ x + U @ h)\n", DEEP + 1);
+    for (int k = 1; k <= DEEP; k++)
+        at += sprintf(at, "v%d = sin(v%d)\n", k, k - 1);
+    for (int k = 1; k <= DEEP; k++)
+        at += k == 1 ? sprintf(at, "e1 = concat(v%d, v%d)\n", DEEP, DEEP - 1) : sprintf(at, "e%d = concat(e%d, v%d)\n", k, k - 1, DEEP - k);
+    sprintf(at, "h' = 0.5*h + v0\ny = V @ e%d\noutput y\n", DEEP);
+    int n = record(&u, text, 4, 2, OUTPUTS, PARAMS_FROM_ZERO, y);
+    compilation c = compiled_on_a_small_stack(n, y, NULL);
+    wg_plan_free(c.plan);
+    unrolled_free(&u);
+}
