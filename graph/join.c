@@ -26,6 +26,7 @@ typedef struct fact {
     uint32_t source; /* the slice that it was last seen to be made of */
     bool apart;     /* read by more than neighbours in regions (of a value of a loop), or by more than elements (of a stack) */
     bool twice;     /* it has two stacks */
+    bool stands;    /* its stack is an array over which others go side by side, or in which they stand */
 } fact;
 
 typedef struct joiner {
@@ -57,6 +58,8 @@ static void note_reads(joiner *m) {
             f->last = id;
             if (from->op == &wg__op_stacked)
                 f->apart = f->apart || i->op != &wg__op_element || e->late || e->fewer;
+            else if (from->op == &wg__op_element && i->op == &wg__op_ending) /* which chooses among elements alone */
+                m->facts[from->in[0]].apart = true;
             else if (i->op == &wg__op_stacked)
                 f->twice = f->stack != 0, f->stack = id;
             else
@@ -81,11 +84,13 @@ static bool consumes(const joiner *m, const wg_instruction *element, bool *backw
     return m->reads[array] == 1 && made->op->kind != WG_LEAF && made->op->kind != WG_EFFECT && !made->op->view;
 }
 
+static bool is_backward(const joiner *m, uint32_t stack) { return ((const wg_stacked_attr *)m->p->list[stack].attr)->backward; }
+
 /* Whether a value is stacked alone, and that in this order. */
 static bool is_stacked(const joiner *m, uint32_t id, bool backward) {
     const fact *f = &m->facts[id];
-    return f->stack && !f->twice && !f->group && !m->facts[f->stack].apart &&
-           (((const wg_stacked_attr *)m->p->list[f->stack].attr)->backward != 0) == backward;
+    return f->stack && !f->twice && !f->group && !f->stands && !m->facts[f->stack].apart &&
+           is_backward(m, f->stack) == backward;
 }
 
 /* Whether a value is so, and could lie over columns of that shape. */
@@ -167,28 +172,31 @@ static bool add_group(joiner *m, group g) {
     return true;
 }
 
-/* What a loop reads last of what others keep is its elements of a stack, from the first step to the last or the reverse. */
-static uint32_t kept_value(const joiner *m, uint32_t element) {
+/* The value of another loop whose stack an element is of, in the order of a stack that goes backward or not, if this loop alone reads that.
+ * 0: there is none. */
+static uint32_t kept_value(const joiner *m, uint32_t element, bool backward) {
     const wg_instruction *i = &m->p->list[element];
     const wg_element_attr *e = i->op == &wg__op_element && i->loop ? i->attr : NULL;
-    const int64_t times = e ? m->p->loops[i->loop - 1].times : 0;
-    const bool kept = e && (e->step == 1 || e->step == -1) && m->p->list[i->in[0]].op == &wg__op_stacked && m->p->list[i->in[0]].shape->dim[0] == times;
-    return kept ? m->p->list[i->in[0]].in[0] : 0;
+    if (!e || e->step != (backward ? -1 : 1) || m->p->list[i->in[0]].op != &wg__op_stacked)
+        return 0;
+    const bool all = m->p->list[i->in[0]].shape->dim[0] == m->p->loops[i->loop - 1].times;
+    return all && m->p->list[m->facts[i->in[0]].last].loop == i->loop ? m->p->list[i->in[0]].in[0] : 0;
 }
 
 /* What a part of a value of this loop, that is side by side and stacked, can lie over of what another keeps: of that which is read before
  * it is made, what is read last. 0: nothing, or it stands side by side already, over an array. */
-static uint32_t member_under(joiner *m, const wg_loop *loop, uint32_t part, const group *g) {
+static uint32_t member_under(joiner *m, const wg_loop *loop, uint32_t part, bool backward, const group *g) {
     uint32_t best = 0, last = 0;
     for (uint32_t id = loop->from; id < part && m->looks > 0; id++, m->looks--) {
-        const uint32_t v = kept_value(m, id);
+        const uint32_t v = kept_value(m, id, backward), read = m->facts[id].last;
         const int64_t number = v ? m->facts[v].group : 0;
-        if (number && number <= m->group_count && m->facts[id].last <= part)
-            return 0;
-        if (!v || m->facts[id].last > part || m->facts[id].last < last || !could_lie_over(m, v, &m->p->list[part], g->backward) ||
-            (g->count && m->p->list[v].loop != g->loop) || !in_region(&m->p->list[part]))
+        if (!v || read > part || !in_region(&m->p->list[read]))
             continue;
-        best = v, last = m->facts[id].last;
+        if (number && number <= m->group_count)
+            return 0;
+        if (read >= last && (g->count == 0 || m->p->list[v].loop == g->loop) &&
+            could_lie_over(m, v, &m->p->list[part], g->count ? g->backward : is_backward(m, m->facts[v].stack)))
+            best = v, last = read;
     }
     return best;
 }
@@ -197,15 +205,17 @@ static uint32_t member_under(joiner *m, const wg_loop *loop, uint32_t part, cons
 static bool find_under(joiner *m, uint32_t stack) {
     const wg_program *p = m->p;
     const wg_instruction *c = &p->list[p->list[stack].in[0]];
-    group g = {.changed = true, .backward = !((const wg_stacked_attr *)p->list[stack].attr)->backward};
+    group g = {.changed = true};
     int64_t column = 0;
-    bool all = wg__is_side_by_side(c) && c->shape->rank == 2 && c->n <= MOST_MEMBERS;
+    bool all = wg__is_side_by_side(c) && c->shape->rank == 2 && c->shape->count > 0 && c->n <= MOST_MEMBERS;
     for (uint32_t k = 0; k < c->n && all; k++) {
-        const uint32_t part = wg__reads_const(c)[k], v = member_under(m, &p->loops[c->loop - 1], part, &g);
+        const uint32_t part = wg__reads_const(c)[k];
+        const uint32_t v = in_region(&p->list[part]) ? member_under(m, &p->loops[c->loop - 1], part, is_backward(m, stack), &g) : 0;
         all = v && p->list[v].loop != c->loop;
         if (!all)
             break;
         g.loop = p->list[v].loop;
+        g.backward = is_backward(m, m->facts[v].stack);
         g.member[g.count++] = v;
         m->facts[v].group = (uint32_t)m->group_count + 1;
         m->facts[v].column = (uint32_t)column;
@@ -228,6 +238,8 @@ static bool find_groups(joiner *m) {
             continue;
         if (!add_group(m, g))
             return false;
+        if (p->list[i->in[0]].op == &wg__op_stacked)
+            m->facts[p->list[i->in[0]].in[0]].stands = true;
     }
     for (uint32_t id = 1; id < p->count; id++)
         if (p->list[id].op == &wg__op_stacked && !find_under(m, id))

@@ -76,15 +76,18 @@ static bool over_rows(const mover *m, uint32_t id) {
 /* All iterations of a loop's value, (times, ...), as an instruction outside. */
 static uint32_t stack_of(mover *m, uint32_t id, bool backward);
 
-/* The nearest joint, of those that a value is in, whose stack is wanted, and the column where it begins there; 0: there is none, or only
- * further up. */
+/* The outermost joint, of those that a value is in, whose stack is wanted, and the column where it begins there; 0: there is none, or only
+ * further out. */
 static uint32_t stacked_joint(const mover *m, uint32_t id, int64_t *from) {
-    enum { HIGHEST = 8 };
-    uint32_t joint = m->joint[id];
-    *from = joint ? m->begin[id] : 0;
-    for (int k = 0; k < HIGHEST && joint && !m->stacked[joint]; k++, joint = m->joint[joint])
-        *from += m->begin[joint];
-    return joint && m->stacked[joint] ? joint : 0;
+    enum { FURTHEST = 8 };
+    uint32_t found = 0, joint = m->joint[id], part = id;
+    int64_t at = 0;
+    for (int k = 0; k < FURTHEST && joint; k++, part = joint, joint = m->joint[joint]) {
+        at += m->begin[part];
+        if (m->stacked[joint])
+            found = joint, *from = at;
+    }
+    return found;
 }
 
 /* The stack of a joint, as one. */

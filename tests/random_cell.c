@@ -241,7 +241,9 @@ static void write_next(writer *w, const value *s) {
     value *a = pick(w, length), *b = pick(w, length);
     switch (below(w, 10)) {
     case 0:
-    case 1: put(w, "(1 - sigmoid(%s))*%s + sigmoid(%s)*%s", a->name, b->name, a->name, s->name); break;
+    case 1: /* if b is s, no derivative is zero for all that is summed up: rounding alone would be compared */
+        put(w, "(1 - sigmoid(%s))*%s + 0.9*sigmoid(%s)*%s", a->name, b->name, a->name, s->name);
+        break;
     case 2: put(w, "%s*tanh(%s)", a->name, b->name); break;
     case 3: put(w, "%s", a->name); break; /* of this step or, if a state, of the one before */
     case 4: put(w, "0.5*%s + ", s->name), gate(w, length, 1); break;

@@ -157,3 +157,48 @@ Test(join, nothing_lies_over_what_is_read_in_all_rows) {
             unrolled_free(&u);
         }
 }
+
+/* Loops by hand: one keeps a (and what u is); one back reads the halves of a, which a third loop wants, and puts what it makes of u beside
+ * something else; or reads of another array in one step what it reads of u in the others. */
+static int three_loops(wg_tape *tape, bool halves, wg_var *y) {
+    enum { STEPS = 40, ROWS = 4, WIDTH = 8 };
+    wg_var x, u, g, r, k, m, a[STEPS], o[STEPS], p[STEPS][2], c[STEPS];
+    leaf_of(tape, 3, (const int64_t[]){STEPS, ROWS, 2 * WIDTH}, 1, &x);
+    leaf_of(tape, 2, (const int64_t[]){ROWS, 2 * WIDTH}, 2, &u);
+    leaf_of(tape, 2, (const int64_t[]){ROWS, WIDTH}, 3, &g);
+    leaf_of(tape, 2, (const int64_t[]){ROWS, WIDTH}, 4, &r);
+    leaf_of(tape, 2, (const int64_t[]){ROWS, 4 * WIDTH}, 5, &k);
+    leaf_of(tape, 2, (const int64_t[]){2 * WIDTH, 2 * WIDTH}, 6, &m);
+    wg_var other = reshape(slice(x, 0, 3, 1), 2, ((const int64_t[]){ROWS, 2 * WIDTH}));
+    for (int t = 0; t < STEPS; t++) {
+        wg__step_mark(tape, 7, t);
+        wg_var now = reshape(slice(x, 0, t, 1), 2, ((const int64_t[]){ROWS, 2 * WIDTH}));
+        u = tanh(add(mul(matmul(u, m, false, false), 0.1), now));
+        a[t] = sin(mul(u, now)), o[t] = sin(mul(u, 0.7));
+    }
+    for (int t = STEPS - 1; t >= 0; t--) {
+        wg__step_mark(tape, 8, ~(int64_t)t);
+        p[t][0] = slice(a[t], 1, 0, WIDTH), p[t][1] = slice(a[t], 1, WIDTH, WIDTH);
+        g = tanh(add(mul(g, 0.5), halves ? mul(p[t][0], p[t][1]) : slice(other, 1, 0, WIDTH)));
+        wg_var s = sin(!halves && t == STEPS - 2 ? other : o[t]), beside[2] = {s, tanh(mul(halves ? s : a[t], 1.3))};
+        c[t] = wg_concat(2, beside, 1);
+    }
+    for (int t = 0; t < STEPS; t++) {
+        wg__step_mark(tape, 9, t);
+        r = tanh(add(mul(r, 0.5), halves ? add(mul(p[t][0], 0.3), mul(p[t][1], r)) : mul(r, 0.1)));
+        k = tanh(add(mul(k, 0.5), c[t]));
+    }
+    wg__step_mark(tape, 9, WG_NO_STEP);
+    y[0] = r, y[1] = k, y[2] = g;
+    return 3;
+}
+
+Test(join, what_stands_for_a_stack_or_is_chosen_by_iteration_goes_nowhere) {
+    for (int halves = 1; halves >= 0; halves--) {
+        wg_var y[3];
+        wg_tape *tape = wg_tape_new(NULL);
+        int n = three_loops(tape, halves, y);
+        agrees(halves ? "halves" : "chosen", n, y);
+        wg_tape_free(tape);
+    }
+}
