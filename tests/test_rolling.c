@@ -14,7 +14,7 @@
 
 #include "wengert/notation.h"
 
-enum { MOST = 64 };
+enum { MOST = 2 * UNROLLED_NAMES + 2 }; /* a loss, and gradients of two orders */
 
 #define HEAD "input x\nstate h\n"
 #define TWO "input x\nstate h, c\n"
