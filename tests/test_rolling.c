@@ -210,9 +210,11 @@ Test(rolling, programs_do_not_grow_with_the_steps) {
     cr_expect_eq(bad, 0, "%d of %d", bad, all);
 }
 
-/* Gradients of a weighed sum of the gradients. */
+/* Gradients of a weighed sum of the gradients, of cells whose states are read in several ways, or later. */
 Test(rolling, second_derivatives_are_right) {
     for (int k = 0; k < WG_LEN(cells); k++) {
+        if (!strstr(cells[k].name, "delay") && !strstr(cells[k].name, "state"))
+            continue;
         unrolled u;
         wg_var y[MOST], of[UNROLLED_NAMES], sum = {0};
         int64_t steps = 7 + k % 3;
