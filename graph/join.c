@@ -190,7 +190,7 @@ static uint32_t member_under(joiner *m, const wg_loop *loop, uint32_t part, bool
     for (uint32_t id = loop->from; id < part && m->looks > 0; id++, m->looks--) {
         const uint32_t v = kept_value(m, id, backward), read = m->facts[id].last;
         const int64_t number = v ? m->facts[v].group : 0;
-        if (!v || read > part || !in_region(&m->p->list[read]))
+        if (!v || !read || read > part || !in_region(&m->p->list[read]))
             continue;
         if (number && number <= m->group_count)
             return 0;
