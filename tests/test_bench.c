@@ -138,6 +138,40 @@ Test(bench, compiling_is_measured_at_three_sizes) {
     scratch_free(&s);
 }
 
+/* What is beside what, by name; and what grows by what. */
+Test(bench, what_time_and_memory_depend_on_is_measured_in_pairs) {
+    static const char *const pairs[][2] = {{"threads", "W1*"},   {"threads", "W2*"},   {"threads", "W6*"}, {"neighbour", "W1*"},
+                                           {"neighbour", "W5*"}, {"vanishing", "W5*"}, {"vanishing", "W7*"}, {"memory", "W1*"}};
+    static const int64_t sizes[] = {1, 16, 128, 1024, 3, 24, 192};
+    scratch s = scratch_new();
+    ran r = PROGRAM(&s, "bench", "--conditions", "--json", "--seconds", "0", "--threads", "2", "--batch", "3", "--steps", "1", "--input", "5", "--hidden", "6");
+    cr_assert_eq(r.status, 0, "%s", r.err);
+    int lines = 0;
+    for (char *at = r.out, *end; (end = strchr(at, '\n')); at = end + 1, lines++) {
+        *end = 0;
+        cJSON *json = cJSON_Parse(at);
+        cr_assert(json && lines < 15, "%s", at);
+        const char *condition = cJSON_GetStringValue(cJSON_GetObjectItem(json, "condition"));
+        cr_assert_not_null(condition, "%s", at);
+        if (lines < 8) {
+            const bool bytes = lines == 7;
+            const double value = number(json, bytes ? "bytes" : "seconds_median");
+            const double beside = number(json, bytes ? "beside_bytes" : "beside_seconds_median");
+            cr_expect_str_eq(condition, pairs[lines][0]);
+            cr_expect_str_eq(name_of(json), pairs[lines][1]);
+            cr_expect(value > 0 && beside > 0 && fabs(number(json, "ratio") * beside / value - 1) < 1e-12, "%s", at);
+        } else {
+            cr_expect_str_eq(condition, lines < 12 ? "steps" : "rows");
+            cr_expect_eq(number(json, condition), (double)sizes[lines - 8], "%s", at);
+            cr_expect(number(json, "seconds_median") > 0 && number(json, "bytes") > 0 && number(json, "nodes") > 0, "%s", at);
+        }
+        cJSON_Delete(json);
+    }
+    cr_expect_eq(lines, 15);
+    ran_free(&r);
+    scratch_free(&s);
+}
+
 /* A peer of ours, that says what another would. */
 static void put_script(scratch *s, const char *name, const char *text) {
     scratch_put(scratch_path(s, name), text, strlen(text));

@@ -12,7 +12,7 @@ typedef struct bench_arguments {
     double seconds;
     int type;
     settings set;
-    bool peers, compile, foreign;
+    bool peers, compile, foreign, conditions;
     int64_t kernels;    /* the heaviest to print */
     const char *expert; /* a program that is a peer, or NULL */
 } bench_arguments;
@@ -38,6 +38,10 @@ typedef struct workload {
 extern const workload bench_workloads[];
 extern const int bench_workload_count;
 const workload *workload_find(const char *name);
+/* That of a name, or a cell's, of the sizes given on the command line. Returns what it is called, which is w->name too and the caller's to free. */
+char *workload_given(const bench_arguments *a, const char *name, workload *w);
+/* As many as --threads says; else what the workload is meant for, or the processors this process may use. */
+int workload_threads(const bench_arguments *a, const workload *w);
 
 /* A workload made: recorded, differentiated, compiled. */
 typedef struct work {
@@ -65,7 +69,11 @@ int work_make_on(work *k, const bench_arguments *a, const workload *w, int threa
 void work_free(work *k);
 /* Changes one element of every weight and of x, and runs the plan. */
 int work_run(work *k);
-/* The same, adding to *sum where the time went. */
+/* Runs it until it is warm; *repeats: how many runs fill a batch. */
+int work_warm(work *k, int64_t *repeats);
+/* A batch: the seconds of one run. */
+int work_batch(work *k, int64_t repeats, double *spent);
+/* The same as work_run, adding to *sum where the time went. */
 int work_run_profiled(work *k, wg_profile *sum);
 
 /* Where the time of a workload's runs went. */
@@ -127,6 +135,11 @@ void peer_stop(peer *p);
 /* W7 and --compile: they print what they measure. Return an exit status. */
 int bench_chain(const bench_arguments *a, const workload *w);
 int bench_compile(const bench_arguments *a);
+/* W7's ops upon x; those that multiply do so by `factor`. With the chain's own the slope stays near one. */
+wg_var chain_record(wg_var x, int64_t ops, double factor);
+double chain_factor(void);
+/* bench_conditions.c: --conditions. Returns the exit status. */
+int bench_conditions(const bench_arguments *a);
 /* bench_foreign.c: prints what the bridge to C costs. Returns the exit status. */
 int bench_foreign(const bench_arguments *a);
 

@@ -28,11 +28,13 @@ static const float addend = -0.016771f, factor = 1.0927326f;
 
 /* x_0 = 0.6; then by turns tanh(x), x - 0.016771, 1.0927326 x: it goes to 0.3, where the slope of three is 1, so that neither
  * values nor derivatives vanish. */
-static wg_var record_chain(wg_var x, int64_t ops) {
+wg_var chain_record(wg_var x, int64_t ops, double by) {
     for (int64_t i = 0; i < ops; i++)
-        x = i % 3 == 0 ? wg_tanh(x) : i % 3 == 1 ? wg_add(x, wg_c((double)addend)) : wg_mul(x, wg_c((double)factor));
+        x = i % 3 == 0 ? wg_tanh(x) : i % 3 == 1 ? wg_add(x, wg_c((double)addend)) : wg_mul(x, wg_c(by));
     return x;
 }
+
+double chain_factor(void) { return (double)factor; }
 
 /* dx_n/dx_0; x_n is the last value. */
 static float chain_by_hand(float *x, int64_t ops) {
@@ -74,7 +76,7 @@ static int run_chain(chain *c, double *spent) {
     double at[TOTAL + 1];
     at[0] = seconds();
     wg_var x = wg_leaf(c->tape, c->start);
-    y[0] = record_chain(x, c->w->steps);
+    y[0] = chain_record(x, c->w->steps, chain_factor());
     at[1] = seconds();
     if (wg_grad(y[0], 1, &x, &y[1]) != WG_OK)
         return fail(m, "%s: %s", c->w->name, wg_tape_message(c->tape));

@@ -6,6 +6,7 @@
 
 #include <cjson/cJSON.h>
 #include <math.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,43 @@ const workload *workload_find(const char *name) {
         if (strcmp(bench_workloads[i].name, name) == 0)
             return &bench_workloads[i];
     return NULL;
+}
+
+int workload_threads(const bench_arguments *a, const workload *w) {
+    cpu_set_t set;
+    if (a->common.threads > 0)
+        return (int)a->common.threads;
+    if (w->threads)
+        return w->threads;
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
+}
+
+/* Peers have layers of these. */
+static const char *peer_of(const char *cell) {
+    static const char *const known[][2] = {{"rnn", "RNN"}, {"lstm", "LSTM"}, {"gru", "GRU"}};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(cell, known[i][0]) == 0)
+            return known[i][1];
+    return NULL;
+}
+
+/* Sizes from the command line are a cell's, and take the place of a standard workload's, whose name then has a star. */
+char *workload_given(const bench_arguments *a, const char *name, workload *w) {
+    static const char *const sizes[] = {"batch", "steps", "input", "hidden", "layers"};
+    const workload *standard = workload_find(name);
+    *w = standard ? *standard
+                  : (workload){name, "", WORK_CELL, name, NULL, a->batch, a->steps, a->input, a->hidden, a->layers, 0, 0, peer_of(name)};
+    int64_t *const size[] = {&w->batch, &w->steps, &w->input, &w->hidden, &w->layers};
+    const int64_t given[] = {a->batch, a->steps, a->input, a->hidden, a->layers};
+    bool changed = false;
+    for (int i = 0; i < 5; i++)
+        if (standard && option_given(&a->common, sizes[i]) && *size[i] != given[i]) {
+            *size[i] = given[i];
+            changed = true;
+        }
+    char *called = format_text("%s%s", name, changed ? "*" : "");
+    w->name = called;
+    return called;
 }
 
 static const common *common_of(const work *k) { return &k->a->common; }
@@ -336,6 +374,23 @@ int work_run(work *k) {
     wg_error error = {0};
     touch_all(k);
     return wg_run(k->plan, &error) == WG_OK ? 0 : fail_error(common_of(k), &error);
+}
+
+int work_batch(work *k, int64_t repeats, double *spent) {
+    double start = seconds();
+    for (int64_t i = 0; i < repeats; i++)
+        if (work_run(k) != 0)
+            return 1;
+    *spent = (seconds() - start) / (double)repeats;
+    return 0;
+}
+
+int work_warm(work *k, int64_t *repeats) {
+    double one = 1;
+    int status = work_batch(k, 2, &one);
+    status = status ? status : work_batch(k, 1, &one);
+    *repeats = k->a->seconds > one ? (int64_t)(k->a->seconds / one) : 1;
+    return status;
 }
 
 int work_run_profiled(work *k, wg_profile *sum) {

@@ -3,7 +3,6 @@
 #include "bench.h"
 
 #include <math.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -29,6 +28,9 @@ static const option options[] = {
     {"compile", NULL, OPTION_FLAG, FIELD(bench_arguments, compile),
      .help = "Measure recording and compiling instead, of an LSTM unrolled to about 10^3, 10^4 and 10^5 nodes: on a new tape, and again "
              "on one that was rewound."},
+    {"conditions", NULL, OPTION_FLAG, FIELD(bench_arguments, conditions),
+     .help = "Measure instead what time and memory depend on beside the workload: threads, memory alive, gradients that vanish, a busy "
+             "process on one of the processors, and the number of steps and rows. Sizes given are those of all."},
     {"foreign", NULL, OPTION_FLAG, FIELD(bench_arguments, foreign),
      .help = "Measure the bridge to C instead, on one thread: a plan called as a C function beside wg_run, and C functions as ops "
              "beside plain loops that call them; each the least of four times N batches of a tenth of S."},
@@ -61,15 +63,6 @@ timing timing_of(double *spent, int64_t runs, int64_t repeats) {
     qsort(spent, (size_t)runs, sizeof *spent, by_value);
     double median = runs % 2 ? spent[runs / 2] : (spent[runs / 2 - 1] + spent[runs / 2]) / 2;
     return (timing){runs, repeats, median, spent[0]};
-}
-
-static int run_batch(work *k, int64_t repeats, double *spent) {
-    double start = seconds();
-    for (int64_t i = 0; i < repeats; i++)
-        if (work_run(k) != 0)
-            return 1;
-    *spent = (seconds() - start) / (double)repeats;
-    return 0;
 }
 
 static void start_peers(const work *k, result *r) {
@@ -132,7 +125,7 @@ static int measure_round(work *k, result *r, int64_t round, int64_t repeats, dou
             continue;
         }
         let_sleep(k->a);
-        status = run_batch(k, repeats, ours);
+        status = work_batch(k, repeats, ours);
     }
     return status;
 }
@@ -140,10 +133,9 @@ static int measure_round(work *k, result *r, int64_t round, int64_t repeats, dou
 /* Batches of ours and the peers' by turns, after all are warm. */
 static int measure(work *k, result *r) {
     const bench_arguments *a = k->a;
-    double *ours = allocate((size_t)a->runs, sizeof *ours), one = 1;
-    int status = run_batch(k, 2, &one);
-    status = status ? status : run_batch(k, 1, &one);
-    int64_t repeats = a->seconds > one ? (int64_t)(a->seconds / one) : 1;
+    double *ours = allocate((size_t)a->runs, sizeof *ours);
+    int64_t repeats;
+    int status = work_warm(k, &repeats);
     if (status == 0) {
         measure_limits(k, r);
         start_peers(k, r);
@@ -370,30 +362,11 @@ static void add_rows(tables *t, const work *k, const result *r) {
 
 /* ---- choosing ---- */
 
-/* As many as --threads says; else what the workload is meant for, or the processors this process may use. */
-static int threads_of(const bench_arguments *a, const workload *w) {
-    cpu_set_t set;
-    if (a->common.threads > 0)
-        return (int)a->common.threads;
-    if (w->threads)
-        return w->threads;
-    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
-}
-
-/* Peers have layers of these. */
-static const char *peer_of(const char *cell) {
-    static const char *const known[][2] = {{"rnn", "RNN"}, {"lstm", "LSTM"}, {"gru", "GRU"}};
-    for (int i = 0; i < 3; i++)
-        if (strcmp(cell, known[i][0]) == 0)
-            return known[i][1];
-    return NULL;
-}
-
 static int bench_one(const bench_arguments *a, const workload *w, tables *t) {
     if (w->kind == WORK_CHAIN)
         return bench_chain(a, w);
     work k;
-    result r = {.threads = threads_of(a, w)};
+    result r = {.threads = workload_threads(a, w)};
     int status = work_make(&k, a, w, r.threads);
     status = status ? status : measure(&k, &r);
     if (status == 0)
@@ -405,23 +378,9 @@ static int bench_one(const bench_arguments *a, const workload *w, tables *t) {
     return status;
 }
 
-/* Sizes from the command line are a cell's, and take the place of a standard workload's, whose name then has a star. */
 static int bench_word(const bench_arguments *a, const char *word, tables *t) {
-    static const char *const sizes[] = {"batch", "steps", "input", "hidden", "layers"};
-    const workload *standard = workload_find(word);
-    workload w = {word, "", WORK_CELL, word, NULL, a->batch, a->steps, a->input, a->hidden, a->layers, 0, 0, peer_of(word)};
-    bool changed = false;
-    if (standard)
-        w = *standard;
-    int64_t *const size[] = {&w.batch, &w.steps, &w.input, &w.hidden, &w.layers};
-    const int64_t given[] = {a->batch, a->steps, a->input, a->hidden, a->layers};
-    for (int i = 0; i < 5; i++)
-        if (standard && option_given(&a->common, sizes[i]) && *size[i] != given[i]) {
-            *size[i] = given[i];
-            changed = true;
-        }
-    char *name = format_text("%s%s", w.name, changed ? "*" : "");
-    w.name = name;
+    workload w;
+    char *name = workload_given(a, word, &w);
     int status = bench_one(a, &w, t);
     free(name);
     return status;
@@ -433,6 +392,8 @@ static int run(void *arguments) {
     int status = 0;
     if (a->compile)
         return bench_compile(a);
+    if (a->conditions)
+        return bench_conditions(a);
     if (a->foreign)
         return bench_foreign(a);
     tables t = tables_begin();
