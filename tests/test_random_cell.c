@@ -294,7 +294,7 @@ static void weigh(const random_cell *cell, const char *without, int64_t *loops, 
 
 /* Now and then what is kept goes side by side with other values over an array (join.c), and what is left alone without it does not. */
 Test(random_cell, what_is_made_again_saves_memory_and_parts_no_steps) {
-    int less = 0, more = 0, cells = 1500;
+    int less = 0, more = 0, cells = 750;
     for (int seed = 1; seed <= cells; seed++) {
         random_cell cell = {0};
         wg_tape *tape = wg_tape_new(NULL);

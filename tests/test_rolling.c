@@ -175,7 +175,7 @@ static void agrees(const char *what, int n, const wg_var *y) {
     wg_plan_free(plan);
 }
 
-static structure tried(const char *name, const char *text, int64_t steps, objective o, by b, bool show) {
+static structure tried(const char *name, const char *text, int64_t steps, objective o, by b, bool run, bool show) {
     unrolled u;
     wg_var y[MOST];
     char what[160];
@@ -187,7 +187,8 @@ static structure tried(const char *name, const char *text, int64_t steps, object
         fprintf(stderr, "%s\n%s\n", what, printed_text);
         free(printed_text);
     }
-    agrees(what, n, y);
+    if (run)
+        agrees(what, n, y);
     unrolled_free(&u);
     return s;
 }
@@ -200,7 +201,7 @@ Test(rolling, programs_do_not_grow_with_the_steps) {
             for (by b = 0; b < BYS; b++) {
                 if ((one && strcmp(one, cells[k].name) != 0) || (which && atoi(which) != (int)(o * BYS + b)))
                     continue;
-                structure few = tried(cells[k].name, cells[k].text, 16, o, b, one && which), many = tried(cells[k].name, cells[k].text, 32, o, b, false);
+                structure few = tried(cells[k].name, cells[k].text, 16, o, b, true, one && which), many = tried(cells[k].name, cells[k].text, 32, o, b, false, false);
                 bool same = few.instructions == many.instructions, one_each = structure_loops(&few) == 2 && count(few.loops, "16:") == 2;
                 if (!same || (!one_each && (one || getenv("WENGERT_ROLLING_ALL") || !is_apart(cells[k].name))))
                     fprintf(stderr, "%s, %s, %s: %lld and %lld: %.50s | %.20s\n", cells[k].name, objective_name[o], by_name[b], (long long)few.instructions,
@@ -411,7 +412,7 @@ Test(rolling, long_sequences_take_no_stack) {
     static const char *const text = "cell c\ninput x\nstate h, d\nh' = tanh(W @ x + U @ h + 0.5*d)\nd' = h\n";
     wg_var y[MOST];
     unrolled u;
-    int n = record(&u, text, 50000, 1, OUTPUTS, PARAMS_FROM_ZERO, y);
+    int n = record(&u, text, 20000, 1, OUTPUTS, PARAMS_FROM_ZERO, y);
     compilation c = compiled_on_a_small_stack(n, y, NULL);
     cr_expect_lt(wg_plan_measure(c.plan).instructions, 300);
     wg_tensor *want = taped_value(y[0]);
