@@ -1,19 +1,18 @@
-/* accumulate.c: a product that is only ever added to something becomes a product that adds to it, in its buffer: the weight
- * gradients of an unrolled recurrence are such a sum over its steps. Changes the order of the sum, nothing else. Names one
- * op, add, for that is its subject; what products there are it reads from the records. */
+/* accumulate.c: a product that is only ever added to another product, or to a sum of such, becomes one that adds to it, in its buffer: the
+ * weight gradients of an unrolled recurrence are such a sum over its steps. Changes the order of the sum, nothing else: each term is
+ * then rounded as the sum is, so that of what may be far larger than the product's terms none is made. Names one op, add, for that is
+ * its subject; what products there are it reads from the records. */
 #include "make.h"
 
-/* Whether a value has a buffer of its own that nothing else reads. */
-static bool expendable(const wg_instruction *i, uint32_t reads) {
-    return reads == 1 && i->op->kind != WG_LEAF && i->op->kind != WG_EFFECT && !i->op->view;
-}
+/* Whether a value is made of products, in a buffer of its own that nothing else reads. */
+static bool is_partial_sum(const wg_instruction *i, uint32_t reads) { return reads == 1 && i->op->kind == WG_PRODUCT; }
 
 /* sum = add(in..): the product among its operands is taken in, if there is one. */
 static bool take_in(wg_program *p, wg_instruction *sum, const uint32_t *reads, bool *memory) {
     for (int k = 1; k >= 0; k--) {
         uint32_t product = sum->in[k], rest = sum->in[1 - k];
         const wg_instruction *made = &p->list[product];
-        if (!made->op->accumulate || sum->loop || made->loop || p->list[rest].loop || reads[product] != 1 || !expendable(&p->list[rest], reads[rest]))
+        if (!made->op->accumulate || sum->loop || made->loop || p->list[rest].loop || reads[product] != 1 || !is_partial_sum(&p->list[rest], reads[rest]))
             continue;
         uint32_t *in = wg__arena_take(&p->arena, (made->n + 1) * sizeof *in);
         if (!in)

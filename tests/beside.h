@@ -72,7 +72,7 @@ static inline int all_gradients(unrolled *u, wg_var *y) {
     return with_gradients(u, loss, y);
 }
 
-/* A plan made for so many threads gives what evaluation gave; and where `first` is not NULL, the bits that are there, on 1, 2, 3, 4 and 8
+/* A plan made for so many threads gives what evaluation gave; and the bits that are in `first`, or are kept there, on 1, 2, 3, 4 and 8
  * threads; one made for two, on any number up to there. */
 static inline void plan_agrees(const char *what, int n, const wg_var *y, int made_for, wg_tensor *const *want, wg_tensor **first) {
     static const int threads[] = {1, 2, 3, 4, 8, 5, 6, 7};

@@ -446,13 +446,42 @@ Test(plan, sums_weight_gradients_over_steps_in_one_buffer) {
         taken_over += adds && p->values[id].over;
         in_output += adds && p->values[id].space == WG_IN_OUTPUT;
     }
-    cr_expect_eq(taken_over, 2 * 31 + 32 + 31, "of two weights, inside the steps, of the states");
+    cr_expect_eq(taken_over, 2 * 31 + 32, "of two weights, inside the steps; not of the states, where what is not a product stands first");
     cr_expect_eq(in_output, 31 + 31, "straight into the outputs");
     wg_plan_free(plan);
     wg_tape_free(tape);
     wg_tape_free(fine);
     taped_free(4, exact);
     taped_free(4, single);
+}
+
+/* Each of 3,000 terms added to it would be rounded as it is. */
+Test(plan, terms_of_a_product_are_not_added_one_by_one_to_something_larger) {
+    static const int64_t sizes[3][2] = {{20, 3000}, {3000, 30}, {20, 30}};
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_tensor *exact[1], *single[1];
+    wg_var y[WG_F64 + 1];
+    char text[512] = "";
+    for (wg_dtype dtype = WG_F32; dtype <= WG_F64; dtype++) {
+        wg_var leaf[3];
+        for (int i = 0; i < 3; i++) {
+            wg_tensor *t = taped_random(NULL, dtype, 2, sizes[i], (uint64_t)i + 1);
+            for (int64_t k = 0; k < wg_tensor_shape(t)->count; k++)
+                wg_tensor_set(t, k, (float)wg_tensor_get(t, k));
+            leaf[i] = wg_leaf(tape, t);
+            wg_tensor_free(t);
+        }
+        y[dtype] = add(mul(leaf[2], 4096), wg_matmul(leaf[0], leaf[1], false, false));
+    }
+    cr_assert_eq(wg_eval(1, &y[WG_F32], single, NULL), WG_OK);
+    cr_assert_eq(wg_eval(1, &y[WG_F64], exact, NULL), WG_OK);
+    wg_plan *plan = wg_compile(1, &y[WG_F32], &(wg_compile_options){.validate = true}, NULL);
+    cr_assert(plan && wg_run(plan, NULL) == WG_OK);
+    cr_expect(random_graph_agree(exact[0], single[0], wg_plan_output(plan, 0), text, sizeof text), "%s", text);
+    wg_plan_free(plan);
+    wg_tape_free(tape);
+    taped_free(1, exact);
+    taped_free(1, single);
 }
 
 Test(plan, workspace_of_an_unrolled_recurrence_is_linear_and_tight) {

@@ -201,7 +201,7 @@ Test(rolling, programs_do_not_grow_with_the_steps) {
             for (by b = 0; b < BYS; b++) {
                 if ((one && strcmp(one, cells[k].name) != 0) || (which && atoi(which) != (int)(o * BYS + b)))
                     continue;
-                structure few = tried(cells[k].name, cells[k].text, 16, o, b, true, one && which), many = tried(cells[k].name, cells[k].text, 32, o, b, false, false);
+                structure few = tried(cells[k].name, cells[k].text, 16, o, b, false, one && which), many = tried(cells[k].name, cells[k].text, 33, o, b, true, false);
                 bool same = few.instructions == many.instructions, one_each = structure_loops(&few) == 2 && count(few.loops, "16:") == 2;
                 if (!same || (!one_each && (one || getenv("WENGERT_ROLLING_ALL") || !is_apart(cells[k].name))))
                     fprintf(stderr, "%s, %s, %s: %lld and %lld: %.50s | %.20s\n", cells[k].name, objective_name[o], by_name[b], (long long)few.instructions,
