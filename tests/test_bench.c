@@ -3,6 +3,7 @@
 #include "suite.h"
 
 #include <cjson/cJSON.h>
+#include <float.h>
 #include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -138,13 +139,32 @@ Test(bench, compiling_is_measured_at_three_sizes) {
     scratch_free(&s);
 }
 
-/* What is beside what, by name; and what grows by what. */
-Test(bench, what_time_and_memory_depend_on_is_measured_in_pairs) {
-    static const char *const pairs[][2] = {{"threads", "W1*"},   {"threads", "W2*"},   {"threads", "W6*"}, {"neighbour", "W1*"},
+/* One line of --conditions of a pair: what is under the condition is so, and what is beside it is not. */
+static void expect_pair(const cJSON *json, const char *condition, const char *workload) {
+    const bool bytes = strcmp(condition, "memory") == 0;
+    const double value = number(json, bytes ? "bytes" : "seconds_median"), beside = number(json, bytes ? "beside_bytes" : "beside_seconds_median");
+    cr_expect_str_eq(name_of(json), workload);
+    cr_expect(value > 0 && beside > 0);
+    cr_expect_float_eq(number(json, "ratio") * beside / value, 1, 1e-12);
+    if (bytes) {
+        cr_expect_gt(value, beside, "a workspace holds what is alive");
+        return;
+    }
+    cr_expect(number(json, "seconds_min") > 0 && number(json, "seconds_min") <= value);
+    cr_expect_eq(number(json, "beside_threads"), strcmp(workload, "W7*") == 0 ? 1 : 2);
+    cr_expect_eq(number(json, "threads"), strcmp(condition, "threads") == 0 ? 1 : number(json, "beside_threads"));
+    if (strcmp(condition, "vanishing") == 0) {
+        cr_expect_lt(number(json, "gradient"), (double)FLT_MIN);
+        cr_expect_gt(number(json, "beside_gradient"), 1e-10);
+    }
+}
+
+Test(bench, what_time_and_memory_depend_on_is_measured_in_pairs_and_by_size) {
+    static const char *const pairs[][2] = {{"threads", "W1*"},   {"threads", "W2*"},   {"threads", "W6*"},   {"neighbour", "W1*"},
                                            {"neighbour", "W5*"}, {"vanishing", "W5*"}, {"vanishing", "W7*"}, {"memory", "W1*"}};
-    static const int64_t sizes[] = {1, 16, 128, 1024, 3, 24, 192};
+    static const int64_t sizes[] = {2, 32, 256, 2048, 3, 24, 192};
     scratch s = scratch_new();
-    ran r = PROGRAM(&s, "bench", "--conditions", "--json", "--seconds", "0", "--threads", "2", "--batch", "3", "--steps", "1", "--input", "5", "--hidden", "6");
+    ran r = PROGRAM(&s, "bench", "--conditions", "--json", "--seconds", "0", "--threads", "2", "--batch", "3", "--steps", "2", "--input", "5", "--hidden", "6");
     cr_assert_eq(r.status, 0, "%s", r.err);
     int lines = 0;
     for (char *at = r.out, *end; (end = strchr(at, '\n')); at = end + 1, lines++) {
@@ -153,18 +173,11 @@ Test(bench, what_time_and_memory_depend_on_is_measured_in_pairs) {
         cr_assert(json && lines < 15, "%s", at);
         const char *condition = cJSON_GetStringValue(cJSON_GetObjectItem(json, "condition"));
         cr_assert_not_null(condition, "%s", at);
-        if (lines < 8) {
-            const bool bytes = lines == 7;
-            const double value = number(json, bytes ? "bytes" : "seconds_median");
-            const double beside = number(json, bytes ? "beside_bytes" : "beside_seconds_median");
-            cr_expect_str_eq(condition, pairs[lines][0]);
-            cr_expect_str_eq(name_of(json), pairs[lines][1]);
-            cr_expect(value > 0 && beside > 0 && fabs(number(json, "ratio") * beside / value - 1) < 1e-12, "%s", at);
-        } else {
-            cr_expect_str_eq(condition, lines < 12 ? "steps" : "rows");
-            cr_expect_eq(number(json, condition), (double)sizes[lines - 8], "%s", at);
-            cr_expect(number(json, "seconds_median") > 0 && number(json, "bytes") > 0 && number(json, "nodes") > 0, "%s", at);
-        }
+        cr_expect_str_eq(condition, lines < 8 ? pairs[lines][0] : lines < 12 ? "steps" : "rows");
+        if (lines < 8)
+            expect_pair(json, condition, pairs[lines][1]);
+        else
+            cr_expect(number(json, condition) == (double)sizes[lines - 8] && number(json, "seconds_median") > 0 && number(json, "bytes") > 0, "%s", at);
         cJSON_Delete(json);
     }
     cr_expect_eq(lines, 15);
@@ -307,6 +320,9 @@ Test(bench, refuses_what_it_cannot_measure_in_one_line) {
     REFUSED(2, "--runs 3", "rnn", "--runs", "3");
     REFUSED(2, "--type f16", "rnn", "--type", "f16");
     REFUSED(2, "--hidden 0", "rnn", "--hidden", "0");
+    REFUSED(2, "stand without", "W1", "--conditions");
+    REFUSED(2, "stand without", "--compile", "--conditions");
+    REFUSED(2, "stand without", "--foreign", "--peers");
     REFUSED(1, "k", "rnn", "--set", "k=1", "--steps", "2");
 }
 

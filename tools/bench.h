@@ -71,6 +71,8 @@ void work_free(work *k);
 int work_run(work *k);
 /* Runs it until it is warm; *repeats: how many runs fill a batch. */
 int work_warm(work *k, int64_t *repeats);
+/* Waits: threads of whoever ran last look for more work for some milliseconds before they sleep, and take a core from whoever is next. */
+void work_pause(void);
 /* A batch: the seconds of one run. */
 int work_batch(work *k, int64_t repeats, double *spent);
 /* The same as work_run, adding to *sum where the time went. */
@@ -135,9 +137,9 @@ void peer_stop(peer *p);
 /* W7 and --compile: they print what they measure. Return an exit status. */
 int bench_chain(const bench_arguments *a, const workload *w);
 int bench_compile(const bench_arguments *a);
-/* W7's ops upon x; those that multiply do so by `factor`. With the chain's own the slope stays near one. */
-wg_var chain_record(wg_var x, int64_t ops, double factor);
-double chain_factor(void);
+/* W7's ops upon a leaf that holds chain_start. */
+extern const double chain_start;
+wg_var chain_record(wg_var x, int64_t ops);
 /* bench_conditions.c: --conditions. Returns the exit status. */
 int bench_conditions(const bench_arguments *a);
 /* bench_foreign.c: prints what the bridge to C costs. Returns the exit status. */

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 const workload bench_workloads[] = {
     {"W1", "LSTM", WORK_CELL, "lstm", NULL, 32, 64, 128, 256, 1, 0, 0, "LSTM"},
@@ -57,7 +58,7 @@ char *workload_given(const bench_arguments *a, const char *name, workload *w) {
     const int64_t given[] = {a->batch, a->steps, a->input, a->hidden, a->layers};
     bool changed = false;
     for (int i = 0; i < 5; i++)
-        if (standard && option_given(&a->common, sizes[i]) && *size[i] != given[i]) {
+        if (standard && *size[i] && option_given(&a->common, sizes[i]) && *size[i] != given[i]) { /* a chain has steps alone */
             *size[i] = given[i];
             changed = true;
         }
@@ -233,7 +234,7 @@ static int compile(work *k, int n, const wg_var *y) {
     k->nodes = wg_tape_count(k->tape);
     if (k->lent)
         return 0;
-    k->flops = k->a->compile ? 0 : count_products(n, y);
+    k->flops = k->a->compile || k->a->conditions ? 0 : count_products(n, y);
     double start = seconds();
     k->plan = wg_compile(n, y, &(wg_compile_options){.run = k->run}, &error);
     k->compile_seconds = seconds() - start;
@@ -375,6 +376,8 @@ int work_run(work *k) {
     touch_all(k);
     return wg_run(k->plan, &error) == WG_OK ? 0 : fail_error(common_of(k), &error);
 }
+
+void work_pause(void) { nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL); }
 
 int work_batch(work *k, int64_t repeats, double *spent) {
     double start = seconds();

@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const option options[] = {
     {"batch", "B", OPTION_INTEGER, FIELD(bench_arguments, batch), "32", 1, 1 << 24, .help = "Rows."},
@@ -30,7 +29,8 @@ static const option options[] = {
              "on one that was rewound."},
     {"conditions", NULL, OPTION_FLAG, FIELD(bench_arguments, conditions),
      .help = "Measure instead what time and memory depend on beside the workload: threads, memory alive, gradients that vanish, a busy "
-             "process on one of the processors, and the number of steps and rows. Sizes given are those of all."},
+             "process on one of the processors; then how they grow with steps and rows, from those given on. Sizes given are the "
+             "standard workloads' too."},
     {"foreign", NULL, OPTION_FLAG, FIELD(bench_arguments, foreign),
      .help = "Measure the bridge to C instead, on one thread: a plan called as a C function beside wg_run, and C functions as ops "
              "beside plain loops that call them; each the least of four times N batches of a tenth of S."},
@@ -74,11 +74,10 @@ static void start_peers(const work *k, result *r) {
         }
 }
 
-/* Threads of whoever ran last wait for more work for some milliseconds before they sleep, and take a core from whoever is next: beside peers
- * this waits for them. */
+/* Beside peers. */
 static void let_sleep(const bench_arguments *a) {
     if (a->peers || a->expert)
-        nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+        work_pause();
 }
 
 static void run_peer(const bench_arguments *a, peer *p, int64_t batch) {
@@ -390,6 +389,9 @@ static int run(void *arguments) {
     const bench_arguments *a = arguments;
     const words *word = &a->common.word;
     int status = 0;
+    if (a->compile + a->conditions + a->foreign > 1 ||
+        ((a->compile || a->conditions || a->foreign) && (word->count || a->peers || a->expert || a->kernels)))
+        return misuse(&a->common, "--compile, --conditions and --foreign stand without workloads, peers, --kernels and each other");
     if (a->compile)
         return bench_compile(a);
     if (a->conditions)
@@ -429,6 +431,12 @@ const subcommand bench_subcommand = {
         "flops (of a run's products), peak_flops (a second), peak_parts_flops (of products made of bf16; or 0), bytes (of the plan's workspace), products (those alone: m, k, n, flops a second), "
         "times (shares of all threads' time: products, pointwise, packing, other, waiting; products_flops: a second of the first), "
         "pytorch, onednn, expert (of each that was asked for: version, seconds_median, seconds_min, ratio; or null), and more.\n"
+        "\n"
+        "--conditions --json prints an object for each pair: condition (threads, neighbour, vanishing, memory), workload, seconds_median, "
+        "seconds_min, threads and, if they vanish, gradient (the largest element of that by the initial state), under the condition; each "
+        "again after beside_, without it; their ratio; for memory, bytes (of the workspace) and beside_bytes (alive at once). Then one for "
+        "each size of an LSTM on one thread: condition (steps, of one row, input 4, hidden 8; rows, of 16 steps), the number "
+        "under that name, seconds_median, bytes, nodes, compile_seconds.\n"
         "\n"
         "A program given as --expert is started as PROGRAM KIND THREADS BATCH STEPS INPUT HIDDEN LAYERS VOCABULARY SECONDS, KIND being "
         "LSTM, GRU, RNN, norm_peephole or characters. It prints 'ready VERSION COUNT' when it is warm, or 'cannot'; then, for each line it "
