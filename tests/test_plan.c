@@ -403,8 +403,9 @@ Test(plan, measure_says_what_a_workspace_takes_of_it_a_lane_for_each_thread) {
     cr_expect_eq(without_lanes[0], without_lanes[1], "%zu and %zu", without_lanes[0], without_lanes[1]);
 }
 
-/* A tanh recurrence with a loss at every step and all its gradients: y[0..4). The leaves hold f32 numbers in both types. */
-static void recurrence(wg_tape *tape, wg_dtype dtype, int steps, wg_var *y) {
+/* A tanh recurrence with a loss at every step (and one of the squares of its weights) and all its gradients: y[0..4). The leaves hold f32
+ * numbers in both types. */
+static void recurrence_with(bool squares, wg_tape *tape, wg_dtype dtype, int steps, wg_var *y) {
     static const int64_t sizes[4][3] = {{32, 48}, {48, 48}, {17, 48}, {64, 32, 17}};
     wg_var leaf[4];
     for (int i = 0; i < 4; i++) {
@@ -420,10 +421,14 @@ static void recurrence(wg_tape *tape, wg_dtype dtype, int steps, wg_var *y) {
         h = tanh(add(wg_matmul(now, leaf[2], false, false), wg_matmul(h, leaf[1], false, false)));
         loss = add(loss, sum_to(square(h), 0, NULL));
     }
+    if (squares)
+        loss = add(loss, add(sum_to(square(leaf[1]), 0, NULL), sum_to(square(leaf[2]), 0, NULL)));
     y[0] = loss;
     wg_grad(loss, 3, leaf, y + 1);
     cr_assert_eq(wg_tape_status(tape), WG_OK, "%s", wg_tape_message(tape));
 }
+
+static void recurrence(wg_tape *tape, wg_dtype dtype, int steps, wg_var *y) { recurrence_with(false, tape, dtype, steps, y); }
 
 Test(plan, sums_weight_gradients_over_steps_in_one_buffer) {
     wg_tape *tape = wg_tape_new(NULL), *fine = wg_tape_new(NULL);
@@ -453,6 +458,26 @@ Test(plan, sums_weight_gradients_over_steps_in_one_buffer) {
     wg_tape_free(fine);
     taped_free(4, exact);
     taped_free(4, single);
+}
+
+/* The gradient of the squares, which stands first in the sum, is added to the products' sum at last. */
+Test(plan, products_find_each_other_past_what_is_none) {
+    wg_tape *tape = wg_tape_new(NULL);
+    wg_var y[4];
+    wg_tensor *want[4];
+    int adds = 0;
+    recurrence_with(true, tape, WG_F64, 32, y);
+    wg_plan *plan = wg_compile(4, y, &(wg_compile_options){.validate = true}, NULL);
+    cr_assert(plan && wg_run(plan, NULL) == WG_OK);
+    cr_assert_eq(wg_eval(4, y, want, NULL), WG_OK);
+    for (int i = 0; i < 4; i++)
+        cr_expect(taped_close(want[i], wg_plan_output(plan, i)), "output %d", i);
+    taped_free(4, want);
+    for (int64_t id = 1; id < plan->program->count; id++)
+        adds += (plan->program->list[id].op->traits & WG_ADDS_TO_LAST) != 0;
+    cr_expect_eq(adds, 2 * 31 + 32, "of two weights, inside the steps: %d", adds);
+    wg_plan_free(plan);
+    wg_tape_free(tape);
 }
 
 /* Each of 3,000 terms added to it would be rounded as it is. */

@@ -3,12 +3,14 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,6 +36,7 @@ static pid_t neighbour_start(void) {
     const pid_t parent = getpid(), child = fork();
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        setpgid(0, 0); /* who stops and continues this process does not continue that one */
         if (getppid() != parent || !move_to_last() || raise(SIGSTOP) != 0)
             _exit(1);
         for (volatile unsigned spun = 0;;)
@@ -45,11 +48,11 @@ static pid_t neighbour_start(void) {
     return child > 0 && WIFSTOPPED(status) ? child : -1;
 }
 
-static void neighbour_end(pid_t child) {
-    if (child > 0) {
-        kill(child, SIGKILL);
-        waitpid(child, NULL, 0);
-    }
+/* Whether it had any time. */
+static bool neighbour_end(pid_t child) {
+    struct rusage use;
+    kill(child, SIGKILL);
+    return wait4(child, NULL, 0, &use) == child && use.ru_utime.tv_sec + use.ru_utime.tv_usec > 0;
 }
 
 /* ---- two by turns ---- */
@@ -109,16 +112,16 @@ static const struct {
 };
 enum { CONDITIONS = sizeof conditions / sizeof conditions[0] };
 
-/* What gradients begin as to be below the normal range from the first step back. */
-static double below_normal(wg_dtype dtype) { return dtype == WG_F32 ? 1e-39 : 1e-309; }
+/* Gradients of this size are below the normal range where a factor is less than one. */
+static double least_normal(wg_dtype dtype) { return dtype == WG_F32 ? (double)FLT_MIN : DBL_MIN; }
 
 /* The chain's plan; its derivative begins from `seed`. */
 static int make_chain(work *k, const bench_arguments *a, const workload *w, double seed) {
     wg_error error = {0};
-    *k = (work){.a = a, .w = w, .run = a->common.run, .dtype = WG_F32, .tape = wg_tape_new(a->common.memory)};
+    *k = (work){.a = a, .w = w, .run = a->common.run, .dtype = a->type == 0 ? WG_F32 : WG_F64, .tape = wg_tape_new(a->common.memory)};
     k->run.threads = 1;
     k->arrays = wg_params_new(a->common.memory);
-    wg_tensor *start = wg_tensor_new(a->common.memory, WG_F32, 0, NULL), *first = wg_tensor_new(a->common.memory, WG_F32, 0, NULL);
+    wg_tensor *start = wg_tensor_new(a->common.memory, k->dtype, 0, NULL), *first = wg_tensor_new(a->common.memory, k->dtype, 0, NULL);
     bool made = k->tape && k->arrays && start && first;
     if (made) {
         wg_tensor_set(start, 0, chain_start);
@@ -132,34 +135,45 @@ static int make_chain(work *k, const bench_arguments *a, const workload *w, doub
     return k->plan ? 0 : made ? fail_error(&a->common, &error) : fail_memory(&a->common);
 }
 
-/* Only the last step's output is weighed, by `scale` times what was drawn. */
-static void weigh_last(work *k, double scale) {
+/* Outputs are weighed by so many times what was drawn. */
+static void weigh(work *k, double scale) {
     wg_tensor *cotangent = wg_params_find(k->arrays, "cotangent");
-    const int64_t count = wg_tensor_shape(cotangent)->count, last = count - count / k->w->steps;
-    for (int64_t i = 0; i < count; i++)
-        wg_tensor_set(cotangent, i, i < last ? 0 : scale * wg_tensor_get(cotangent, i));
+    for (int64_t i = 0; i < wg_tensor_shape(cotangent)->count; i++)
+        wg_tensor_set(cotangent, i, scale * wg_tensor_get(cotangent, i));
 }
 
 /* The side under the condition is the first. */
 static int make_side(work *k, const bench_arguments *a, const workload *w, condition_kind kind, bool first) {
     if (kind == CHAIN)
-        return make_chain(k, a, w, first ? below_normal(WG_F32) : 1);
+        return make_chain(k, a, w, first ? least_normal(a->type == 0 ? WG_F32 : WG_F64) : 1);
     int status = work_make(k, a, w, kind == THREADS && first ? 1 : workload_threads(a, w));
     if (kind == VANISHING && status == 0)
-        weigh_last(k, first ? below_normal(k->dtype) : 1);
+        weigh(k, first ? least_normal(k->dtype) : 1);
     return status;
 }
 
-/* The largest element of the gradient by the initial state: the output after those by what stands before it. */
+/* The largest element of the gradient by the initial state, which follows the output and, of a cell, the gradient by x. */
 static double gradient_of(const work *k, condition_kind kind) {
     const wg_tensor *gradient = wg_plan_output(k->plan, kind == CHAIN ? 1 : 2);
     double largest = 0;
     for (int64_t i = 0; i < wg_tensor_shape(gradient)->count; i++)
-        largest = fmax(largest, fabs(wg_tensor_get(gradient, i)));
+        if (!(fabs(wg_tensor_get(gradient, i)) <= largest)) /* a NaN stays */
+            largest = fabs(wg_tensor_get(gradient, i));
     return largest;
 }
 
 /* ---- printing ---- */
+
+/* What was measured; a chain has steps alone. */
+static void put_sizes(json *j, const work *k) {
+    const workload *w = k->w;
+    const char *const key[] = {"batch", "steps", "input", "hidden", "layers"};
+    const int64_t size[] = {w->batch, w->steps, w->input, w->hidden, w->layers};
+    json_put_text(j, "type", wg_dtype_name(k->dtype));
+    for (int i = 0; i < 5; i++)
+        if (size[i])
+            json_put_integer(j, key[i], size[i]);
+}
 
 static void add_pair(const bench_arguments *a, table *t, int which, const side s[2]) {
     const condition_kind kind = conditions[which].kind;
@@ -179,6 +193,7 @@ static void add_pair(const bench_arguments *a, table *t, int which, const side s
     json_open(&j, '{');
     json_put_text(&j, "condition", conditions[which].key);
     json_put_text(&j, "workload", w->name);
+    put_sizes(&j, s[0].k);
     for (int i = 0; i < 2; i++) {
         static const char *const keys[][2] = {{"bytes", "beside_bytes"}, {"seconds_median", "beside_seconds_median"}, {"seconds_min", "beside_seconds_min"},
                                               {"threads", "beside_threads"}, {"gradient", "beside_gradient"}};
@@ -203,6 +218,10 @@ static int measure_pair(const bench_arguments *a, int which, table *t) {
     char *name = workload_given(a, conditions[which].workload, &w);
     side s[2] = {{.k = &k[0]}, {.k = &k[1]}};
     int status = 0;
+    if (kind == THREADS && workload_threads(a, &w) == 1) { /* which is all there are */
+        free(name);
+        return 0;
+    }
     if (kind == NEIGHBOUR && (s[0].neighbour = neighbour_start()) < 0) /* before there are arrays, which it would share */
         status = fail(&a->common, "cannot keep a processor busy");
     status = status ? status : make_side(&k[0], a, &w, kind, true);
@@ -210,9 +229,10 @@ static int measure_pair(const bench_arguments *a, int which, table *t) {
         status = status ? status : make_side(&k[1], a, &w, kind, false);
         status = status ? status : sides_measure(a, s, 2);
     }
+    if (s[0].neighbour > 0 && !neighbour_end(s[0].neighbour) && status == 0)
+        status = fail(&a->common, "the busy process had no time");
     if (status == 0)
         add_pair(a, t, which, s);
-    neighbour_end(s[0].neighbour);
     work_free(&k[0]);
     work_free(&k[1]);
     free(name);
@@ -250,7 +270,7 @@ static void add_size(const bench_arguments *a, table *t, const char *key, int64_
     json j = {.file = stdout};
     json_open(&j, '{');
     json_put_text(&j, "condition", key);
-    json_put_integer(&j, key, size);
+    put_sizes(&j, k);
     json_put_number(&j, "seconds_median", time->median);
     json_put_integer(&j, "bytes", (int64_t)bytes);
     json_put_integer(&j, "nodes", k->nodes);
@@ -274,18 +294,18 @@ static int measure_size(const bench_arguments *a, const char *key, int64_t size,
 
 /* From the steps given to 1,024 times as many, of so small a cell that the tape is what is large; from the rows given to 64 times as many. */
 static int measure_growth(const bench_arguments *a, progress *p) {
-    static const char *const head[] = {"LSTM by", "how many", "sizes", "us each", "KB each", "nodes", "us a node to compile"};
+    static const char *const head[] = {"LSTM, one thread, by", "how many", "sizes", "us each", "KB each", "nodes", "us a node to compile"};
     table t = table_begin(7);
     int status = 0;
     for (int i = 0; i < 7; i++)
         table_cell(&t, "%s", head[i]);
     for (int64_t times = 1; times <= 1024 && status == 0; times *= times < 16 ? 16 : 8) {
-        const workload w = {"steps", "LSTM", WORK_CELL, "lstm", NULL, 1, a->steps * times, 4, 8, 1, 0, 1, NULL};
+        const workload w = {"steps", "LSTM", WORK_CELL, "lstm", NULL, 1, a->steps * times, 4, 8, a->layers, 0, 1, NULL};
         progress_show(p, true, "%lld steps", (long long)w.steps);
         status = measure_size(a, "steps", w.steps, &w, &t);
     }
     for (int64_t times = 1; times <= 64 && status == 0; times *= 8) {
-        const workload w = {"rows", "LSTM", WORK_CELL, "lstm", NULL, a->batch * times, 16, a->input, a->hidden, 1, 0, 1, NULL};
+        const workload w = {"rows", "LSTM", WORK_CELL, "lstm", NULL, a->batch * times, 16, a->input, a->hidden, a->layers, 0, 1, NULL};
         progress_show(p, true, "%lld rows", (long long)w.batch);
         status = measure_size(a, "rows", w.batch, &w, &t);
     }
