@@ -10,6 +10,7 @@
 #include "failing.h"
 #include "plan.h"
 #include "random_graph.h"
+#include "recurrence.h"
 #include "taped.h"
 #include "wengert/notation.h"
 
@@ -403,118 +404,12 @@ Test(plan, measure_says_what_a_workspace_takes_of_it_a_lane_for_each_thread) {
     cr_expect_eq(without_lanes[0], without_lanes[1], "%zu and %zu", without_lanes[0], without_lanes[1]);
 }
 
-/* A tanh recurrence with a loss at every step (and one of the squares of its weights) and all its gradients: y[0..4). The leaves hold f32
- * numbers in both types. */
-static void recurrence_with(bool squares, wg_tape *tape, wg_dtype dtype, int steps, wg_var *y) {
-    static const int64_t sizes[4][3] = {{32, 48}, {48, 48}, {17, 48}, {64, 32, 17}};
-    wg_var leaf[4];
-    for (int i = 0; i < 4; i++) {
-        wg_tensor *t = taped_random(NULL, dtype, i == 3 ? 3 : 2, sizes[i], (uint64_t)i + 1);
-        for (int64_t k = 0; k < wg_tensor_shape(t)->count; k++)
-            wg_tensor_set(t, k, (float)(0.2 * wg_tensor_get(t, k)));
-        leaf[i] = wg_leaf(tape, t);
-        wg_tensor_free(t);
-    }
-    wg_var h = leaf[0], loss = wg_c(0);
-    for (int i = 0; i < steps; i++) {
-        wg_var now = wg_reshape(wg_slice(leaf[3], 0, i, 1), 2, (const int64_t[]){32, 17});
-        h = tanh(add(wg_matmul(now, leaf[2], false, false), wg_matmul(h, leaf[1], false, false)));
-        loss = add(loss, sum_to(square(h), 0, NULL));
-    }
-    if (squares)
-        loss = add(loss, add(sum_to(square(leaf[1]), 0, NULL), sum_to(square(leaf[2]), 0, NULL)));
-    y[0] = loss;
-    wg_grad(loss, 3, leaf, y + 1);
-    cr_assert_eq(wg_tape_status(tape), WG_OK, "%s", wg_tape_message(tape));
-}
-
-static void recurrence(wg_tape *tape, wg_dtype dtype, int steps, wg_var *y) { recurrence_with(false, tape, dtype, steps, y); }
-
-Test(plan, sums_weight_gradients_over_steps_in_one_buffer) {
-    wg_tape *tape = wg_tape_new(NULL), *fine = wg_tape_new(NULL);
-    wg_tensor *exact[4], *single[4];
-    wg_var y[4], z[4];
-    char text[512] = "";
-    recurrence(tape, WG_F32, 32, y);
-    recurrence(fine, WG_F64, 32, z);
-    cr_assert_eq(wg_eval(4, y, single, NULL), WG_OK);
-    cr_assert_eq(wg_eval(4, z, exact, NULL), WG_OK);
-    agrees(4, y, "accumulate"); /* which adds in another order */
-    wg_plan *plan = wg_compile(4, y, &(wg_compile_options){.validate = true}, NULL);
-    cr_assert_eq(wg_run(plan, NULL), WG_OK);
-    for (int i = 0; i < 4; i++)
-        cr_expect(random_graph_agree(exact[i], single[i], wg_plan_output(plan, i), text, sizeof text), "output %d: %s", i, text);
-    const wg_program *p = plan->program;
-    int taken_over = 0, in_output = 0;
-    for (int64_t id = 1; id < p->count; id++) {
-        bool adds = p->list[id].op->traits & WG_ADDS_TO_LAST;
-        taken_over += adds && p->values[id].over;
-        in_output += adds && p->values[id].space == WG_IN_OUTPUT;
-    }
-    cr_expect_eq(taken_over, 2 * 31 + 32, "of two weights, inside the steps; not of the states, where what is not a product stands first");
-    cr_expect_eq(in_output, 31 + 31, "straight into the outputs");
-    wg_plan_free(plan);
-    wg_tape_free(tape);
-    wg_tape_free(fine);
-    taped_free(4, exact);
-    taped_free(4, single);
-}
-
-/* The gradient of the squares, which stands first in the sum, is added to the products' sum at last. */
-Test(plan, products_find_each_other_past_what_is_none) {
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_var y[4];
-    wg_tensor *want[4];
-    int adds = 0;
-    recurrence_with(true, tape, WG_F64, 32, y);
-    wg_plan *plan = wg_compile(4, y, &(wg_compile_options){.validate = true}, NULL);
-    cr_assert(plan && wg_run(plan, NULL) == WG_OK);
-    cr_assert_eq(wg_eval(4, y, want, NULL), WG_OK);
-    for (int i = 0; i < 4; i++)
-        cr_expect(taped_close(want[i], wg_plan_output(plan, i)), "output %d", i);
-    taped_free(4, want);
-    for (int64_t id = 1; id < plan->program->count; id++)
-        adds += (plan->program->list[id].op->traits & WG_ADDS_TO_LAST) != 0;
-    cr_expect_eq(adds, 2 * 31 + 32, "of two weights, inside the steps: %d", adds);
-    wg_plan_free(plan);
-    wg_tape_free(tape);
-}
-
-/* Each of 3,000 terms added to it would be rounded as it is. */
-Test(plan, terms_of_a_product_are_not_added_one_by_one_to_something_larger) {
-    static const int64_t sizes[3][2] = {{20, 3000}, {3000, 30}, {20, 30}};
-    wg_tape *tape = wg_tape_new(NULL);
-    wg_tensor *exact[1], *single[1];
-    wg_var y[WG_F64 + 1];
-    char text[512] = "";
-    for (wg_dtype dtype = WG_F32; dtype <= WG_F64; dtype++) {
-        wg_var leaf[3];
-        for (int i = 0; i < 3; i++) {
-            wg_tensor *t = taped_random(NULL, dtype, 2, sizes[i], (uint64_t)i + 1);
-            for (int64_t k = 0; k < wg_tensor_shape(t)->count; k++)
-                wg_tensor_set(t, k, (float)wg_tensor_get(t, k));
-            leaf[i] = wg_leaf(tape, t);
-            wg_tensor_free(t);
-        }
-        y[dtype] = add(mul(leaf[2], 4096), wg_matmul(leaf[0], leaf[1], false, false));
-    }
-    cr_assert_eq(wg_eval(1, &y[WG_F32], single, NULL), WG_OK);
-    cr_assert_eq(wg_eval(1, &y[WG_F64], exact, NULL), WG_OK);
-    wg_plan *plan = wg_compile(1, &y[WG_F32], &(wg_compile_options){.validate = true}, NULL);
-    cr_assert(plan && wg_run(plan, NULL) == WG_OK);
-    cr_expect(random_graph_agree(exact[0], single[0], wg_plan_output(plan, 0), text, sizeof text), "%s", text);
-    wg_plan_free(plan);
-    wg_tape_free(tape);
-    taped_free(1, exact);
-    taped_free(1, single);
-}
-
 Test(plan, workspace_of_an_unrolled_recurrence_is_linear_and_tight) {
     size_t bytes[2];
     for (int k = 0; k < 2; k++) {
         wg_tape *tape = wg_tape_new(NULL);
         wg_var y[4];
-        recurrence(tape, WG_F32, 32 << k, y);
+        recurrence(tape, WG_F32, 32 << k, false, y);
         wg_plan *plan = wg_compile(4, y, NULL, NULL);
         wg_plan_size size = wg_plan_measure(plan);
         cr_expect_leq((double)plan->program->scratch_at, 1.15 * (double)size.live_bytes, "%zu bytes for %zu live",

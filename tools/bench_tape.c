@@ -27,7 +27,7 @@ typedef struct chain {
 const double chain_start = 0.6;
 static const float addend = -0.016771f, factor = 1.0927326f;
 
-/* x_0 = 0.6; then by turns tanh(x), x - 0.016771, 1.0927326 x: it goes to 0.3, where the slope of three is 1, so that neither
+/* Of x_0, by turns tanh(x), x - 0.016771, 1.0927326 x: it goes to 0.3, where the slope of three is 1, so that neither
  * values nor derivatives vanish. */
 wg_var chain_record(wg_var x, int64_t ops) {
     for (int64_t i = 0; i < ops; i++)
