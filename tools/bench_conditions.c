@@ -156,8 +156,8 @@ static int make_side(work *k, const bench_arguments *a, const workload *w, condi
 static double gradient_of(const work *k, condition_kind kind) {
     const wg_tensor *gradient = wg_plan_output(k->plan, kind == CHAIN ? 1 : 2);
     double largest = 0;
-    for (int64_t i = 0; i < wg_tensor_shape(gradient)->count; i++)
-        if (!(fabs(wg_tensor_get(gradient, i)) <= largest)) /* a NaN stays */
+    for (int64_t i = 0; i < wg_tensor_shape(gradient)->count && !isnan(largest); i++)
+        if (!(fabs(wg_tensor_get(gradient, i)) <= largest)) /* or is NaN, which then is the answer */
             largest = fabs(wg_tensor_get(gradient, i));
     return largest;
 }
